@@ -1,0 +1,69 @@
+"""Every error that a user of rightbatch can meet, in one tree.
+
+Each message says what was found and where, what is valid, and the next step.
+`exit_code` is what the command line exits with.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RightbatchError(Exception):
+    """The root of the tree: catch it to catch everything that rightbatch raises on purpose."""
+
+    exit_code = 1
+
+
+class OptionError(RightbatchError, ValueError):
+    """An argument or option has a value that is not valid, or contradicts another one."""
+
+    exit_code = 2
+
+
+class ResumeError(RightbatchError):
+    """A cursor or checkpoint does not belong to these data, this plan or this model."""
+
+    exit_code = 2
+
+
+class MissingDependencyError(RightbatchError, ImportError):
+    """An optional library is needed; the message names what to install."""
+
+    exit_code = 2
+
+
+class DataError(RightbatchError, ValueError):
+    """The data are refused: the message names file, row or column, and the remedy."""
+
+    exit_code = 3
+
+
+class DuplicateError(DataError):
+    """Samples of equal content stand on both sides of a split, and the caller asked for none."""
+
+
+class TrainingError(RightbatchError, RuntimeError):
+    """Training cannot go on."""
+
+
+class NonFiniteLossError(TrainingError):
+    """The loss of a step is NaN or infinite; `step` and `rows` say which batch it was."""
+
+    def __init__(self, message: str, *, step: int, rows: list[int]) -> None:
+        super().__init__(message)
+        self.step = step
+        self.rows = rows
+
+
+def did_you_mean(given: str, valid: Iterable[str]) -> str:
+    """The half-sentence that names the nearest valid word, or nothing where none is near.
+
+    >>> did_you_mean("lable", ["label", "age"])
+    " Did you mean 'label'?"
+    >>> did_you_mean("zzz", ["label", "age"])
+    ''
+    """
+    near = difflib.get_close_matches(given, list(valid), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
