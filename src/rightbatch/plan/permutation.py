@@ -1,0 +1,49 @@
+"""The keyed permutation of range(length), any span of it without the rest."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rightbatch.plan.feistel import FeistelNetwork
+from rightbatch.plan.hashing import key_stream
+
+SORTED_LENGTH = 65_536
+"""Up to this length a permutation is a sort; above it, a Feistel network."""
+
+MAXIMUM_LENGTH = 2**62
+
+
+def permute_span(length: int, key: int, start: int, stop: int) -> NDArray[np.int64]:
+    """Positions `start` up to `stop` of the permutation of range(`length`) that `key` names.
+
+    A pure function: any span equals the slice of the whole, at a cost and in a memory that
+    depend on the span and not on the length. Returns int64 of shape (stop - start,), owned by
+    the caller. Raises IndexError unless 0 <= start <= stop <= length <= 2^62.
+
+    Up to 65,536 the permutation is a sort of hashed positions (uniform up to the hash); above,
+    a keyed Feistel network with cycle walking.
+
+    >>> permute_span(10, 7, 0, 10)
+    array([1, 8, 5, 7, 0, 9, 4, 6, 3, 2])
+    >>> permute_span(10, 7, 3, 6)
+    array([7, 0, 9])
+    >>> permute_span(10**12, 7, 10**12 - 2, 10**12)
+    array([ 39848180757, 305310717957])
+    """
+    if not 0 <= start <= stop <= length <= MAXIMUM_LENGTH:
+        raise IndexError(
+            f"span({start}, {stop}) lies outside 0 <= start <= stop <= {length} <= 2**62"
+        )
+    if length <= SORTED_LENGTH:
+        return _sorted_permutation(length, key)[start:stop].astype(np.int64)
+    return FeistelNetwork(length, key).image(start, stop)
+
+
+@lru_cache(maxsize=16)
+def _sorted_permutation(length: int, key: int) -> NDArray[np.uint16]:
+    """The order that sorts the hashed positions; the hashes are distinct, so no sort has a say."""
+    hashes = key_stream(key, np.arange(length, dtype=np.int64))
+    return np.argsort(hashes).astype(np.uint16)
