@@ -1,0 +1,142 @@
+"""The Dataset: named columns of equal length, read by row numbers or by span."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rightbatch.data.column import Column
+from rightbatch.errors import DataError, OptionError, did_you_mean
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Dataset(ABC):
+    """Where samples live: named columns, a length, and two ways to read them.
+
+    A source implements `rows`, `span`, `__len__` and `fingerprint`; `array` as well where whole
+    columns lie in memory or in a memory map, which lets a loader gather straight from them.
+
+    `target` names the column to be learned, or is None. `own_parts` maps `"train"` and `"test"`
+    to ranges of rows where the source itself brings them (MNIST's folder does). `notes` are
+    sentences about what opening did to the data (rows dropped, values filled): nothing is lost
+    in silence. `transforms` are attached by `transform` and run when batches are made.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        columns: Sequence[Column],
+        target: str | None = None,
+        own_parts: Mapping[str, range] | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.name = name
+        self.columns: tuple[Column, ...] = tuple(columns)
+        self.target = target
+        self.own_parts: Mapping[str, range] = MappingProxyType(dict(own_parts or {}))
+        self.notes: tuple[str, ...] = tuple(notes)
+        self.transforms: tuple[object, ...] = ()
+        self._blocks: dict[tuple[tuple[str, ...], np.dtype[Any]], NDArray[Any]] = {}
+        if target is not None:
+            self.column(target)
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of samples."""
+
+    @abstractmethod
+    def rows(self, indices: NDArray[np.int64]) -> Arrays:
+        """The samples at `indices` (int64, any order, repeats allowed), one array a column.
+
+        Raises IndexError where an index is negative or past the end.
+        """
+
+    @abstractmethod
+    def span(self, start: int, stop: int) -> Arrays:
+        """The samples from `start` up to `stop`; views where the source allows them.
+
+        Raises IndexError unless 0 <= start <= stop <= len(self).
+        """
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A short text that changes when names, dtypes, shapes or content change."""
+
+    def array(self, name: str) -> NDArray[Any] | None:  # noqa: ARG002  # for sources to override
+        """The whole column where it lies in memory or in a memory map, else None."""
+        return None
+
+    def stacked(self, names: tuple[str, ...], dtype: np.dtype[Any]) -> NDArray[Any] | None:
+        """The scalar columns `names` side by side, (N, F), where `array` has them, else None.
+
+        The block is made once and kept: gathering a batch from it is one pass instead of F.
+        """
+        key = (names, dtype)
+        if key not in self._blocks:
+            arrays = [self.array(name) for name in names]
+            present = [array for array in arrays if array is not None]
+            if len(present) < len(names):
+                return None
+            block = np.empty((len(self), len(names)), dtype)
+            for position, array in enumerate(present):
+                block[:, position] = array
+            self._blocks[key] = block
+        return self._blocks[key]
+
+    def column(self, name: str) -> Column:
+        """The description of the column called `name`; DataError lists the valid names."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        names = [column.name for column in self.columns]
+        raise DataError(
+            f"{self.name} has no column {name!r}.{did_you_mean(name, names)} "
+            f"Its columns are: {', '.join(names)}."
+        )
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        """Every column but the target, in order."""
+        return tuple(column for column in self.columns if column.name != self.target)
+
+    def transform(self, *transforms: object) -> Self:
+        """The same data with `transforms` attached; a split fits them on its train part alone."""
+        if not transforms:
+            raise OptionError("transform() was given nothing to attach; pass rb.scale(...) or such")
+        attached = copy.copy(self)
+        attached.transforms = (*self.transforms, *transforms)
+        return attached
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{column.name}{'*' if column.name == self.target else ''}: {column.dtype}"
+            + (f"{list(column.shape)}" if column.shape else "")
+            for column in self.columns[:8]
+        )
+        more = f", … {len(self.columns) - 8} more" if len(self.columns) > 8 else ""
+        return f"<Dataset {self.name}: {len(self):,} samples; {shown}{more}>"
+
+
+def check_span(start: int, stop: int, length: int) -> None:
+    """Raise IndexError unless 0 <= start <= stop <= length."""
+    if not 0 <= start <= stop <= length:
+        raise IndexError(f"span({start}, {stop}) lies outside 0 <= start <= stop <= {length}")
+
+
+def check_rows(indices: NDArray[np.int64], length: int) -> None:
+    """Raise IndexError where a row number is negative or past the end.
+
+    A negative number, read as unsigned, is huge: one maximum checks both ends.
+    """
+    if len(indices) and int(indices.view(np.uint64).max()) >= length:
+        wrong = indices[(indices < 0) | (indices >= length)][0]
+        raise IndexError(f"row {wrong} lies outside 0 <= row < {length}")

@@ -1,0 +1,122 @@
+"""Samples whose inputs are equal byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rightbatch.data.dataset import Arrays, Dataset
+
+_CHUNK_BYTES = 2**20
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST_FACTOR = np.uint64(0xBF58476D1CE4E5B9)
+_SECOND_FACTOR = np.uint64(0x94D049BB133111EB)
+
+
+def content_bytes(data: Dataset) -> int:
+    """The size in bytes of all inputs: what finding duplicates has to read.
+
+    >>> from rightbatch.data import open
+    >>> content_bytes(open((np.zeros((3, 4)), [0, 1, 0])))
+    96
+    """
+    return len(data) * _row_bytes(data)
+
+
+def content_keys(data: Dataset) -> NDArray[np.uint64]:
+    """A 64-bit hash of each sample's inputs, shape (samples,).
+
+    Equal inputs have equal keys; unequal ones differ but for chance of about 2**-64 a pair.
+    """
+    keys = np.empty(len(data), dtype=np.uint64)
+    for start, stop in _chunks(len(data), _row_bytes(data)):
+        keys[start:stop] = _hash_rows(_row_matrix(data, data.span(start, stop)))
+    return keys
+
+
+def equal_content_groups(data: Dataset) -> NDArray[np.int64]:
+    """A group code for each sample, shape (samples,): equal inputs share one, others never do.
+
+    Codes count the groups in the order of their first sample. Inputs are compared byte for byte
+    (so 0.0 and -0.0 differ, and a NaN equals the same NaN); the target plays no part. The data
+    are read once, in chunks, and samples with equal hashes are read again to be compared.
+
+    >>> from rightbatch.data import open
+    >>> equal_content_groups(open({"x": [5, 7, 5], "y": [0, 1, 1]}, target="y")).tolist()
+    [0, 1, 0]
+    """
+    return _group(data, content_keys(data))
+
+
+def _group(data: Dataset, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The groups of equal content, given keys that are equal where contents are."""
+    # A stable sort keeps rows ascending within a run of equal keys: the first is the lowest.
+    order = np.argsort(keys, kind="stable").astype(np.int64, copy=False)
+    in_order = keys[order]
+    is_first = np.ones(len(order), dtype=bool)
+    is_first[1:] = in_order[1:] != in_order[:-1]
+    first_positions = np.flatnonzero(is_first)
+    leaders = np.empty(len(order), dtype=np.int64)
+    leaders[order] = order[first_positions][np.cumsum(is_first) - 1]
+    _separate_collisions(data, keys, leaders)
+    _, groups = np.unique(leaders, return_inverse=True)
+    return groups.astype(np.int64, copy=False)
+
+
+def _separate_collisions(
+    data: Dataset, keys: NDArray[np.uint64], leaders: NDArray[np.int64]
+) -> None:
+    """Compare every follower with its leader; give those that differ a leader of their own."""
+    followers = np.flatnonzero(leaders != np.arange(len(leaders))).astype(np.int64, copy=False)
+    collided: list[int] = []
+    for start, stop in _chunks(len(followers), _row_bytes(data)):
+        rows = followers[start:stop]
+        left = _row_matrix(data, data.rows(rows))
+        right = _row_matrix(data, data.rows(leaders[rows]))
+        collided.extend(rows[(left != right).any(axis=1)].tolist())
+    seen: dict[tuple[int, bytes], int] = {}
+    for row in collided:
+        content = _row_matrix(data, data.rows(np.array([row], dtype=np.int64))).tobytes()
+        leaders[row] = seen.setdefault((int(keys[row]), content), row)
+
+
+def _row_bytes(data: Dataset) -> int:
+    return sum(
+        column.dtype.itemsize * int(np.prod(column.shape, dtype=np.int64)) for column in data.inputs
+    )
+
+
+def _chunks(length: int, row_bytes: int) -> Iterator[tuple[int, int]]:
+    """Spans whose bytes stay in the cache while they are hashed."""
+    step = max(1, _CHUNK_BYTES // max(1, row_bytes))
+    return ((start, min(start + step, length)) for start in range(0, length, step))
+
+
+def _row_matrix(data: Dataset, arrays: Arrays) -> NDArray[np.uint64]:
+    """The bytes of each row's inputs as words of 64 bits, zero-padded, shape (rows, words)."""
+    rows = len(next(iter(arrays.values())))
+    row_bytes = _row_bytes(data)
+    matrix = np.zeros((rows, -(-row_bytes // 8)), dtype=np.uint64)
+    as_bytes: NDArray[Any] = matrix.view(np.uint8)
+    offset = 0
+    for column in data.inputs:
+        array = np.ascontiguousarray(arrays[column.name]).reshape(rows, -1).view(np.uint8)
+        as_bytes[:, offset : offset + array.shape[1]] = array
+        offset += array.shape[1]
+    return matrix
+
+
+def _hash_rows(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Sum over words of a keyed mix of each: a position's key makes the order of words count."""
+    keys = np.arange(1, words.shape[1] + 1, dtype=np.uint64) * _GOLDEN
+    mixed = words + keys
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= _FIRST_FACTOR
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= _SECOND_FACTOR
+    mixed ^= mixed >> np.uint64(31)
+    total: NDArray[np.uint64] = mixed.sum(axis=1, dtype=np.uint64)
+    return total

@@ -1,0 +1,177 @@
+"""NumPy's own files: `.npy` mapped into memory, `.npz` mapped where its members are stored."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rightbatch.data.array_dataset import ArrayDataset
+from rightbatch.data.arrays import open_arrays
+from rightbatch.data.options import OpenOptions
+from rightbatch.errors import DataError
+
+MAGIC = b"\x93NUMPY"
+# Deflate cannot compress further than this, so a promise beyond it is a lie (zlib's own bound).
+MOST_COMPRESSION = 1032
+_LOCAL_HEADER_BYTES = 30
+
+
+def open_npy(path: Path, options: OpenOptions) -> ArrayDataset:
+    """One column, `x`, mapped into memory: opening reads only the header."""
+    with path.open("rb") as file:
+        header = _read_header(file, str(path), total_bytes=path.stat().st_size)
+        _refuse_contents(header, str(path))
+    return open_arrays({"x": _map(path, header, offset=0)}, options, source=str(path))
+
+
+def open_npz(path: Path, options: OpenOptions) -> ArrayDataset:
+    """One column a member; members that are stored uncompressed are mapped into memory.
+
+    Compressed members are read and their checksums verified.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            if not members:
+                raise DataError(f"{path} holds no arrays; save some with numpy.savez.")
+            names = [_column_name(path, member) for member in members]
+            chosen, target = options.choose(options.name or str(path), names)
+            # Headers first: nothing is mapped or read before every member is known to be good.
+            headers = {}
+            for name, member in zip(names, members, strict=True):
+                if names.count(name) > 1:
+                    raise DataError(f"{path} holds the member {name!r} twice; save it anew.")
+                if name in chosen:
+                    headers[name] = _member_header(path, archive, member)
+            for name, member in zip(names, members, strict=True):
+                if name in chosen:
+                    arrays[name] = _member_array(path, file, archive, member, headers[name])
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise DataError(
+            f"{path} is no readable .npz archive ({error}); it may be cut off. Save it anew with "
+            "numpy.savez."
+        ) from error
+    # The choice is made: positions would count other columns a second time.
+    options = replace(options, columns=None, target=target)
+    return open_arrays({name: arrays[name] for name in chosen}, options, source=str(path))
+
+
+class _Header(NamedTuple):
+    """What stands before the values of a .npy file."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+    header_bytes: int
+
+
+def _read_header(file: IO[bytes], described: str, *, total_bytes: int) -> _Header:
+    """Read the header and compare the size that it promises with the size there is."""
+    try:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        elif version == (2, 0):
+            shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(file)
+        else:
+            raise ValueError(f"version {version[0]}.{version[1]} of the format")
+    except (ValueError, SyntaxError, RecursionError, EOFError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{described} has no valid .npy header ({error}); valid are versions 1.0 and 2.0, as "
+            "numpy.save writes them for numbers and text."
+        ) from error
+    header = _Header(shape, fortran_order, dtype, file.tell())
+    _refuse_contents(header, described)
+    values_bytes = math.prod(shape) * dtype.itemsize
+    found = total_bytes - header.header_bytes
+    if found != values_bytes:
+        state = "is truncated" if found < values_bytes else "has bytes left over"
+        raise DataError(
+            f"{described} {state}: its header promises {values_bytes:,} bytes of values (shape "
+            f"{shape}, {dtype}), and {found:,} follow. Copy or save it anew."
+        )
+    return header
+
+
+def _refuse_contents(header: _Header, described: str) -> None:
+    if header.dtype.hasobject:
+        raise DataError(
+            f"{described} holds Python objects, which could run code when read, and is not opened; "
+            "save it as numbers or text (array.astype(float))."
+        )
+    if math.prod(header.shape) == 0:
+        raise DataError(f"{described} has the shape {header.shape}: zero samples or no values.")
+
+
+def _map(path: Path, header: _Header, *, offset: int) -> NDArray[Any]:
+    if header.dtype.itemsize == 0:
+        return np.zeros(header.shape, dtype=header.dtype)  # texts that are all empty take no bytes
+    return np.asarray(
+        np.memmap(
+            path,
+            dtype=header.dtype,
+            mode="r",
+            offset=offset + header.header_bytes,
+            shape=header.shape,
+            order="F" if header.fortran_order else "C",
+        )
+    )
+
+
+def _column_name(path: Path, member: zipfile.ZipInfo) -> str:
+    if not member.filename.endswith(".npy"):
+        raise DataError(
+            f"{path}: the member {member.filename!r} is no .npy array; an .npz holds nothing else."
+        )
+    return member.filename.removesuffix(".npy")
+
+
+def _member_header(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
+    described = f"{path}: the member {member.filename!r}"
+    if member.flag_bits & 1:
+        raise DataError(f"{described} is encrypted; save it anew without a password.")
+    if member.file_size > MOST_COMPRESSION * max(64, member.compress_size):
+        raise DataError(
+            f"{described} promises {member.file_size:,} bytes from {member.compress_size:,} "
+            "compressed ones, which is impossible; the archive is damaged."
+        )
+    with archive.open(member) as file:
+        return _read_header(file, described, total_bytes=member.file_size)
+
+
+def _member_array(
+    path: Path,
+    file: IO[bytes],
+    archive: zipfile.ZipFile,
+    member: zipfile.ZipInfo,
+    header: _Header,
+) -> NDArray[Any]:
+    if member.compress_type == zipfile.ZIP_STORED:
+        # The local header repeats the name and may pad; the central directory does not say how.
+        file.seek(member.header_offset)
+        local = file.read(_LOCAL_HEADER_BYTES)
+        extra = int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
+        offset = member.header_offset + _LOCAL_HEADER_BYTES + extra
+        if offset + member.file_size > path.stat().st_size:
+            raise DataError(f"{path}: the member {member.filename!r} is truncated; save it anew.")
+        return _map(path, header, offset=offset)
+    array = np.empty(math.prod(header.shape), dtype=header.dtype)
+    with archive.open(member) as values:
+        values.seek(header.header_bytes)
+        target = array.view(np.uint8).data if array.nbytes else memoryview(b"")
+        filled = 0
+        while filled < len(target):
+            count = values.readinto(target[filled:])  # type: ignore[attr-defined]  # ZipExtFile has it
+            if not count:
+                raise DataError(f"{path}: the member {member.filename!r} ends too early.")
+            filled += count
+        values.read(1)  # at the end of the member, its checksum is compared
+    return array.reshape(header.shape, order="F" if header.fortran_order else "C")

@@ -1,0 +1,242 @@
+"""`open`: whatever holds samples becomes a Dataset."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rightbatch.data import arrays, builtin, idx, numpy_files
+from rightbatch.data.dataset import Dataset
+from rightbatch.data.missing import MissingPolicy
+from rightbatch.data.options import OpenOptions
+from rightbatch.errors import DataError, did_you_mean
+
+_VALID = (
+    "Valid are arrays, tensors, lists, (X, y), a dict of arrays, a frame (pandas, polars, "
+    "pyarrow), a path or glob of .csv, .tsv, .parquet, .npy, .npz or IDX files, a folder of them, "
+    f"and the names {', '.join(builtin.BUILTIN_NAMES)}."
+)
+
+
+def open(
+    thing: object,
+    *,
+    target: str | int | None = None,
+    columns: Sequence[str | int] | None = None,
+    header: bool | None = None,
+    missing: str = "refuse",
+    categories: str = "codes",
+    name: str | None = None,
+) -> Dataset:
+    """Open `thing` as a Dataset of named columns.
+
+    Args:
+        thing: An array, tensor or list (column `x`), `(X, y)` (columns `x` and `y`, target `y`),
+            a dict of arrays, a frame that speaks Arrow, a path, folder or glob (`.csv`, `.tsv`,
+            `.parquet`, `.npy`, `.npz`, IDX), or the name of a built-in set (`breast_cancer`,
+            `diabetes`, `digits`, `iris`, `wine`; `./wine` is a path).
+        target: The column to be learned, by name or by position (-1 is the last).
+        columns: The columns to keep; the target is kept too.
+        header: For CSV, whether the first row holds the names; by default yes, unless it looks
+            like data, which is refused.
+        missing: For tables, "refuse", "drop" the rows, "fill" (0 in numbers, "missing" in text)
+            or "fill:VALUE". A missing target is refused or dropped, never filled.
+        categories: For tables, text as sorted integer "codes" or as "one-hot" columns of uint8.
+        name: What the data set is called in messages; by default the path or name.
+
+    Raises:
+        DataError: The data are refused; the message names file, row or column, and the remedy.
+        OptionError: An option is not valid, or has no meaning for this source.
+
+    >>> open(([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], [0, 1, 0]))
+    <Dataset arrays: 3 samples; x: float64[2], y*: int64>
+    >>> open("wine").column("target").categories
+    ('class_0', 'class_1', 'class_2')
+    """
+    options = OpenOptions(
+        target=target,
+        columns=columns,
+        header=header,
+        missing=MissingPolicy.parse(missing),
+        categories=categories,
+        name=name,
+    )
+    if isinstance(thing, str):
+        return _open_text(thing, options)
+    if isinstance(thing, os.PathLike):
+        return _open_path(Path(thing), options)
+    return _open_object(thing, options)
+
+
+def _open_object(thing: Any, options: OpenOptions) -> Dataset:
+    if isinstance(thing, Dataset):
+        if options != OpenOptions():
+            raise DataError(
+                f"{thing.name} is open already; give target, columns and the like where it is "
+                "opened first."
+            )
+        return thing
+    if isinstance(thing, tuple):
+        return _open_pair(thing, options)
+    if hasattr(thing, "__arrow_c_stream__"):
+        from rightbatch.data.parquet_files import Frame, arrow_table
+        from rightbatch.data.tables import build_dataset
+
+        table = arrow_table(thing)
+        if table is not None:
+            options.refuse_unused("a frame", usable=("missing", "categories"))
+            return build_dataset([Frame(table)], options, source="frame")
+    if isinstance(thing, Mapping):
+        return arrays.open_arrays(thing, options)
+    if arrays.is_array(thing):
+        return arrays.open_arrays({"x": thing}, options)
+    hint = " Make it dense first: .toarray()." if hasattr(thing, "toarray") else ""
+    raise DataError(f"Cannot open an object of type {type(thing).__name__}.{hint} {_VALID}")
+
+
+def _open_pair(pair: tuple[Any, ...], options: OpenOptions) -> Dataset:
+    if len(pair) != 2:
+        raise DataError(
+            f"A tuple of {len(pair)} cannot be opened; valid is (X, y), the inputs and the target. "
+            "Give more columns as a dict of arrays."
+        )
+    inputs, target = pair
+    if hasattr(inputs, "__arrow_c_stream__"):
+        from rightbatch.data.parquet_files import Frame, arrow_table
+        from rightbatch.data.tables import build_dataset
+
+        table = arrow_table(inputs)
+        if table is not None:
+            options.refuse_unused("a frame", usable=("missing", "categories"))
+            frame = Frame(_with_target(table, target), label="the frame")
+            return build_dataset([frame], options, source="frame", default_target="y")
+    if isinstance(inputs, Mapping):
+        if "y" in inputs:
+            raise DataError("The inputs have a column 'y' already; name the target in the dict.")
+        return arrays.open_arrays({**inputs, "y": target}, options, default_target="y")
+    return arrays.open_arrays({"x": inputs, "y": target}, options, default_target="y")
+
+
+def _with_target(table: Any, target: Any) -> Any:
+    """The frame's table with the target as its last column, `y`."""
+    import pyarrow as pa
+
+    if "y" in table.column_names:
+        raise DataError(
+            "The frame has a column 'y' already; put the target into the frame and name it: "
+            "open(frame, target=...)."
+        )
+    if hasattr(target, "__arrow_c_stream__"):
+        column = arrow_target = pa.chunked_array(target)
+    else:
+        array = arrays.as_array(target, "the target 'y'")
+        if array.ndim != 1:
+            raise DataError(
+                f"The target beside a frame has the shape {array.shape}; it needs one axis. Use "
+                "target.ravel(), or give the frame's values as an array."
+            )
+        column = arrow_target = pa.chunked_array([pa.array(array)])
+    if len(arrow_target) != table.num_rows:
+        raise DataError(
+            f"The frame has {table.num_rows:,} rows and the target {len(arrow_target):,}; row k of "
+            "both must belong to the same sample."
+        )
+    return table.append_column("y", column)
+
+
+def _open_text(text: str, options: OpenOptions) -> Dataset:
+    if text in builtin.BUILTIN_NAMES:
+        return builtin.open_builtin(text, options)
+    if text.startswith("file://"):
+        from urllib.parse import urlsplit
+        from urllib.request import url2pathname
+
+        return _open_path(Path(url2pathname(urlsplit(text).path)), options)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+        raise DataError(
+            f"{text} is a remote source, which this version cannot open yet; download it first and "
+            "give the path."
+        )
+    if not text:
+        raise DataError(f"An empty text names no data. {_VALID}")
+    path = Path(text).expanduser()
+    if not path.exists() and glob.has_magic(text):
+        return _open_glob(text, options)
+    return _open_path(path, options, given=text)
+
+
+def _open_glob(pattern: str, options: OpenOptions) -> Dataset:
+    from rightbatch.data import tables
+
+    expanded = str(Path(pattern).expanduser())
+    # Path.glob takes no absolute pattern.
+    found = sorted(Path(match) for match in glob.glob(expanded, recursive=True))  # noqa: PTH207
+    paths = [path for path in found if path.is_file()]
+    if not paths:
+        raise DataError(
+            f"No file matches {pattern!r}. Look at the pattern, and at the current folder, "
+            f"{Path.cwd()}."
+        )
+    if len(paths) == 1:
+        return _open_path(paths[0], options)
+    for path in paths:
+        if not (tables.is_csv(path) or tables.is_parquet(path)):
+            raise DataError(
+                f"{pattern!r} matches {len(paths):,} files, and {path.name} is no table; several "
+                "files are opened together where all are CSV or all are Parquet."
+            )
+    return tables.open_tables(paths, options, source=pattern)
+
+
+def _open_path(path: Path, options: OpenOptions, *, given: str | None = None) -> Dataset:
+    path = path.expanduser()
+    if not path.exists():
+        names = builtin.BUILTIN_NAMES
+        raise DataError(
+            f"No such file or folder: {given or path} (looked in {Path.cwd()}); and no built-in "
+            f"set has that name.{did_you_mean(given or str(path), names)} The built-in sets are "
+            f"{', '.join(names)}."
+        )
+    try:
+        return _open_folder(path, options) if path.is_dir() else _open_file(path, options)
+    except PermissionError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}. Look at its rights.") from error
+
+
+def _open_folder(folder: Path, options: OpenOptions) -> Dataset:
+    from rightbatch.data import tables
+
+    if idx.is_idx_folder(folder):
+        return idx.open_idx_folder(folder, options)
+    paths = tables.tables_in(folder)
+    if paths:
+        return tables.open_tables(paths, options, source=str(folder))
+    held = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
+    if not held:
+        raise DataError(f"{folder} is an empty folder. {_VALID}")
+    listed = ", ".join(held[:8]) + (f", … {len(held) - 8} more" if len(held) > 8 else "")
+    raise DataError(
+        f"{folder} holds no CSV, Parquet or MNIST-like IDX files, but: {listed}. Name a file in "
+        f"it, or a glob that reaches into its folders, such as '{folder}/**/*.csv'."
+    )
+
+
+def _open_file(path: Path, options: OpenOptions) -> Dataset:
+    from rightbatch.data import tables
+
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return numpy_files.open_npy(path, options)
+    if suffix == ".npz":
+        return numpy_files.open_npz(path, options)
+    if tables.is_csv(path) or tables.is_parquet(path):
+        return tables.open_tables([path], options, source=str(path))
+    if idx.is_idx(path):
+        return idx.open_idx(path, options)
+    raise DataError(
+        f"{path} is of no kind that can be opened: its ending is {suffix or 'absent'!r}. {_VALID}"
+    )

@@ -1,0 +1,23 @@
+"""What a table can be read from: a file or a frame with named columns and rows to point at."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+
+class TableFile(ABC):
+    """One file (or frame) of a table: its column names are known before its values are read."""
+
+    label: str
+    names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def read(self, columns: Sequence[str]) -> Any:
+        """The chosen columns as a pyarrow.Table, in that order, null where a value is missing."""
+
+    @abstractmethod
+    def locate(self, row: int) -> str:
+        """Where data row `row` (from 0) stands, as a person would count: file and line."""

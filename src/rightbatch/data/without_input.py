@@ -1,0 +1,62 @@
+"""A data set with one column that can be read but is not an input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rightbatch.data.column import Column
+from rightbatch.data.dataset import Arrays, Dataset
+
+
+class WithoutInput(Dataset):
+    """The same samples, in which the column `hidden` is no longer an input.
+
+    A column that says which samples belong together (a patient, a session) is needed to split
+    the data and must not be learned from.
+
+    >>> from rightbatch.data import open
+    >>> data = open({"age": [3, 5], "patient": [1, 1], "ill": [0, 1]}, target="ill")
+    >>> [column.name for column in WithoutInput(data, "patient").inputs]
+    ['age']
+    """
+
+    def __init__(self, data: Dataset, hidden: str) -> None:
+        data.column(hidden)
+        super().__init__(
+            name=data.name,
+            columns=data.columns,
+            target=data.target,
+            own_parts=data.own_parts,
+            notes=data.notes,
+        )
+        self.transforms = data.transforms
+        self._data = data
+        self._hidden = hidden
+
+    @property
+    def inputs(self) -> tuple[Column, ...]:
+        """Every column but the target and the hidden one, in order."""
+        return tuple(column for column in super().inputs if column.name != self._hidden)
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the data, and the name of what is hidden."""
+        return f"{self._data.fingerprint}-without-{self._hidden}"
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def rows(self, indices: NDArray[np.int64]) -> Arrays:
+        """The samples at `indices`, every column."""
+        return self._data.rows(indices)
+
+    def span(self, start: int, stop: int) -> Arrays:
+        """The samples from `start` up to `stop`, every column."""
+        return self._data.span(start, stop)
+
+    def array(self, name: str) -> NDArray[Any] | None:
+        """The whole column where it lies in memory, else None."""
+        return self._data.array(name)
