@@ -1,0 +1,1 @@
+"""Samples to batches: parts, transforms, gathering, prefetching, resuming."""

@@ -1,0 +1,204 @@
+"""Batches: a part of a data set as epochs of mini-batches, resumable to the sample."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Literal
+
+from rightbatch.data.dataset import Dataset
+from rightbatch.errors import OptionError
+from rightbatch.loading.parts import Part, whole
+from rightbatch.loading.prefetch import in_order
+from rightbatch.loading.slabs import Output, SlabReader
+from rightbatch.plan.batching import resolve_batch_size
+from rightbatch.plan.cursor import Cursor
+from rightbatch.plan.order import Order
+from rightbatch.plan.plan import Plan
+
+Remainder = Literal["keep", "drop", "pad"]
+
+# Two threads keep up with one consumer for data in memory; more take cores from the training
+# itself (peers.md: unbounded in-process threads slow the loop down).
+_MOST_THREADS = 2
+
+
+class Batches:
+    """Mini-batches of a part, shuffled anew every epoch, prefetched by a few threads.
+
+    A batch is `(inputs, target)`, or the inputs alone where the data have no target;
+    `with_rows=True` appends the row numbers in the data (int64, (B,); -1 for padding), and
+    `remainder="pad"` appends the weights (float32, (B,); 0 for padding). Arrays are NumPy's, or
+    torch tensors on the same memory (`output="torch"`), moved to `device` when one is given.
+
+    Iterating goes through the next epoch, or through the rest of the epoch that
+    `load_state_dict` stood in; `epoch(k)` is epoch k and changes nothing. `batch_size` is a
+    number or "full". `shuffle=True` is a uniform permutation, `window=w` shuffles inside windows
+    of w samples, `shuffle=False` keeps the order. The last, smaller batch is kept
+    (`remainder="keep"`), dropped ("drop"; `dropped_samples` says how many) or padded ("pad").
+    The same seed gives the same batches whatever `threads` is; 0 loads in the caller's thread.
+
+    A batch is yours for as long as you hold it: memory is used again only when you let go.
+
+    Raises OptionError where an option is not valid.
+
+    >>> import rightbatch as rb
+    >>> parts = rb.split(rb.open("breast_cancer"), val=0.2, seed=7).transform(rb.standardize())
+    >>> train = rb.Batches(parts.train, 128, seed=7)
+    >>> [x.shape for x, y in train]
+    [(128, 30), (128, 30), (128, 30), (71, 30)]
+    >>> train.state_dict()["epoch"]
+    1
+    """
+
+    def __init__(
+        self,
+        part: Part | Dataset | Any,
+        batch_size: int | str,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        window: int | None = None,
+        remainder: Remainder = "keep",
+        with_rows: bool = False,
+        output: Output = "numpy",
+        device: Any = None,
+        threads: int | None = None,
+    ) -> None:
+        self.part = part if isinstance(part, Part) else whole(part)
+        if device is not None:
+            output = "torch"
+        if output not in ("numpy", "torch"):
+            raise OptionError(f"output={output!r} is not valid; valid are 'numpy' and 'torch'")
+        if threads is None:
+            threads = min(_MOST_THREADS, os.cpu_count() or 1)
+        if threads < 0:
+            raise OptionError(f"threads={threads} is not valid; it is 0 (no threads) or more")
+        self.plan = Plan(
+            length=len(self.part),
+            batch_size=resolve_batch_size(batch_size, len(self.part)),
+            order=Order.resolve(shuffle=shuffle, window=window, length=len(self.part)),
+            seed=seed,
+            remainder=remainder,
+        )
+        self.threads = threads
+        self._reader = SlabReader(
+            self.part, self.plan, with_rows=with_rows, output=output, device=device
+        )
+        self._epoch = 0
+        self._samples = 0
+        # Whether the next iteration goes on inside the epoch: after load_state_dict only.
+        self._goes_on = True
+
+    @property
+    def batch_size(self) -> int:
+        """The number of samples in a full batch."""
+        return self.plan.batch_size
+
+    @property
+    def dropped_samples(self) -> int:
+        """How many samples of each epoch `remainder="drop"` leaves out."""
+        return self.plan.dropped
+
+    @property
+    def current_epoch(self) -> int:
+        """The epoch (from 0) that the next batch belongs to, once the one before it is whole."""
+        return self._epoch
+
+    @property
+    def at_epoch_start(self) -> bool:
+        """Whether the next batch is the first of an epoch, the one before it being taken whole."""
+        return self._samples == 0
+
+    def __len__(self) -> int:
+        """The number of batches in a whole epoch."""
+        return self.plan.batch_count()
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self._goes_on:
+            self._epoch, self._samples = self._epoch + 1, 0
+        self._goes_on = False
+        return self._consume()
+
+    def epoch(self, epoch: int) -> Epoch:
+        """Epoch number `epoch` from its first batch, without moving this object's cursor."""
+        if epoch < 0:
+            raise OptionError(f"epoch({epoch}): epochs are numbered from 0")
+        return Epoch(lambda: self._read(epoch, 0), len(self), epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the consumer stands, as small JSON: what it has taken, not what was prefetched."""
+        return self._cursor().to_json()
+
+    def load_state_dict(self, state: dict[str, Any], *, allow_new_batch_size: bool = False) -> None:
+        """Go on where `state` stood: the next iteration gives the rest of that epoch.
+
+        Raises ResumeError where the state belongs to other data or another plan; with
+        `allow_new_batch_size=True` the rest of the epoch is cut at this object's batch size.
+        """
+        cursor = Cursor.from_json(state)
+        cursor.check(self.plan, self.part.fingerprint, allow_new_batch_size=allow_new_batch_size)
+        self._epoch, self._samples = cursor.epoch, cursor.samples
+        self._goes_on = True
+
+    def __repr__(self) -> str:
+        last = len(self.part) % self.batch_size
+        return (
+            f"<Batches of {self.part.data.name}, {self.part.name}: {len(self.part):,} samples, "
+            f"{len(self):,} batches of {self.batch_size:,}"
+            + (f", the last of {last:,}" if last and self.plan.remainder == "keep" else "")
+            + (f", {self.dropped_samples:,} samples dropped" if self.dropped_samples else "")
+            + ">"
+        )
+
+    def _cursor(self) -> Cursor:
+        return Cursor(
+            seed=self.plan.seed,
+            epoch=self._epoch,
+            samples=self._samples,
+            batch_size=self.plan.batch_size,
+            remainder=self.plan.remainder,
+            order=self.plan.order,
+            length=self.plan.length,
+            fingerprint=self.part.fingerprint,
+        )
+
+    def _read(self, epoch: int, start: int) -> Generator[tuple[int, Any], None, None]:
+        """Pairs of (samples of the epoch taken, batch)."""
+        slabs = self._reader.slabs(epoch, start)
+        with contextlib.closing(in_order(slabs, threads=self.threads)) as loaded:
+            for slab in loaded:
+                # The slab's last batch must be the only thing that keeps its memory, hence pop.
+                slab.reverse()
+                while slab:
+                    yield slab.pop()
+
+    def _consume(self) -> Generator[Any, None, None]:
+        epoch = self._epoch
+        with contextlib.closing(self._read(epoch, self._samples)) as batches:
+            for stop, batch in batches:
+                self._samples = stop
+                if self._samples >= self.plan.length - self.plan.dropped:
+                    # The epoch has been taken whole: the state is the start of the next one.
+                    self._epoch, self._samples, self._goes_on = epoch + 1, 0, True
+                yield batch
+
+
+class Epoch:
+    """One epoch of batches that can be gone through any number of times."""
+
+    def __init__(
+        self, read: Callable[[], Generator[tuple[int, Any], None, None]], length: int, number: int
+    ) -> None:
+        self._read = read
+        self._length = length
+        self.number = number
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Any]:
+        with contextlib.closing(self._read()) as batches:
+            for _, batch in batches:
+                yield batch

@@ -1,0 +1,318 @@
+"""Parts of a data set: what `split` makes, frozen before anything is shuffled."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rightbatch.data.column import Column
+from rightbatch.data.dataset import Dataset
+from rightbatch.data.duplicates import content_bytes, equal_content_groups
+from rightbatch.data.opening import open as open_data
+from rightbatch.errors import DataError, DuplicateError, OptionError, did_you_mean
+from rightbatch.loading.pipeline import Pipeline
+from rightbatch.loading.transform import Function, Inputs, Transform, Values, as_numpy
+from rightbatch.plan.row_set import RowSet
+from rightbatch.plan.split import split_rows
+
+logger = logging.getLogger(__name__)
+
+OnDuplicates = Literal["report", "error", "together"]
+AnyTransform = Transform | Function
+
+_CONTENT_LIMIT_BYTES = 1 << 30
+_FIT_ROWS = 4096
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """Some rows of a data set, in ascending order, with fitted transforms attached.
+
+    >>> import rightbatch as rb
+    >>> part = rb.split(rb.open("iris"), val=30).val
+    >>> len(part), part.name
+    (30, 'val')
+    """
+
+    data: Dataset
+    rows: RowSet
+    name: str
+    transforms: tuple[AnyTransform, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short text that changes with the data's content and with which rows these are."""
+        words = f"{self.data.fingerprint}\n{self.rows.fingerprint}"
+        return hashlib.blake2b(words.encode(), digest_size=16).hexdigest()
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The way from rows to batch arrays."""
+        return Pipeline(self.data, self.transforms)
+
+    def example(self) -> tuple[Inputs, Values | None]:
+        """Inputs and target of the first sample as a batch of one, transforms applied."""
+        rows = self.rows.take(np.arange(1))
+        return self.pipeline.finish(self.pipeline.gather(rows), rows, seed=0, epoch=0)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one sample's inputs after the transforms; OptionError for a dict."""
+        inputs, _ = self.example()
+        if isinstance(inputs, dict):
+            raise OptionError(
+                f"a batch of {self.data.name} is a dict of {', '.join(inputs)}: it has no one "
+                "shape. Choose columns of equal shape when opening (columns=…), or pass a "
+                "torch.nn.Module that takes the dict"
+            )
+        return as_numpy(inputs).shape[1:]
+
+    def __repr__(self) -> str:
+        return f"<Part {self.name} of {self.data.name}: {len(self):,} samples>"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Parts:
+    """Train, validation and test parts of one data set: disjoint, frozen, fingerprinted.
+
+    `duplicate_samples` counts the held-out samples whose inputs are equal, byte for byte, to
+    those of a training sample (or a test sample's to a validation sample's); None where the data
+    are larger than 1 GiB and nobody asked.
+    """
+
+    data: Dataset
+    train: Part
+    val: Part | None = None
+    test: Part | None = None
+    seed: int = 0
+    duplicate_samples: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def all(self) -> dict[str, Part]:
+        """The parts that there are, by name."""
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The number of samples by part; 0 where a part was not asked for.
+
+        >>> import rightbatch as rb
+        >>> rb.split(rb.open("breast_cancer"), val=0.16, test=0.2, stratify=True).sizes
+        {'train': 364, 'val': 91, 'test': 114}
+        """
+        return {name: len(self.all.get(name, ())) for name in ("train", "val", "test")}
+
+    @property
+    def fingerprint(self) -> str:
+        """A short text that changes when the data or the membership of any part change."""
+        words = "\n".join(f"{name} {part.fingerprint}" for name, part in self.all.items())
+        return hashlib.blake2b(words.encode(), digest_size=16).hexdigest()
+
+    def transform(self, *transforms: AnyTransform | Callable[..., Any]) -> Parts:
+        """The same parts with `transforms` attached, fitted on train alone.
+
+        A transform is one of the built-in ones or any function of a batch, see `Function`.
+        Raises DataError where a transform does not fit the data.
+
+        >>> import rightbatch as rb
+        >>> parts = rb.split(rb.open("wine"), val=0.2).transform(rb.standardize())
+        >>> x, y = next(iter(rb.Batches(parts.val, "full", shuffle=False)))
+        >>> x.dtype, x.shape
+        (dtype('float32'), (36, 13))
+        """
+        attached = list(self.train.transforms)
+        for transform in transforms:
+            if isinstance(transform, Transform):
+                if transform.needs_fit:
+                    pipeline = Pipeline(self.data, attached)
+                    values = pipeline.values_for(transform, _chunks(self.train.rows))
+                    transform = transform.fitted(values)
+                attached.append(transform)
+            elif isinstance(transform, Function):
+                attached.append(transform)
+            elif callable(transform):
+                attached.append(Function(transform))
+            else:
+                raise OptionError(
+                    f"{transform!r} is no transform: pass rb.scale(…), rb.standardize() or such, "
+                    "or a function of a batch"
+                )
+        # Compiling here refuses, where the mistake was made, what does not fit the columns.
+        Pipeline(self.data, attached)
+        parts: dict[str, Any] = {
+            name: replace(part, transforms=tuple(attached)) for name, part in self.all.items()
+        }
+        return replace(self, **parts)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {size:,}" for name, size in self.sizes.items() if size)
+        duplicates = f"; {self.duplicate_samples:,} duplicates" if self.duplicate_samples else ""
+        return f"<Parts of {self.data.name}: {sizes}{duplicates}>"
+
+
+def split(
+    data: Any,
+    *,
+    val: float | None = None,
+    test: float | None = None,
+    stratify: bool | str | None = None,
+    group: str | None = None,
+    seed: int = 0,
+    on_duplicates: OnDuplicates = "report",
+) -> Parts:
+    """Divide the samples into train, validation and test parts, before anything is shuffled.
+
+    `val` and `test` are counts (integers) or shares of the whole (fractions below 1, rounded by
+    largest remainder); what is not asked for is not held out. Data that bring their own test
+    part keep it, and shares are then of their own train part. `stratify=True` keeps the classes
+    of the target in proportion, `stratify="column"` those of another column; `group="column"`
+    keeps samples of one group on one side. The split depends on `seed` and the number of samples
+    and never on an epoch's order, so reshuffling can not move a sample across.
+
+    Samples whose inputs are equal byte for byte and stand on both sides are counted
+    (`on_duplicates="report"`), refused (`"error"`, raises DuplicateError) or treated as a group
+    (`"together"`). The count is made for data up to 1 GiB unless one of the latter two asks.
+
+    Raises OptionError where the sizes or options are not valid, DataError where the data do not
+    allow them.
+
+    >>> import rightbatch as rb
+    >>> rb.split(rb.open("digits"), val=0.1, test=0.1, seed=7)
+    <Parts of digits: train 1,437, val 180, test 180>
+    """
+    data = data if isinstance(data, Dataset) else open_data(data)
+    if on_duplicates not in ("report", "error", "together"):
+        raise OptionError(
+            f"on_duplicates={on_duplicates!r} is not valid; valid are 'report', 'error' and "
+            f"'together'.{did_you_mean(str(on_duplicates), ('report', 'error', 'together'))}"
+        )
+    own_test = data.own_parts.get("test")
+    if own_test is not None and test is not None:
+        raise OptionError(
+            f"{data.name} brings its own test part of {len(own_test):,} samples, and test={test} "
+            "asks for another one: leave test out"
+        )
+    own_train = data.own_parts.get("train", range(len(data)))
+    candidates = RowSet.from_range(len(data), own_train.start, own_train.stop)
+
+    asked = on_duplicates != "report"
+    content = None
+    if asked or content_bytes(data) <= _CONTENT_LIMIT_BYTES:
+        content = equal_content_groups(data)
+    groups = None if group is None else _codes(data, group, "group", candidates)
+    if on_duplicates == "together" and content is not None:
+        groups = _merge(groups, content[own_train.start : own_train.stop])
+    strata = None
+    if stratify:
+        column = data.target if stratify is True else stratify
+        if column is None:
+            raise OptionError(
+                f"stratify=True needs a target and {data.name} has none: name the column of "
+                "classes, stratify='column', or the target when opening"
+            )
+        strata = _codes(data, column, "stratify", candidates)
+
+    rows = split_rows(candidates, val=val, test=test, seed=seed, strata=strata, groups=groups)
+    if own_test is not None:
+        rows["test"] = RowSet.from_range(len(data), own_test.start, own_test.stop)
+    made = {
+        name: Part(data=data, rows=members, name=name)
+        for name, members in rows.items()
+        if len(members) or name == "train"
+    }
+    duplicates = None if content is None else _count_duplicates(content, made)
+    if duplicates:
+        message = (
+            f"{data.name}: {duplicates:,} held-out samples have inputs equal to those of a sample "
+            "on the other side of the split; keep equal samples together with "
+            "on_duplicates='together'"
+        )
+        if on_duplicates == "error":
+            raise DuplicateError(message)
+        logger.warning(message)
+    parts = Parts(
+        data=data,
+        train=made["train"],
+        val=made.get("val"),
+        test=made.get("test"),
+        seed=seed,
+        duplicate_samples=duplicates,
+        settings={
+            "val": val,
+            "test": test,
+            "stratify": stratify,
+            "group": group,
+            "seed": seed,
+            "on_duplicates": on_duplicates,
+        },
+    )
+    attached: Any = data.transforms
+    return parts.transform(*attached) if attached else parts
+
+
+def whole(data: Any) -> Part:
+    """All samples of a data set as one part; transforms attached to the data are fitted on it."""
+    data = data if isinstance(data, Dataset) else open_data(data)
+    part = Part(data=data, rows=RowSet.from_range(len(data), 0, len(data)), name="all")
+    attached: Any = data.transforms
+    return Parts(data=data, train=part).transform(*attached).train if attached else part
+
+
+def _chunks(rows: RowSet) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(rows), _FIT_ROWS):
+        yield rows.take(np.arange(start, min(start + _FIT_ROWS, len(rows))))
+
+
+def _codes(data: Dataset, name: str, option: str, candidates: RowSet) -> NDArray[np.int64]:
+    """Codes 0, 1, … of a column's distinct values, for the candidate rows."""
+    column: Column = data.column(name)
+    if column.shape != () or (option == "stratify" and column.dtype.kind == "f"):
+        raise DataError(
+            f"{option}={name!r}: the column is {column.dtype} of shape {column.shape}; "
+            f"{option} takes a column of one whole number or text a sample"
+        )
+    values = data.array(name)
+    if values is None:
+        values = np.concatenate([data.rows(rows)[name] for rows in _chunks(candidates)])
+    else:
+        values = values[candidates.take(np.arange(len(candidates)))]
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
+
+
+def _merge(groups: NDArray[np.int64] | None, content: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Groups such that samples of one group, or of equal content, are in one: their union."""
+    if groups is None:
+        return np.unique(content, return_inverse=True)[1].astype(np.int64)
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    size = int(max(groups.max(), content.max())) + 1
+    # A bipartite graph of groups and contents, an edge a sample: its components are the union.
+    edges = coo_array(
+        (np.ones(len(groups), np.int8), (groups, content + size)), shape=(2 * size, 2 * size)
+    )
+    labels = connected_components(edges, directed=False)[1]
+    return np.unique(labels[groups], return_inverse=True)[1].astype(np.int64)
+
+
+def _count_duplicates(content: NDArray[np.int64], parts: dict[str, Part]) -> int:
+    codes = {name: content[part.rows.take(np.arange(len(part)))] for name, part in parts.items()}
+    earlier: Sequence[NDArray[np.int64]] = [codes["train"]]
+    duplicates = 0
+    for name in ("val", "test"):
+        if name in codes:
+            duplicates += int(np.isin(codes[name], np.concatenate(earlier)).sum())
+            earlier = [*earlier, codes[name]]
+    return duplicates

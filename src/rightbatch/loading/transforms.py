@@ -1,0 +1,342 @@
+"""The built-in transforms: scale, standardize, one_hot, flatten, cast."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from typing_extensions import override
+
+from rightbatch.data.column import Column
+from rightbatch.errors import DataError, OptionError, did_you_mean
+from rightbatch.loading.transform import Transform, Values
+
+
+class Affine(Transform):
+    """`(x - center) · factor` in float32, which a loader fuses with gathering and casting."""
+
+    @property
+    @abstractmethod
+    def center(self) -> NDArray[np.float64] | float:
+        """What is subtracted: a number, or an array of the per-sample shape."""
+
+    @property
+    @abstractmethod
+    def factor(self) -> NDArray[np.float64] | float:
+        """What the difference is multiplied by."""
+
+    @override
+    def describe(self, column: Column) -> Column:
+        _require_numbers(self, column)
+        return replace(column, dtype=np.dtype(np.float32), categories=None)
+
+    @override
+    def apply(self, values: Values) -> Values:
+        # The difference is taken in float64 where the values are wider than float32 can hold:
+        # a time stamp of 1.5e9 seconds minus its mean would otherwise keep no digit.
+        wide = np.float32 if np.can_cast(values.dtype, np.float32) else np.float64
+        centred = np.subtract(values, np.asarray(self.center, wide), dtype=wide)
+        scaled: Values = np.multiply(centred, np.asarray(self.factor, wide), dtype=wide)
+        return scaled.astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class Scale(Affine):
+    """See `scale`."""
+
+    by: float
+    column: str | None = None
+
+    @property
+    @override
+    def center(self) -> float:
+        return 0.0
+
+    @property
+    @override
+    def factor(self) -> float:
+        return self.by
+
+    @override
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "scale", "factor": self.by, "column": self.column}
+
+
+def scale(factor: float, *, column: str | None = None) -> Scale:
+    """Multiply the inputs (or `column`) by `factor`; float32 comes out.
+
+    Raises OptionError where the factor is zero or not finite.
+
+    >>> scale(1 / 255).apply(np.array([[0, 255]], dtype=np.uint8)).tolist()
+    [[0.0, 1.0]]
+    """
+    if not math.isfinite(factor) or factor == 0:
+        raise OptionError(f"scale({factor}): the factor must be a finite number other than zero")
+    return Scale(float(factor), column)
+
+
+@dataclass(frozen=True, eq=False)
+class Standardize(Affine):
+    """See `standardize`."""
+
+    column: str | None = None
+    mean: NDArray[np.float64] | None = None
+    std: NDArray[np.float64] | None = None
+
+    @property
+    @override
+    def needs_fit(self) -> bool:
+        return self.mean is None
+
+    @property
+    @override
+    def center(self) -> NDArray[np.float64]:
+        if self.mean is None:
+            raise OptionError("standardize() is not fitted: attach it to parts (rb.split)")
+        return self.mean
+
+    @property
+    @override
+    def factor(self) -> NDArray[np.float64]:
+        if self.std is None:
+            raise OptionError("standardize() is not fitted: attach it to parts (rb.split)")
+        return 1.0 / self.std
+
+    def fitted(self, chunks: Iterable[Values]) -> Self:
+        """Mean and standard deviation of every feature in one pass.
+
+        Chunks are merged by the update of Chan, Golub and LeVeque (1979):
+        M2 = M2_a + M2_b + δ² · n_a n_b / n, which stays exact where the mean is large.
+        """
+        count = 0
+        mean: Any = 0.0
+        squares: Any = 0.0
+        for chunk in chunks:
+            values = chunk.astype(np.float64)
+            added = len(values)
+            if added == 0:
+                continue
+            chunk_mean = values.mean(axis=0)
+            chunk_squares = np.square(values - chunk_mean).sum(axis=0)
+            delta = chunk_mean - mean
+            total = count + added
+            mean = mean + delta * (added / total)
+            squares = squares + chunk_squares + np.square(delta) * (count * added / total)
+            count = total
+        if count == 0:
+            raise DataError("standardize() has no training samples to learn from")
+        std = np.sqrt(squares / count)
+        _refuse_non_finite(mean, std)
+        # A feature that is constant in train carries nothing: it is centred and left at that.
+        # Rounding leaves a constant like 0.1 with a deviation near 1e-17, hence the threshold.
+        constant = std <= 1e-12 * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
+        return replace(self, mean=np.asarray(mean), std=np.where(constant, 1.0, std))
+
+    @override
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": "standardize",
+            "column": self.column,
+            "mean": None if self.mean is None else self.mean.tolist(),
+            "std": None if self.std is None else self.std.tolist(),
+        }
+
+
+def standardize(*, column: str | None = None) -> Standardize:
+    """Subtract each feature's mean and divide by its standard deviation, both of train alone.
+
+    The deviation is the population's (divided by n), as scikit-learn's StandardScaler has it;
+    float32 comes out. A feature that is constant in train is only centred.
+    Raises DataError where a feature holds NaN or infinity.
+
+    >>> fitted = standardize().fitted([np.array([[1.0], [3.0]])])
+    >>> fitted.apply(np.array([[1.0], [5.0]])).tolist()
+    [[-1.0], [3.0]]
+    """
+    return Standardize(column)
+
+
+@dataclass(frozen=True)
+class OneHot(Transform):
+    """See `one_hot`."""
+
+    classes: int | None = None
+    column: str | None = None
+
+    @property
+    @override
+    def needs_fit(self) -> bool:
+        return self.classes is None
+
+    @override
+    def fitted(self, chunks: Iterable[Values]) -> Self:
+        if self.classes is not None:
+            return self
+        return replace(self, classes=1 + max(int(chunk.max()) for chunk in chunks if len(chunk)))
+
+    @override
+    def describe(self, column: Column) -> Column:
+        if column.dtype.kind not in "bui" or column.shape != ():
+            raise DataError(
+                f"one_hot() takes a column of whole numbers, one a sample; {column.name!r} is "
+                f"{column.dtype} of shape {column.shape}"
+            )
+        return replace(
+            column, dtype=np.dtype(np.float32), shape=(self.classes or 0,), categories=None
+        )
+
+    @override
+    def apply(self, values: Values) -> Values:
+        classes = self.classes or 0
+        if len(values) and (int(values.min()) < 0 or int(values.max()) >= classes):
+            wrong = values[(values < 0) | (values >= classes)][0]
+            raise DataError(
+                f"one_hot({classes}) met the class {wrong}; valid are 0 to {classes - 1}. "
+                "Pass the number of classes: rb.one_hot(classes=…)"
+            )
+        result = np.zeros((len(values), classes), np.float32)
+        result[np.arange(len(values)), values.astype(np.intp)] = 1.0
+        return result
+
+    @override
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "one_hot", "classes": self.classes, "column": self.column}
+
+
+def one_hot(classes: int | None = None, *, column: str) -> OneHot:
+    """Turn class numbers of `column` (0 to classes - 1) into float32 rows with a single one.
+
+    `column` is usually the target. Without `classes`, their number is the largest class in
+    train plus one. Raises DataError where a class lies outside.
+
+    >>> one_hot(3, column="label").apply(np.array([2, 0])).tolist()
+    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
+    if classes is not None and classes < 1:
+        raise OptionError(f"one_hot(classes={classes}): there must be one class at the least")
+    return OneHot(classes, column)
+
+
+@dataclass(frozen=True)
+class Flatten(Transform):
+    """See `flatten`."""
+
+    column: str | None = None
+
+    @override
+    def describe(self, column: Column) -> Column:
+        return replace(column, shape=(math.prod(column.shape),))
+
+    @override
+    def apply(self, values: Values) -> Values:
+        return values.reshape(len(values), math.prod(values.shape[1:]))
+
+    @override
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "flatten", "column": self.column}
+
+
+def flatten(*, column: str | None = None) -> Flatten:
+    """Make one axis of all axes but the first: (B, 28, 28) becomes (B, 784).
+
+    >>> flatten().apply(np.zeros((2, 28, 28))).shape
+    (2, 784)
+    """
+    return Flatten(column)
+
+
+@dataclass(frozen=True)
+class Cast(Transform):
+    """See `cast`."""
+
+    dtype: np.dtype[Any]
+    column: str | None = None
+
+    @override
+    def describe(self, column: Column) -> Column:
+        _require_numbers(self, column)
+        return replace(column, dtype=self.dtype)
+
+    @override
+    def apply(self, values: Values) -> Values:
+        return values.astype(self.dtype)
+
+    @override
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "cast", "dtype": self.dtype.name, "column": self.column}
+
+
+def cast(dtype: DTypeLike, *, column: str | None = None) -> Cast:
+    """Convert the inputs (or `column`) to another dtype, as NumPy's `astype` does.
+
+    Raises OptionError where the dtype is not one of numbers.
+
+    >>> cast("float32").apply(np.array([1, 2])).dtype
+    dtype('float32')
+    """
+    try:
+        wanted = np.dtype(dtype)
+    except TypeError as error:
+        raise OptionError(f"cast({dtype!r}): NumPy knows no such dtype; try 'float32'") from error
+    if wanted.kind not in "buif":
+        raise OptionError(f"cast({dtype!r}): only dtypes of numbers are valid, such as 'float32'")
+    return Cast(wanted, column)
+
+
+_KINDS = ("scale", "standardize", "one_hot", "flatten", "cast")
+
+
+def transform_from_json(described: dict[str, Any]) -> Transform:
+    """The transform that `to_json` described; OptionError where the kind is not built in.
+
+    >>> transform_from_json(scale(0.5).to_json())
+    Scale(by=0.5, column=None)
+    """
+    kind, column = described.get("kind"), described.get("column")
+    if kind == "scale":
+        return Scale(described["factor"], column)
+    if kind == "standardize":
+        mean, std = described["mean"], described["std"]
+        return Standardize(
+            column,
+            None if mean is None else np.asarray(mean, np.float64),
+            None if std is None else np.asarray(std, np.float64),
+        )
+    if kind == "one_hot":
+        return OneHot(described["classes"], column)
+    if kind == "flatten":
+        return Flatten(column)
+    if kind == "cast":
+        return Cast(np.dtype(described["dtype"]), column)
+    if kind == "function":
+        raise OptionError(
+            f"the transform {described.get('name')!r} is a function; code is not stored with a "
+            "run, so pass the function again"
+        )
+    raise OptionError(
+        f"no transform is called {kind!r}.{did_you_mean(str(kind), _KINDS)} "
+        f"Valid are: {', '.join(_KINDS)}."
+    )
+
+
+def _require_numbers(transform: Transform, column: Column) -> None:
+    if not column.is_numeric:
+        raise DataError(
+            f"{type(transform).__name__.lower()}() takes numbers; column {column.name!r} "
+            f"is {column.dtype}"
+        )
+
+
+def _refuse_non_finite(mean: Any, std: Any) -> None:
+    wrong = ~np.isfinite(np.atleast_1d(std)) | ~np.isfinite(np.atleast_1d(mean))
+    if wrong.any():
+        feature = int(np.flatnonzero(wrong)[0])
+        raise DataError(
+            f"standardize() met NaN or infinity in feature {feature} of the training samples; "
+            "drop or fill them when opening: missing='drop' or missing='fill'"
+        )
