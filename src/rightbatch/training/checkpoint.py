@@ -1,0 +1,108 @@
+"""Checkpoints: one safetensors file with its state as JSON in the header, replaced atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from rightbatch.errors import ResumeError
+
+_VERSION = 1
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace `path` by `content` such that a kill at any time leaves the old or the new whole."""
+    temporary = path.with_name(path.name + ".partial")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    # The rename itself is on the disk only once the folder is.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Write tensors and state as one file."""
+    # Views of one storage (as a DenseNetwork's parameters are) are stored apart.
+    owned = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    metadata = {"rightbatch": json.dumps({"version": _VERSION, **state})}
+    write_atomically(path, save(owned, metadata))
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the state of a checkpoint; ResumeError where it can not be read."""
+    if not path.is_file():
+        raise ResumeError(
+            f"{path.parent} holds no checkpoint to resume from ({path.name} is missing): "
+            "start the run anew, without resume"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = json.loads((file.metadata() or {})["rightbatch"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise ResumeError(
+            f"{path} is no checkpoint of rightbatch, or is damaged: {error}"
+        ) from error
+    if state.get("version") != _VERSION:
+        raise ResumeError(
+            f"{path} has the checkpoint version {state.get('version')!r}; this rightbatch reads "
+            f"{_VERSION}. Resume with the version that wrote it (environment.json names it)"
+        )
+    return tensors, state
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state as named tensors."""
+    return {
+        f"optimizer.{index}.{key}": value
+        for index, values in optimizer.state_dict()["state"].items()
+        for key, value in values.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave."""
+    described = optimizer.state_dict()
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition(".")
+        if kind == "optimizer":
+            index, _, key = rest.partition(".")
+            state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**described, "state": state})
+
+
+def model_tensors(model: nn.Module, prefix: str) -> dict[str, Tensor]:
+    """The model's parameters and buffers, named with a prefix, at their present values."""
+    return {
+        f"{prefix}.{name}": value.detach().clone() for name, value in model.state_dict().items()
+    }
+
+
+def restore_model(model: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
+    """Put back what `model_tensors` gave; ResumeError where the model is another one."""
+    found = {
+        name.removeprefix(f"{prefix}."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(f"{prefix}.")
+    }
+    try:
+        model.load_state_dict(found)
+    except RuntimeError as error:
+        raise ResumeError(
+            f"the checkpoint is of another model: {error}. Pass the model that the run began with"
+        ) from error

@@ -1,0 +1,282 @@
+"""`fit` and `evaluate`: train a model by mini-batches, and measure one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rightbatch.errors import OptionError, ResumeError
+from rightbatch.loading.batches import Batches
+from rightbatch.loading.parts import Part, Parts
+from rightbatch.plan.hashing import derive_key
+from rightbatch.training.checkpoint import model_tensors, save_checkpoint
+from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, score
+from rightbatch.training.models import ModelName, build_model
+from rightbatch.training.options import FitOptions
+from rightbatch.training.progress import Watcher
+from rightbatch.training.result import FitResult
+from rightbatch.training.run_folder import RunFolder
+from rightbatch.training.task import Task, resolve_task
+from rightbatch.training.trainer import Trainer
+
+# What a resumed run may change: how far it goes and what does not touch the result.
+_MAY_CHANGE = {"epochs", "steps", "checkpoint_seconds", "threads"}
+
+
+def fit(
+    model: str | nn.Module,
+    parts: Parts,
+    *,
+    batch_size: int | str = 32,
+    epochs: int | None = None,
+    steps: int | None = None,
+    learning_rate: float = 0.01,
+    optimizer: str = "sgd",
+    momentum: float = 0.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
+    activation: str = "relu",
+    init: str = "default",
+    seed: int = 0,
+    shuffle: bool = True,
+    window: int | None = None,
+    micro_batch_size: int | None = None,
+    early_stopping: int | None = None,
+    threads: int | None = None,
+    device: str | torch.device | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    allow_new_batch_size: bool = False,
+    checkpoint_seconds: float = 30.0,
+    config: Mapping[str, Any] | None = None,
+    progress: Watcher | None = None,
+) -> FitResult:
+    """Train a model by mini-batch gradient descent: one knob, the batch size.
+
+    `model` is a name (`linear`, `softmax`, `logistic`, `mlp:100`, `mlp:50,50`) or a
+    `torch.nn.Module`, which is trained in place. `batch_size="full"` is batch gradient descent,
+    1 is stochastic. `activation` and `init` (`default`, `zeros`, `normal:STD`) are for named
+    models. The loss follows from target and model, or is `cross_entropy`,
+    `binary_cross_entropy`, `squared_error` or a function of (outputs, target).
+
+    `optimizer` is `sgd` (with `momentum`), `adam` or `adamw`. `l2` adds (l2/2)·|w|² and `l1`
+    adds l1·|w|₁ to the mean loss, on weights and not on biases; books that add the penalty
+    before dividing by the batch length mean l2/B. `micro_batch_size` works a batch through in
+    pieces with the exact mean. `epochs` (10 where neither is given) or `steps` ends the run;
+    `early_stopping=n` ends it after n epochs without a lower validation loss and takes the
+    weights of the best epoch. `window` is the size of the shuffle window in samples.
+
+    `out` is the run's folder; a checkpoint is written every `checkpoint_seconds`, at the end of
+    every epoch and on Ctrl-C, which then raises KeyboardInterrupt. `resume=True` goes on from it
+    bit for bit on the CPU, from inside an epoch too; `allow_new_batch_size=True` lets the rest be
+    cut at another batch size. `threads` sets torch's CPU threads for the time of the run.
+    `config` is written into the run's config.json beside the options. `progress` is called
+    with a `Progress` a few times a second. The global random state of torch is left as it was.
+
+    Raises OptionError for options that are not valid or contradict one another, ResumeError where
+    the folder holds another run, NonFiniteLossError where the loss is NaN or infinite.
+
+    >>> import rightbatch as rb
+    >>> parts = rb.split(rb.open("breast_cancer"), val=0.2, seed=7).transform(rb.standardize())
+    >>> result = rb.fit("logistic", parts, batch_size=32, epochs=5, learning_rate=0.1)
+    >>> result.history[-1]["val_accuracy"] > 0.9
+    True
+    """
+    options = FitOptions(
+        batch_size=batch_size,
+        epochs=epochs,
+        steps=steps,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        momentum=momentum,
+        l1=l1,
+        l2=l2,
+        loss=loss,
+        activation=activation,
+        init=init,
+        seed=seed,
+        shuffle=shuffle,
+        window=window,
+        micro_batch_size=micro_batch_size,
+        early_stopping=early_stopping,
+        threads=threads,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    if early_stopping is not None and parts.val is None:
+        raise OptionError(
+            "early_stopping watches the validation loss, and there is no validation part: "
+            "split with val=0.1"
+        )
+    if resume and out is None:
+        raise OptionError("resume=True needs the run's folder: out=…")
+    began = time.perf_counter()
+    with _settings(threads, seed):
+        network, task = build(model, parts.train, options)
+        torch_device = None if device is None else torch.device(device)
+        if torch_device is not None:
+            network = network.to(torch_device)
+        folder = None if out is None else RunFolder(Path(out))
+        asked = {
+            "model": model if isinstance(model, str) else type(model).__name__,
+            "options": options.to_json(),
+            "sizes": parts.sizes,
+            "split": parts.settings,
+            "data": {"name": parts.data.name, "fingerprint": parts.fingerprint},
+            "classes": None if task.classes is None else task.classes.tolist(),
+            **(config or {}),
+        }
+        trainer = Trainer(
+            network, parts, task, options, folder=folder, device=torch_device, watcher=progress
+        )
+        if folder is not None and resume:
+            _refuse_changes(folder, asked, allow_new_batch_size)
+            trainer.restore(allow_new_batch_size=allow_new_batch_size)
+        elif folder is not None:
+            folder.begin(asked, [transform.to_json() for transform in parts.train.transforms])
+            trainer.save()
+        trainer.run()
+        if folder is not None:
+            save_checkpoint(folder.weights, model_tensors(network, "model"), {})
+    return FitResult(
+        model=network,
+        task=task,
+        history=trainer.history,
+        step_losses=trainer.step_losses.pairs,
+        batch_size=trainer.train.batch_size,
+        steps=trainer.standing.steps,
+        seconds=time.perf_counter() - began,
+        samples_per_second=trainer.trained_samples / max(trainer.training_seconds, 1e-9),
+        leaked_samples=trainer.read_rows.leaked(parts),
+        best_epoch=trainer.standing.best_epoch or len(trainer.history),
+        stopped_early=trainer.standing.is_finished,
+        run=None if folder is None else folder.path,
+    )
+
+
+def evaluate(
+    model: nn.Module | FitResult,
+    part: Part,
+    *,
+    batch_size: int | str = EVALUATION_BATCH_SIZE,
+    loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
+    device: str | torch.device | None = None,
+) -> dict[str, float]:
+    """Loss and accuracy (or R²) of a model over a part, exact whatever the batch size.
+
+    For a `FitResult` the loss is that of its training. The mean is over samples, so a smaller
+    last batch weighs what it holds.
+
+    >>> import rightbatch as rb
+    >>> parts = rb.split(rb.open("iris"), test=0.2, stratify=True)
+    >>> result = rb.fit("softmax", parts, epochs=20, learning_rate=0.1)
+    >>> sorted(rb.evaluate(result, parts.test))
+    ['accuracy', 'loss']
+    """
+    if isinstance(model, FitResult):
+        network, task = model.model, model.task
+    else:
+        network = model
+        task = resolve_task(part, model=None, outputs=_outputs(model, part), loss=loss)
+    size = min(batch_size, len(part)) if isinstance(batch_size, int) else batch_size
+    batches = Batches(task.prepare(part), size, shuffle=False, output="torch", device=device)
+    return score(network, batches, task.loss)
+
+
+def build(model: str | nn.Module, train: Part, options: FitOptions) -> tuple[nn.Module, Task]:
+    """The network that `model` names for these data, or the given one, and its task."""
+    if isinstance(model, nn.Module):
+        task = resolve_task(train, model=None, outputs=_outputs(model, train), loss=options.loss)
+        return model, task
+    ModelName.parse(model)
+    task = resolve_task(train, model=model, loss=options.loss)
+    network = build_model(
+        model,
+        inputs=prod(train.input_shape),
+        outputs=task.outputs,
+        activation=options.activation,  # type: ignore[arg-type]  # FitOptions has checked it
+        init=options.init,
+        seed=options.seed,
+    )
+    return network, task
+
+
+def _outputs(model: nn.Module, part: Part) -> int | None:
+    """The number of outputs a sample of a module, found by running it on one; None if unclear."""
+    any_classes = Task(
+        loss=resolve_task(part, model=None).loss,
+        outputs=1,
+        classes=None,
+        target=part.data.target or "",
+        keeps_integers=True,
+    )
+    batches = Batches(any_classes.prepare(part), 1, shuffle=False, output="torch", threads=0)
+    inputs = next(iter(batches))[0]
+    first = next(model.parameters(), None)
+    if first is not None:
+        inputs = _to(inputs, first.device)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            outputs = model(inputs)
+    except RuntimeError as error:
+        raise OptionError(
+            f"the model can not take the inputs of {part.data.name}, shape "
+            f"{tuple(getattr(inputs, 'shape', ()))} {getattr(inputs, 'dtype', '')}: {error}"
+        ) from error
+    finally:
+        model.train(was_training)
+    if not isinstance(outputs, Tensor) or outputs.dim() > 2:
+        return None
+    return 1 if outputs.dim() < 2 else outputs.shape[1]
+
+
+def _to(inputs: Any, device: torch.device) -> Any:
+    if isinstance(inputs, dict):
+        return {name: values.to(device) for name, values in inputs.items()}
+    return inputs.to(device)
+
+
+def _refuse_changes(folder: RunFolder, asked: dict[str, Any], allow_new_batch_size: bool) -> None:
+    """ResumeError that lists what differs from the run's own configuration."""
+    before = folder.read_config()
+    may_change = _MAY_CHANGE | ({"batch_size"} if allow_new_batch_size else set())
+    different = [
+        f"{name} was {before['options'].get(name)!r} and is {value!r}"
+        for name, value in asked["options"].items()
+        if name not in may_change and before["options"].get(name) != value
+    ]
+    different += [
+        f"{name} was {before.get(name)!r} and is {asked[name]!r}"
+        for name in ("model", "sizes", "classes")
+        if before.get(name) != asked[name]
+    ]
+    if different:
+        raise ResumeError(
+            f"{folder.path} can not be resumed with other settings: {'; '.join(different)}. Give "
+            "the same ones, or start another run in another folder"
+        )
+
+
+@contextmanager
+def _settings(threads: int | None, seed: int) -> Iterator[None]:
+    """The threads and the random state of torch for the time of a run; both are put back."""
+    threads_before = torch.get_num_threads()
+    random_before = torch.get_rng_state()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.manual_seed(derive_key("training", seed) >> 1)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(random_before)
+        if threads is not None:
+            torch.set_num_threads(threads_before)

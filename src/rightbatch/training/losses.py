@@ -1,0 +1,151 @@
+"""The built-in losses, each with its derivative and the metric that goes with it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from typing_extensions import override
+
+from rightbatch.errors import OptionError, did_you_mean
+
+
+class Loss(ABC):
+    """A loss as a mean over samples: per-sample values, and their derivative by the outputs."""
+
+    name: ClassVar[str]
+    metric: ClassVar[str]
+
+    @abstractmethod
+    def per_sample(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """The loss of each sample, (B,), from outputs (B, K) and the encoded target."""
+
+    @abstractmethod
+    def with_derivative(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Per-sample losses (B,) and their derivative by the outputs (B, K).
+
+        The outputs' memory may be overwritten.
+        """
+
+
+class CrossEntropy(Loss):
+    """Multi-class cross-entropy of a softmax: `log Σ exp z - z[y]`, derivative `softmax(z) - e_y`.
+
+    The target is int64 class codes (B,), or class probabilities float (B, K).
+    """
+
+    name = "cross_entropy"
+    metric = "accuracy"
+
+    @override
+    def per_sample(self, outputs: Tensor, target: Tensor) -> Tensor:
+        return functional.cross_entropy(outputs, target, reduction="none")
+
+    @override
+    def with_derivative(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        log_softmax = torch.log_softmax(outputs, dim=1)
+        if target.dim() == 2:
+            losses = -(log_softmax * target).sum(1)
+            return losses, log_softmax.exp() * target.sum(1, keepdim=True) - target
+        column = target.unsqueeze(1)
+        losses = log_softmax.gather(1, column).squeeze(1).neg_()
+        derivative = log_softmax.exp_()
+        return losses, derivative.scatter_add_(
+            1, column, -torch.ones_like(column, dtype=derivative.dtype)
+        )
+
+
+class BinaryCrossEntropy(Loss):
+    """Cross-entropy of one sigmoid output: `softplus(z) - y z`, derivative `sigmoid(z) - y`.
+
+    The target is float 0 or 1, (B,); the output (B, 1) or (B,).
+    """
+
+    name = "binary_cross_entropy"
+    metric = "accuracy"
+
+    @override
+    def per_sample(self, outputs: Tensor, target: Tensor) -> Tensor:
+        return functional.binary_cross_entropy_with_logits(
+            outputs.reshape(target.shape), target, reduction="none"
+        )
+
+    @override
+    def with_derivative(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        losses = self.per_sample(outputs, target)
+        return losses, torch.sigmoid(outputs) - target.reshape(outputs.shape)
+
+
+class SquaredError(Loss):
+    """`(ŷ - y)²`, the mean over the outputs of a sample; derivative `2 (ŷ - y) / K`.
+
+    The target is float, (B,) or (B, K).
+    """
+
+    name = "squared_error"
+    metric = "r2"
+
+    @override
+    def per_sample(self, outputs: Tensor, target: Tensor) -> Tensor:
+        difference = outputs.reshape(len(target), -1) - target.reshape(len(target), -1)
+        return difference.square().mean(1)
+
+    @override
+    def with_derivative(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        difference = outputs - target.reshape(outputs.shape)
+        return difference.square().mean(1), difference * (2.0 / outputs.shape[1])
+
+
+class CustomLoss(Loss):
+    """A user's function `loss(outputs, target)`: a mean over the samples, or a value a sample."""
+
+    name = "custom"
+    metric = ""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        self.function = function
+
+    @override
+    def per_sample(self, outputs: Tensor, target: Tensor) -> Tensor:
+        losses = self.function(outputs, target)
+        if losses.dim() == 0:
+            # A mean says nothing of single samples; repeated, it weighs by their number.
+            return losses.expand(len(target))
+        return losses.reshape(len(target), -1).mean(1)
+
+    @override
+    def with_derivative(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            tracked = outputs.detach().requires_grad_()
+            losses = self.per_sample(tracked, target)
+            (derivative,) = torch.autograd.grad(losses.sum(), tracked)
+        return losses.detach(), derivative
+
+
+_LOSSES: dict[str, type[Loss]] = {
+    loss.name: loss for loss in (CrossEntropy, BinaryCrossEntropy, SquaredError)
+}
+
+
+def find_loss(loss: str | Callable[[Tensor, Tensor], Tensor]) -> Loss:
+    """The loss of that name, or a user's function as a loss.
+
+    Raises OptionError for a name that is none.
+
+    >>> find_loss("squared_error").per_sample(torch.tensor([[3.0]]), torch.tensor([1.0]))
+    tensor([4.])
+    """
+    if not isinstance(loss, str):
+        if not callable(loss):
+            raise OptionError(f"loss={loss!r} is neither a name nor a function")
+        return CustomLoss(loss)
+    if loss not in _LOSSES:
+        raise OptionError(
+            f"no loss is called {loss!r}.{did_you_mean(loss, _LOSSES)} "
+            f"Valid are: {', '.join(_LOSSES)}, or a function of (outputs, target)."
+        )
+    return cast("Callable[[], Loss]", _LOSSES[loss])()

@@ -1,0 +1,87 @@
+"""The options of a training run, validated at birth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rightbatch.errors import OptionError, did_you_mean
+from rightbatch.training.models import ACTIVATIONS, parse_init
+from rightbatch.training.optimizers import OPTIMIZERS
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """What `fit` was asked to do; the meaning of each option stands in its docstring.
+
+    Raises OptionError where a value is not valid or two of them contradict each other.
+    """
+
+    batch_size: int | str = 32
+    epochs: int | None = None
+    steps: int | None = None
+    learning_rate: float = 0.01
+    optimizer: str = "sgd"
+    momentum: float = 0.0
+    l1: float = 0.0
+    l2: float = 0.0
+    loss: str | Callable[..., Any] | None = None
+    activation: str = "relu"
+    init: str = "default"
+    seed: int = 0
+    shuffle: bool = True
+    window: int | None = None
+    micro_batch_size: int | None = None
+    early_stopping: int | None = None
+    threads: int | None = None
+    checkpoint_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        _one_of("optimizer", self.optimizer, OPTIMIZERS)
+        _one_of("activation", self.activation, ACTIVATIONS)
+        parse_init(self.init)
+        for name in ("epochs", "steps", "micro_batch_size", "early_stopping", "threads"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or int(value) != value or value < 1):
+                raise OptionError(f"{name}={value!r} is not valid; it is a whole number from 1")
+        for name in ("momentum", "l1", "l2", "checkpoint_seconds"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise OptionError(f"{name}={value!r} is not valid; it is a number from 0")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise OptionError(
+                f"learning_rate={self.learning_rate!r} is not valid; it is a number above 0"
+            )
+        if self.momentum and self.optimizer != "sgd":
+            raise OptionError(
+                f"momentum={self.momentum} goes with optimizer='sgd'; {self.optimizer} has "
+                "moments of its own"
+            )
+        if self.momentum >= 1:
+            raise OptionError(f"momentum={self.momentum} is not valid; it is below 1")
+        if self.epochs is not None and self.steps is not None:
+            raise OptionError(
+                f"epochs={self.epochs} and steps={self.steps} contradict each other: give one"
+            )
+
+    @property
+    def epochs_wanted(self) -> int | None:
+        """The number of epochs; 10 where neither epochs nor steps were given."""
+        return 10 if self.epochs is None and self.steps is None else self.epochs
+
+    def to_json(self) -> dict[str, Any]:
+        """The options as JSON; a function is named."""
+        options = asdict(self)
+        if callable(self.loss):
+            options["loss"] = getattr(self.loss, "__qualname__", type(self.loss).__name__)
+        return options
+
+
+def _one_of(name: str, value: str, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        raise OptionError(
+            f"{name}={value!r} is not valid.{did_you_mean(str(value), valid)} "
+            f"Valid are: {', '.join(valid)}."
+        )

@@ -1,0 +1,28 @@
+"""What a run tells whoever watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rightbatch.training.history import Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where training stands; sent a few times a second and at the end of every epoch.
+
+    `epoch` counts from 1; `total_steps` is what the run will take if it is not stopped early;
+    `train_loss` the mean over the epoch so far; `row` the epoch's row of the history where one
+    has just ended, else None.
+    """
+
+    epoch: int
+    steps: int
+    total_steps: int
+    train_loss: float
+    samples_per_second: float
+    row: Row | None = None
+
+
+Watcher = Callable[[Progress], None]

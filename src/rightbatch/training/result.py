@@ -1,0 +1,55 @@
+"""What `fit` gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from rightbatch.training.history import Row
+from rightbatch.training.task import Task
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FitResult:
+    """A trained model and how it learned.
+
+    `history` has a row an epoch: `epoch` (from 1), `steps`, `samples` and `seconds` since the
+    start of the run, `train_loss` (mean over the epoch's samples of the loss before each update,
+    without penalties) and, where there is a validation part, `val_loss` and `val_accuracy` or
+    `val_r2`. `step_losses` are pairs of (step from 1, loss). `seconds` is the time of this call,
+    `samples_per_second` that of training alone, without validation. `leaked_samples` counts the
+    held-out samples that training read. `best_epoch` is the epoch whose weights the model has.
+    """
+
+    model: nn.Module
+    task: Task
+    history: list[Row]
+    step_losses: list[tuple[int, float]]
+    batch_size: int
+    steps: int
+    seconds: float
+    samples_per_second: float
+    leaked_samples: int
+    best_epoch: int
+    stopped_early: bool
+    run: Path | None
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs trained, a begun one included."""
+        return len(self.history)
+
+    def __repr__(self) -> str:
+        last = self.history[-1]
+        measures = ", ".join(
+            f"{name} {value:.4g}"
+            for name, value in last.items()
+            if name.startswith(("train_", "val_")) and value is not None
+        )
+        where = f", in {self.run}" if self.run else ""
+        return (
+            f"<FitResult: {self.epochs} epochs of batches of {self.batch_size:,}: {measures}; "
+            f"{self.samples_per_second:,.0f} samples/s{where}>"
+        )

@@ -1,0 +1,93 @@
+"""A run's folder: configuration, transforms, environment, history, checkpoint, weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rightbatch.errors import OptionError, ResumeError
+from rightbatch.training.checkpoint import write_atomically
+from rightbatch.training.history import JsonLines
+
+_LIBRARIES = ("rightbatch", "torch", "numpy", "pyarrow", "scikit-learn", "safetensors")
+
+
+class RunFolder:
+    """Where the files of a run lie.
+
+    config.json (what was asked), transforms.json (what the batches went through), environment.json
+    (versions, machine, threads), history.jsonl (a row an epoch), steps.jsonl (step losses),
+    checkpoint.safetensors (where training stands), model.safetensors (weights of the end).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.json"
+        self.transforms = path / "transforms.json"
+        self.environment = path / "environment.json"
+        self.checkpoint = path / "checkpoint.safetensors"
+        self.weights = path / "model.safetensors"
+        self.history = JsonLines(path / "history.jsonl")
+        self.steps = JsonLines(path / "steps.jsonl")
+
+    def begin(self, config: dict[str, Any], transforms: list[dict[str, Any]]) -> None:
+        """Make the folder and write what is known before the first step.
+
+        Raises OptionError where the folder holds a run already.
+        """
+        if self.config.exists():
+            raise OptionError(
+                f"{self.path} holds a run already: go on with it (resume=True, --resume "
+                f"{self.path}) or choose another folder"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OptionError(f"the run folder {self.path} can not be made: {error}") from error
+        self._write(self.transforms, transforms)
+        self._write(self.environment, _environment())
+        self._write(self.config, config)
+
+    def read_config(self) -> dict[str, Any]:
+        """The configuration that `begin` wrote; ResumeError where there is none."""
+        try:
+            config = json.loads(self.config.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ResumeError(
+                f"{self.path} is no run folder: it has no config.json. Give the folder that the "
+                "run was started with (--out)"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise ResumeError(f"{self.config} can not be read: {error}") from error
+        if not isinstance(config, dict):
+            raise ResumeError(f"{self.config} holds {type(config).__name__}; a run has an object")
+        return config
+
+    @staticmethod
+    def _write(path: Path, value: Any) -> None:
+        write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def _environment() -> dict[str, Any]:
+    versions = {}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = version(library)
+        except PackageNotFoundError:
+            versions[library] = "not installed"
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "versions": versions,
+    }

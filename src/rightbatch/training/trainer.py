@@ -1,0 +1,345 @@
+"""The training loop: steps, epochs, validation, early stopping, checkpoints, interruption."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from dataclasses import asdict, dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from rightbatch.errors import NonFiniteLossError, ResumeError
+from rightbatch.loading.batches import Batches
+from rightbatch.loading.parts import Parts
+from rightbatch.training import checkpoint
+from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, score
+from rightbatch.training.history import Row, StepLosses
+from rightbatch.training.leakage import ReadRows
+from rightbatch.training.optimizers import build_optimizer
+from rightbatch.training.options import FitOptions
+from rightbatch.training.progress import Progress, Watcher
+from rightbatch.training.run_folder import RunFolder
+from rightbatch.training.step import Step, find_gradient, refuse_coupling
+from rightbatch.training.task import Task
+
+_WATCH_SECONDS = 0.1
+
+
+@dataclass
+class Standing:
+    """The numbers of a run that a checkpoint keeps beside the tensors."""
+
+    steps: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    epoch_loss_sum: float = 0.0
+    epoch_samples: int = 0
+    best_loss: float | None = None
+    best_epoch: int = 0
+    is_finished: bool = False
+
+
+class Trainer:
+    """One run of training, from its first step or from a checkpoint."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        parts: Parts,
+        task: Task,
+        options: FitOptions,
+        *,
+        folder: RunFolder | None,
+        device: torch.device | None,
+        watcher: Watcher | None,
+    ) -> None:
+        self.model = model
+        self.parts = parts
+        self.options = options
+        self.folder = folder
+        self.watcher = watcher
+        self.loss = task.loss
+        self.train = Batches(
+            task.prepare(parts.train),
+            options.batch_size,
+            seed=options.seed,
+            shuffle=options.shuffle,
+            window=options.window,
+            with_rows=True,
+            output="torch",
+            device=device,
+            threads=1,
+        )
+        self.val = None
+        if parts.val is not None:
+            self.val = Batches(
+                task.prepare(parts.val),
+                min(EVALUATION_BATCH_SIZE, len(parts.val)),
+                shuffle=False,
+                output="torch",
+                device=device,
+                threads=1,
+            )
+        model.train()
+        refuse_coupling(model, options.micro_batch_size)
+        gradient = find_gradient(model, task.loss)
+        self.optimizer = build_optimizer(
+            options.optimizer,
+            gradient.parameters,
+            learning_rate=options.learning_rate,
+            momentum=options.momentum,
+        )
+        self.step = Step(
+            gradient,
+            self.optimizer,
+            l1=options.l1,
+            l2=options.l2,
+            micro_batch_size=options.micro_batch_size,
+        )
+        self.standing = Standing()
+        self.history: list[Row] = []
+        self.step_losses = StepLosses()
+        self.read_rows = ReadRows(len(parts.data))
+        self.training_seconds = 0.0
+        self.trained_samples = 0
+        self._best: dict[str, torch.Tensor] = {}
+        self._is_interrupted = False
+
+    @property
+    def total_steps(self) -> int:
+        """The steps of the whole run if it is not stopped early."""
+        if self.options.steps is not None:
+            return self.options.steps
+        return (self.options.epochs_wanted or 0) * len(self.train)
+
+    def run(self) -> None:
+        """Train to the end; KeyboardInterrupt once the checkpoint is safe where Ctrl-C stops it."""
+        with _Interrupts(self._interrupt):
+            while not self._is_done():
+                self._epoch()
+        self._use_best_weights()
+
+    def restore(self, *, allow_new_batch_size: bool = False) -> None:
+        """Go back to the folder's checkpoint.
+
+        Raises ResumeError where it belongs to other data, another plan or another model.
+        """
+        assert self.folder is not None  # resuming without a folder is refused by fit
+        tensors, state = checkpoint.load_checkpoint(self.folder.checkpoint)
+        if state["data"] != self.parts.fingerprint:
+            raise ResumeError(
+                f"{self.folder.path} was trained on other data or another split (fingerprint "
+                f"{state['data']}, here {self.parts.fingerprint}): open and split the same way, "
+                "with the same seed"
+            )
+        self.train.load_state_dict(state["cursor"], allow_new_batch_size=allow_new_batch_size)
+        checkpoint.restore_model(self.model, tensors, "model")
+        checkpoint.restore_optimizer(self.optimizer, tensors)
+        torch.set_rng_state(tensors["random_state"])
+        self.standing = Standing(**state["standing"])
+        self.history = state["history"]
+        self.step_losses.restore(
+            state["stride"], tensors["step_numbers"].numpy(), tensors["step_losses"].numpy()
+        )
+        self.read_rows.restore(tensors["read_rows"].numpy())
+        self._best = {
+            name.removeprefix("best."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith("best.")
+        }
+        self.standing.is_finished = False
+        if self.standing.epoch_samples and len(self.history) > self.train.current_epoch:
+            # The run ended inside an epoch (steps=…), whose row will be written when it is whole.
+            self.history.pop()
+        self.folder.history.rewrite(self.history)
+        self.folder.steps.rewrite(
+            [{"step": step, "loss": loss} for step, loss in self.step_losses.pairs]
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint, and the lines of history that wait."""
+        if self.folder is None:
+            return
+        steps, losses = self.step_losses.arrays()
+        tensors = {
+            **checkpoint.model_tensors(self.model, "model"),
+            **{f"best.{name}": tensor for name, tensor in self._best.items()},
+            **checkpoint.optimizer_tensors(self.optimizer),
+            "random_state": torch.get_rng_state(),
+            "read_rows": torch.from_numpy(self.read_rows.packed()),
+            "step_numbers": torch.from_numpy(steps),
+            "step_losses": torch.from_numpy(losses),
+        }
+        state = {
+            "cursor": self.train.state_dict(),
+            "data": self.parts.fingerprint,
+            "standing": asdict(self.standing),
+            "history": self.history,
+            "stride": self.step_losses.stride,
+        }
+        checkpoint.save_checkpoint(self.folder.checkpoint, tensors, state)
+        self.folder.history.flush()
+        self.folder.steps.flush()
+
+    def _epoch(self) -> None:
+        """Train to the end of the present epoch, or of the run."""
+        began = time.perf_counter()
+        seconds_before, samples_before = self.standing.seconds, self.trained_samples
+        saved = watched = began
+        standing = self.standing
+        for inputs, target, rows in self.train:
+            loss = self.step(inputs, target)
+            standing.steps += 1
+            if loss - loss != 0.0:
+                self._refuse_loss(loss, rows.tolist())
+            row_numbers = rows.numpy()
+            self.read_rows.mark(row_numbers)
+            count = len(row_numbers)
+            standing.samples += count
+            self.trained_samples += count
+            standing.epoch_samples += count
+            standing.epoch_loss_sum += loss * count
+            if self.step_losses.add(standing.steps, loss) and self.folder is not None:
+                self.folder.steps.add({"step": standing.steps, "loss": loss})
+            now = time.perf_counter()
+            standing.seconds = seconds_before + now - began
+            if standing.steps == self.options.steps:
+                break
+            if self.train.at_epoch_start:
+                # The epoch's end below writes the checkpoint, its row included.
+                continue
+            if self._is_interrupted:
+                self._stop()
+            if now - saved >= self.options.checkpoint_seconds:
+                self.save()
+                saved = time.perf_counter()
+            if self.watcher is not None and now - watched >= _WATCH_SECONDS:
+                watched = now
+                self._tell(samples_before, began)
+        self.training_seconds += time.perf_counter() - began
+        self._end_epoch(seconds_before + time.perf_counter() - began)
+
+    def _end_epoch(self, seconds: float) -> None:
+        standing = self.standing
+        row: Row = {
+            "epoch": len(self.history) + 1,
+            "steps": standing.steps,
+            "samples": standing.samples,
+            "seconds": seconds,
+            "train_loss": standing.epoch_loss_sum / standing.epoch_samples,
+        }
+        validation = time.perf_counter()
+        if self.val is not None:
+            scores = score(self.model, self.val, self.loss)
+            row.update({f"val_{name}": value for name, value in scores.items()})
+        standing.seconds = seconds + time.perf_counter() - validation
+        self.history.append(row)
+        if self.folder is not None:
+            self.folder.history.add(row)
+        if self.train.at_epoch_start:
+            standing.epoch_loss_sum, standing.epoch_samples = 0.0, 0
+        self._note_best(row)
+        self.save()
+        if self.watcher is not None:
+            self.watcher(self._progress(row["train_loss"], row))
+        if self._is_interrupted and not self._is_done():
+            self._stop()
+
+    def _note_best(self, row: Row) -> None:
+        if self.options.early_stopping is None:
+            return
+        standing, loss = self.standing, row["val_loss"]
+        if standing.best_loss is None or loss < standing.best_loss:
+            standing.best_loss, standing.best_epoch = loss, row["epoch"]
+            self._best = checkpoint.model_tensors(self.model, "best")
+            self._best = {name.removeprefix("best."): value for name, value in self._best.items()}
+        standing.is_finished = row["epoch"] - standing.best_epoch >= self.options.early_stopping
+
+    def _use_best_weights(self) -> None:
+        if self._best:
+            self.model.load_state_dict(self._best)
+
+    def _is_done(self) -> bool:
+        if self.standing.is_finished:
+            return True
+        if self.options.steps is not None:
+            return self.standing.steps >= self.options.steps
+        return self.train.current_epoch >= (self.options.epochs_wanted or 0)
+
+    def _refuse_loss(self, loss: float, rows: list[int]) -> None:
+        step = self.standing.steps
+        shown = ", ".join(str(row) for row in rows[:8]) + (", …" if len(rows) > 8 else "")
+        raise NonFiniteLossError(
+            f"the loss of step {step} is {loss} (rows {shown}; {len(rows)} in the batch); the "
+            "model was left as it was before this step. Lower the learning rate (now "
+            f"{self.options.learning_rate:g}), scale the inputs (--standardize, "
+            "rb.standardize()), or look at these rows for values that are not finite",
+            step=step,
+            rows=rows,
+        )
+
+    def _tell(self, samples_before: int, began: float) -> None:
+        standing = self.standing
+        seconds = time.perf_counter() - began
+        event = self._progress(standing.epoch_loss_sum / standing.epoch_samples, None)
+        rate = (self.trained_samples - samples_before) / seconds
+        assert self.watcher is not None  # asked by the caller
+        self.watcher(
+            Progress(
+                epoch=event.epoch,
+                steps=event.steps,
+                total_steps=event.total_steps,
+                train_loss=event.train_loss,
+                samples_per_second=rate,
+            )
+        )
+
+    def _progress(self, train_loss: float, row: Row | None) -> Progress:
+        return Progress(
+            epoch=len(self.history) + (row is None),
+            steps=self.standing.steps,
+            total_steps=self.total_steps,
+            train_loss=train_loss,
+            samples_per_second=self.trained_samples / max(self.training_seconds, 1e-9),
+            row=row,
+        )
+
+    def _interrupt(self) -> None:
+        self._is_interrupted = True
+
+    def _stop(self) -> None:
+        self.save()
+        kept = (
+            f"; the checkpoint is kept, go on with resume=True (--resume {self.folder.path})"
+            if self.folder is not None
+            else ""
+        )
+        raise KeyboardInterrupt(f"stopped after step {self.standing.steps:,}{kept}")
+
+
+class _Interrupts:
+    """While it is entered, the first Ctrl-C calls `interrupt` and the second one raises.
+
+    An exception raised between two updates of one step would leave half a step behind, so the
+    loop is told and stops where it stands well. Only the main thread can listen for signals.
+    """
+
+    def __init__(self, interrupt: Any) -> None:
+        self._interrupt = interrupt
+        self._before: Any = None
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._handle)
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _handle(self, _signal: int, _frame: FrameType | None) -> None:
+        self._interrupt()
+        signal.signal(signal.SIGINT, self._before)
