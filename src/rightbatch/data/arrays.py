@@ -148,10 +148,10 @@ def as_column(array: NDArray[Any], described: str) -> tuple[NDArray[Any], tuple[
 
 def dates_as_seconds(array: NDArray[Any]) -> NDArray[np.float64]:
     """Dates as float64 seconds since 1970-01-01, time differences as seconds; NaT as NaN."""
-    unit = np.dtype("m8[ns]") if array.dtype.kind == "m" else np.dtype("M8[ns]")
-    in_seconds = array.astype(unit.str.replace("ns", "s"))
-    rest = array.astype(unit) - in_seconds.astype(unit)
-    seconds: NDArray[np.float64] = in_seconds.astype(np.int64) + rest.astype(np.int64) / 1e9
+    whole = array.astype("m8[s]" if array.dtype.kind == "m" else "M8[s]")
+    seconds: NDArray[np.float64] = whole.astype(np.int64).astype(np.float64)
+    if np.datetime_data(array.dtype)[0] in ("ms", "us", "ns", "ps", "fs", "as"):
+        seconds += (array - whole.astype(array.dtype)) / np.timedelta64(1, "s")
     seconds[np.isnat(array)] = np.nan
     return seconds
 

@@ -22,6 +22,8 @@ _HEAD_RECORDS = 20
 # Big enough for most rows; a row that is longer is read again in one block.
 _BLOCK_BYTES = 2**22
 _MOST_BLOCK_BYTES = 2**31 - 1
+# A text longer than this is a quote that was never closed.
+_MOST_FIELD_CHARACTERS = 2**26
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -76,7 +78,7 @@ class CsvFile(TableFile):
         with self._buffer() as (buffer, has_quotes):
             try:
                 table = _read_arrow(buffer, positions, len(self.names), self.delimiter, has_quotes)
-            except pa.ArrowInvalid as error:
+            except pa.ArrowException as error:
                 raise self._explain(error) from error
         tidied = [
             self._tidy(name, column) for name, column in zip(columns, table.columns, strict=True)
@@ -126,7 +128,7 @@ class CsvFile(TableFile):
             reader = csv.reader(text, delimiter=self.delimiter, skipinitialspace=skip_initial_space)
             before = 0
             try:
-                for fields in reader:
+                while (fields := _next_record(reader)) is not None:
                     if fields:
                         yield Record(fields, before + 1)
                     before = reader.line_num
@@ -221,6 +223,18 @@ class CsvFile(TableFile):
             f"the first row.{hint} Repair or delete the line; a field that holds "
             f"{self.delimiter!r} needs quotes around it."
         )
+
+
+def _next_record(reader: Iterator[list[str]]) -> list[str] | None:
+    """The next record, or None at the end.
+
+    The limit on fields belongs to the whole process, so it is lifted for one record at a time.
+    """
+    usual = csv.field_size_limit(_MOST_FIELD_CHARACTERS)
+    try:
+        return next(reader, None)
+    finally:
+        csv.field_size_limit(usual)
 
 
 def _read_arrow(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
 import zlib
 from dataclasses import replace
@@ -21,6 +22,7 @@ MAGIC = b"\x93NUMPY"
 # Deflate cannot compress further than this, so a promise beyond it is a lie (zlib's own bound).
 MOST_COMPRESSION = 1032
 _LOCAL_HEADER_BYTES = 30
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError)
 
 
 def open_npy(path: Path, options: OpenOptions) -> ArrayDataset:
@@ -36,32 +38,19 @@ def open_npz(path: Path, options: OpenOptions) -> ArrayDataset:
 
     Compressed members are read and their checksums verified.
     """
-    arrays: dict[str, NDArray[Any]] = {}
-    try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-            if not members:
-                raise DataError(f"{path} holds no arrays; save some with numpy.savez.")
-            names = [_column_name(path, member) for member in members]
-            chosen, target = options.choose(options.name or str(path), names)
-            # Headers first: nothing is mapped or read before every member is known to be good.
-            headers = {}
-            for name, member in zip(names, members, strict=True):
-                if names.count(name) > 1:
-                    raise DataError(f"{path} holds the member {name!r} twice; save it anew.")
-                if name in chosen:
-                    headers[name] = _member_header(path, archive, member)
-            for name, member in zip(names, members, strict=True):
-                if name in chosen:
-                    arrays[name] = _member_array(path, file, archive, member, headers[name])
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise DataError(
-            f"{path} is no readable .npz archive ({error}); it may be cut off. Save it anew with "
-            "numpy.savez."
-        ) from error
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                arrays, target = _read_members(path, file, archive, options)
+        # The file is open: an OSError now is a position that a damaged archive made up.
+        except (*_ZIP_ERRORS, OSError) as error:
+            raise DataError(
+                f"{path} is no readable .npz archive ({error}); it may be cut off. Save it anew "
+                "with numpy.savez."
+            ) from error
     # The choice is made: positions would count other columns a second time.
     options = replace(options, columns=None, target=target)
-    return open_arrays({name: arrays[name] for name in chosen}, options, source=str(path))
+    return open_arrays(arrays, options, source=str(path))
 
 
 class _Header(NamedTuple):
@@ -71,6 +60,27 @@ class _Header(NamedTuple):
     fortran_order: bool
     dtype: np.dtype[Any]
     header_bytes: int
+
+
+def _read_members(
+    path: Path, file: IO[bytes], archive: zipfile.ZipFile, options: OpenOptions
+) -> tuple[dict[str, NDArray[Any]], str | None]:
+    """The chosen members in the order of the choice, and the name of the target."""
+    members = {}
+    for member in archive.infolist():
+        name = _column_name(path, member)
+        if name in members:
+            raise DataError(f"{path} holds the member {name!r} twice; save it anew.")
+        members[name] = member
+    if not members:
+        raise DataError(f"{path} holds no arrays; save some with numpy.savez.")
+    chosen, target = options.choose(options.name or str(path), tuple(members))
+    # Headers first: nothing is mapped or read before every member is known to be good.
+    headers = {name: _member_header(path, archive, members[name]) for name in chosen}
+    arrays = {
+        name: _member_array(path, file, archive, members[name], headers[name]) for name in chosen
+    }
+    return arrays, target
 
 
 def _read_header(file: IO[bytes], described: str, *, total_bytes: int) -> _Header:
@@ -83,7 +93,9 @@ def _read_header(file: IO[bytes], described: str, *, total_bytes: int) -> _Heade
             shape, fortran_order, dtype = np.lib.format.read_array_header_2_0(file)
         else:
             raise ValueError(f"version {version[0]}.{version[1]} of the format")
-    except (ValueError, SyntaxError, RecursionError, EOFError, UnicodeDecodeError) as error:
+    except _ZIP_ERRORS:
+        raise  # the archive around the member is broken, not the header
+    except Exception as error:  # a header is parsed as text, and hostile text fails in many ways
         raise DataError(
             f"{described} has no valid .npy header ({error}); valid are versions 1.0 and 2.0, as "
             "numpy.save writes them for numbers and text."

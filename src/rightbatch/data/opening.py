@@ -131,7 +131,7 @@ def _with_target(table: Any, target: Any) -> Any:
             "open(frame, target=...)."
         )
     if hasattr(target, "__arrow_c_stream__"):
-        column = arrow_target = pa.chunked_array(target)
+        column = pa.chunked_array(target)
     else:
         array = arrays.as_array(target, "the target 'y'")
         if array.ndim != 1:
@@ -139,10 +139,10 @@ def _with_target(table: Any, target: Any) -> Any:
                 f"The target beside a frame has the shape {array.shape}; it needs one axis. Use "
                 "target.ravel(), or give the frame's values as an array."
             )
-        column = arrow_target = pa.chunked_array([pa.array(array)])
-    if len(arrow_target) != table.num_rows:
+        column = pa.chunked_array([pa.array(array)])
+    if len(column) != table.num_rows:
         raise DataError(
-            f"The frame has {table.num_rows:,} rows and the target {len(arrow_target):,}; row k of "
+            f"The frame has {table.num_rows:,} rows and the target {len(column):,}; row k of "
             "both must belong to the same sample."
         )
     return table.append_column("y", column)

@@ -33,11 +33,14 @@ class ParquetFile(TableFile):
 
         with _open_parquet(self.path) as file:
             try:
-                return file.read(columns=list(columns)).select(list(columns))
-            except (pa.ArrowInvalid, OSError) as error:
+                table = file.read(columns=list(columns)).select(list(columns))
+                # A damaged page may decode into texts that are none.
+                table.validate(full=True)
+            except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
                 raise DataError(
                     f"{self.path} is damaged: {_first_line(error)}. Fetch or write it anew."
                 ) from error
+        return table
 
     def locate(self, row: int) -> str:
         """The file and the row, the first being row 1."""
@@ -76,7 +79,12 @@ def arrow_table(thing: Any) -> Any | None:
 
     try:
         reader = pa.RecordBatchReader.from_stream(thing)
-    except (pa.ArrowInvalid, TypeError):
+    except (pa.ArrowInvalid, TypeError) as error:
+        if hasattr(thing, "columns"):
+            raise DataError(
+                f"The frame cannot be handed over as Arrow: {_first_line(error)}. A column of "
+                "mixed objects needs one type first, as with frame.astype({'column': str})."
+            ) from error
         return None  # not a stream of structs: a series
     try:
         return reader.read_all()
@@ -92,7 +100,7 @@ def _open_parquet(path: Path) -> Any:
         raise DataError(f"{path} is empty; a Parquet file has a footer at least.")
     try:
         return pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path} is no readable Parquet file: {_first_line(error)}. It may be cut off, or "
             "another format."

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import operator
+from typing import SupportsIndex
 
 from rightbatch.errors import OptionError, did_you_mean
 from rightbatch.plan.checks import is_integer
 
 
-def resolve_batch_size(batch_size: int | str, length: int) -> int:
+def resolve_batch_size(batch_size: SupportsIndex | str, length: int) -> int:
     """Samples in a batch: `batch_size`, or all `length` of them for "full".
 
     A batch size past the length is one batch, smaller than asked. Raises OptionError for zero,

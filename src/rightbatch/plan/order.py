@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self, cast, get_args
+from typing import Literal, Self, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,13 +105,13 @@ class Order:
         return {"kind": self.kind, "window": self.window}
 
     @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> Self:
+    def from_json(cls, saved: object) -> Self:
         """The order that `to_json` wrote; OptionError where it is none.
 
         >>> Order.from_json({"kind": "window", "window": 10})
         Order(kind='window', window=10)
         """
-        if set(saved) != {"kind", "window"}:
+        if not isinstance(saved, Mapping) or set(saved) != {"kind", "window"}:
             raise OptionError(f"order {saved!r} is not valid; it needs 'kind' and 'window'")
         return cls(kind=cast(OrderKind, saved["kind"]), window=saved["window"])
 

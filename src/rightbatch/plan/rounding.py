@@ -23,9 +23,9 @@ def largest_remainder(quotas: Sequence[Fraction]) -> list[int]:
 
 
 def stratum_quotas(counts: NDArray[np.int64], sizes: Sequence[int]) -> NDArray[np.int64]:
-    """How many samples of each stratum each part gets: int64 of shape (strata, parts).
+    """How many samples of each stratum each part gets: int64 of shape (strata, 3).
 
-    `counts` holds the samples of each stratum, `sizes` those of each part, with equal sums N.
+    `counts` holds the samples of each stratum, `sizes` those of the three parts, with equal sums N.
     Entry (s, p) is counts[s] * sizes[p] / N rounded up or down, rows add up to `counts` and
     columns to `sizes`: a controlled rounding (Bacharach, Matrix rounding problems, 1966). Every
     stratum first rounds up its largest remainders; units then move between parts until the
@@ -47,33 +47,30 @@ def stratum_quotas(counts: NDArray[np.int64], sizes: Sequence[int]) -> NDArray[n
     )
     surplus = quotas.sum(axis=0) + rounded_up.sum(axis=0) - np.asarray(sizes, np.int64)
     while surplus.any():
-        _move_unit(rounded_up, remainders, surplus)
+        _level(rounded_up, remainders, surplus)
     return quotas + rounded_up
 
 
-def _move_unit(
+def _level(
     rounded_up: NDArray[np.bool_], remainders: NDArray[np.int64], surplus: NDArray[np.int64]
 ) -> None:
-    """Move roundings from a part with a surplus to one with a deficit, in place."""
+    """Move roundings from the part with most surplus to the one with most deficit, in place."""
     giver, taker = int(np.argmax(surplus)), int(np.argmin(surplus))
-    needed = int(min(surplus[giver], -surplus[taker]))
-    movable = _movable(rounded_up, remainders, giver, taker)
-    if len(movable) == 0:
-        # An exact rounding exists, so where no stratum can move a unit at once, another part
-        # passes one on: the flow's augmenting path.
-        parts = set(range(len(surplus))) - {giver, taker}
-        middle = next(
-            part
-            for part in parts
-            if len(_movable(rounded_up, remainders, giver, part))
-            and len(_movable(rounded_up, remainders, part, taker))
-        )
-        taker, needed = middle, 1
-        movable = _movable(rounded_up, remainders, giver, taker)
-    moved = movable[:needed]
-    rounded_up[moved, giver], rounded_up[moved, taker] = False, True
-    surplus[giver] -= len(moved)
-    surplus[taker] += len(moved)
+    moved = min(int(surplus[giver]), -int(surplus[taker]))
+    strata = _movable(rounded_up, remainders, giver, taker)[:moved]
+    if len(strata):
+        rounded_up[strata, giver], rounded_up[strata, taker] = False, True
+        moved = len(strata)
+    else:
+        # Where no stratum can move a unit at once, the third part passes one on: an exact
+        # rounding exists, so this augmenting path of its flow does too.
+        (middle,) = {0, 1, 2} - {giver, taker}
+        for start, end in ((giver, middle), (middle, taker)):
+            stratum = _movable(rounded_up, remainders, start, end)[0]
+            rounded_up[stratum, start], rounded_up[stratum, end] = False, True
+        moved = 1
+    surplus[giver] -= moved
+    surplus[taker] += moved
 
 
 def _movable(

@@ -191,7 +191,7 @@ def _share_or_count(name: str, value: object, length: int) -> Fraction:
         if count > length:
             raise OptionError(f"{name}={count} asks for more than the {length} samples there are")
         return Fraction(count)
-    if isinstance(value, float) and 0.0 < value < 1.0:
+    if isinstance(value, float | np.floating) and 0.0 < value < 1.0:
         return Fraction(repr(float(value))) * length
     raise OptionError(
         f"{name}={value!r} is not valid; give a count (1, 2, ...), a share between 0 and 1, "

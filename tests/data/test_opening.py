@@ -1,0 +1,94 @@
+"""Where `open` sends what it is given."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+import rightbatch.data as rb
+from rightbatch.errors import DataError, OptionError
+
+
+def test_an_open_data_set_stays_itself():
+    data = rb.open([1, 2])
+    assert rb.open(data) is data
+    with pytest.raises(DataError, match="open already"):
+        rb.open(data, target="x")
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/key", "https://host/a.csv", "hf://datasets/x"])
+def test_remote_sources_are_not_opened_yet(uri):
+    with pytest.raises(DataError, match=r"cannot open yet; download it first"):
+        rb.open(uri)
+
+
+def test_a_file_uri_is_a_path(tmp_path):
+    (tmp_path / "a b.csv").write_text("x\n1\n")
+    assert len(rb.open((tmp_path / "a b.csv").as_uri())) == 1
+
+
+def test_a_path_that_does_not_exist(tmp_path):
+    with pytest.raises(DataError, match=r"No such file or folder: .*nothing\.csv"):
+        rb.open(tmp_path / "nothing.csv")
+    with pytest.raises(DataError, match=r"Did you mean 'digits'\?.*breast_cancer, diabetes"):
+        rb.open("digit")
+    with pytest.raises(DataError, match="An empty text"):
+        rb.open("")
+
+
+def test_a_home_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.csv").write_text("x\n1\n")
+    assert len(rb.open("~/a.csv")) == 1
+    assert len(rb.open("~/*.csv")) == 1
+
+
+def test_a_file_named_like_a_pattern_is_opened(tmp_path):
+    (tmp_path / "a[1].csv").write_text("x\n1\n")
+    assert len(rb.open(str(tmp_path / "a[1].csv"))) == 1
+
+
+def test_an_unknown_kind_of_file(tmp_path):
+    (tmp_path / "model.pkl").write_bytes(b"\x80\x04.")
+    with pytest.raises(DataError, match=r"model\.pkl is of no kind .*'\.pkl'.*\.npz"):
+        rb.open(tmp_path / "model.pkl")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_rights(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("x\n1\n")
+    path.chmod(0)
+    with pytest.raises(DataError, match="cannot be read"):
+        rb.open(path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": 1.5}, "target=1.5 is no column"),
+        ({"target": True}, "target=True is no column"),
+        ({"columns": []}, "columns is empty"),
+        ({"columns": [None]}, "columns holds None"),
+        ({"columns": ["a", "a"]}, "'a' twice"),
+        ({"columns": ["a"], "target": "a"}, "nothing but the target"),
+        ({"header": "yes"}, "header='yes' is not valid"),
+        ({"missing": "drp"}, "Did you mean 'drop'"),
+        ({"categories": "onehot"}, "Did you mean 'one-hot'"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(OptionError, match=message):
+        rb.open({"a": [1, 2], "b": [3, 4]}, **options)
+
+
+def test_one_name_as_columns_is_one_column():
+    data = rb.open({"ab": [1, 2], "b": [3, 4]}, columns="ab")
+    assert [column.name for column in data.columns] == ["ab"]
+
+
+def test_the_public_names():
+    assert rb.__all__ == ["ArrayDataset", "Column", "Dataset", "open"]
+    assert isinstance(rb.open(np.eye(2)), rb.ArrayDataset)

@@ -1,0 +1,126 @@
+"""Every source keeps the promises of a Dataset."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rightbatch.data as rb
+from rightbatch.data.builtin import BUILTIN_NAMES
+from rightbatch.testing import check_dataset
+
+GENERATOR = np.random.default_rng(0)
+X = GENERATOR.random((37, 3)).astype(np.float32)
+Y = GENERATOR.integers(0, 4, 37)
+FRAME = {"a": X[:, 0].tolist(), "b": [f"word {k % 5}" for k in range(37)], "y": Y.tolist()}
+
+
+def npy(folder: Path, **options) -> Path:
+    np.save(folder / "a.npy", np.asarray(X, **options))
+    return folder / "a.npy"
+
+
+def npz(folder: Path, save: Callable[..., None]) -> Path:
+    save(folder / "a.npz", x=X, y=Y)
+    return folder / "a.npz"
+
+
+def idx_folder(folder: Path, ending: str) -> Path:
+    for part, count in (("train", 30), ("t10k", 7)):
+        for kind, shape in (("images-idx3", (count, 4, 5)), ("labels-idx1", (count,))):
+            values = GENERATOR.integers(0, 10, shape).astype(np.uint8)
+            content = bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
+            content += values.tobytes()
+            path = folder / f"{part}-{kind}-ubyte{ending}"
+            path.write_bytes(gzip.compress(content) if ending else content)
+    return folder
+
+
+def csv_folder(folder: Path) -> Path:
+    for name in ("one", "two"):
+        pd.DataFrame(FRAME).to_csv(folder / f"{name}.csv", index=False)
+    return folder
+
+
+def parquet(folder: Path) -> Path:
+    pq.write_table(pa.table(FRAME), folder / "a.parquet")
+    return folder / "a.parquet"
+
+
+def builtin(name: str, _folder: Path) -> rb.Dataset:
+    return rb.open(name)
+
+
+SOURCES: dict[str, Callable[[Path], rb.Dataset]] = {
+    "pair": lambda _: rb.open((X, Y)),
+    "lists": lambda _: rb.open((X.tolist(), Y.tolist())),
+    "one sample": lambda _: rb.open((X[:1], Y[:1])),
+    "tensors": lambda _: rb.open({"x": torch.tensor(X), "y": torch.tensor(Y)}, target="y"),
+    "Fortran order": lambda _: rb.open((np.asfortranarray(X), Y)),
+    "strided": lambda _: rb.open((X[:, ::2], Y)),
+    "big-endian": lambda _: rb.open((X.astype(">f4"), Y.astype(">i8"))),
+    "NaN": lambda _: rb.open(np.where(X > 0.5, np.nan, X)),
+    "text": lambda _: rb.open((X, [f"class {label}" for label in Y])),
+    "pandas": lambda _: rb.open(pd.DataFrame(FRAME), target="y"),
+    "polars": lambda _: rb.open(pl.DataFrame(FRAME), target="b"),
+    "npy": lambda folder: rb.open(npy(folder)),
+    "npy in Fortran order": lambda folder: rb.open(npy(folder, order="F")),
+    "npz": lambda folder: rb.open(npz(folder, np.savez), target="y"),
+    "npz compressed": lambda folder: rb.open(npz(folder, np.savez_compressed), target="y"),
+    "idx": lambda folder: rb.open(idx_folder(folder, "") / "t10k-images-idx3-ubyte"),
+    "idx folder": lambda folder: rb.open(idx_folder(folder, "")),
+    "idx folder gz": lambda folder: rb.open(idx_folder(folder, ".gz")),
+    "csv": lambda folder: rb.open(csv_folder(folder) / "one.csv", target="y"),
+    "csv folder one-hot": lambda folder: rb.open(csv_folder(folder), categories="one-hot"),
+    "parquet": lambda folder: rb.open(parquet(folder), target=-1),
+    "transformed": lambda _: rb.open((X, Y)).transform(np.negative),
+    **{name: partial(builtin, name) for name in BUILTIN_NAMES},
+}
+
+
+@pytest.fixture(params=SOURCES, scope="module")
+def data(request, tmp_path_factory) -> rb.Dataset:
+    return SOURCES[request.param](tmp_path_factory.mktemp("source"))
+
+
+def test_every_source_keeps_the_promises(data):
+    check_dataset(data)
+
+
+@given(drawn=st.data())
+def test_rows_equal_the_whole_span_indexed(data, drawn):
+    length = len(data)
+    indices = np.array(drawn.draw(st.lists(st.integers(0, length - 1), max_size=50)), np.int64)
+    start = drawn.draw(st.integers(0, length))
+    stop = drawn.draw(st.integers(start, length))
+    whole, part, taken = data.span(0, length), data.span(start, stop), data.rows(indices)
+    for column in data.columns:
+        name = column.name
+        np.testing.assert_array_equal(taken[name], whole[name][indices])
+        np.testing.assert_array_equal(part[name], whole[name][start:stop])
+
+
+@pytest.mark.parametrize(
+    ("folder", "options"),
+    [
+        ("mnist", {}),
+        ("fashion-mnist", {}),
+        ("adult", {"header": False, "target": -1, "missing": "drop"}),
+        ("nyc-taxi-2019", {"target": "fare_amount", "missing": "fill"}),
+    ],
+)
+def test_real_data_keep_the_promises(real_data, folder, options):
+    check_dataset(rb.open(real_data / folder, **options))
