@@ -9,18 +9,20 @@ from typing import Any, Literal
 
 from rightbatch.data.dataset import Dataset
 from rightbatch.errors import OptionError
-from rightbatch.loading.parts import Part, whole
+from rightbatch.loading.parts import Part, Parts, whole
 from rightbatch.loading.prefetch import in_order
 from rightbatch.loading.slabs import Output, SlabReader
 from rightbatch.plan.batching import resolve_batch_size
+from rightbatch.plan.checks import whole_number
 from rightbatch.plan.cursor import Cursor
 from rightbatch.plan.order import Order
 from rightbatch.plan.plan import Plan
 
 Remainder = Literal["keep", "drop", "pad"]
 
-# Two threads keep up with one consumer for data in memory; more take cores from the training
-# itself (peers.md: unbounded in-process threads slow the loop down).
+# One thread and the consumer, which helps when it would have to wait, fill two cores; on a larger
+# machine two threads. More take cores from the training itself, and the interpreter's lock goes
+# from hand to hand.
 _MOST_THREADS = 2
 
 
@@ -33,10 +35,13 @@ class Batches:
     torch tensors on the same memory (`output="torch"`), moved to `device` when one is given.
 
     Iterating goes through the next epoch, or through the rest of the epoch that
-    `load_state_dict` stood in; `epoch(k)` is epoch k and changes nothing. `batch_size` is a
-    number or "full". `shuffle=True` is a uniform permutation, `window=w` shuffles inside windows
-    of w samples, `shuffle=False` keeps the order. The last, smaller batch is kept
-    (`remainder="keep"`), dropped ("drop"; `dropped_samples` says how many) or padded ("pad").
+    `load_state_dict` stood in; of several iterations under way the newest moves the cursor.
+    `epoch(k)` is epoch k and changes nothing.
+
+    `batch_size` is a number or "full". `shuffle=True` is a uniform permutation, `window=w`
+    shuffles inside windows of w samples, `shuffle=False` keeps the order. The last, smaller batch
+    is kept (`remainder="keep"`), dropped ("drop"; `dropped_samples` says how many) or padded
+    ("pad").
     The same seed gives the same batches whatever `threads` is; 0 loads in the caller's thread.
 
     A batch is yours for as long as you hold it: memory is used again only when you let go.
@@ -66,15 +71,16 @@ class Batches:
         device: Any = None,
         threads: int | None = None,
     ) -> None:
+        if isinstance(part, Parts):
+            named = ", ".join(f"parts.{name}" for name in part.all)
+            raise OptionError(f"Batches goes through one part, and was given all of them: {named}")
         self.part = part if isinstance(part, Part) else whole(part)
         if device is not None:
             output = "torch"
         if output not in ("numpy", "torch"):
             raise OptionError(f"output={output!r} is not valid; valid are 'numpy' and 'torch'")
         if threads is None:
-            threads = min(_MOST_THREADS, os.cpu_count() or 1)
-        if threads < 0:
-            raise OptionError(f"threads={threads} is not valid; it is 0 (no threads) or more")
+            threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) - 1))
         self.plan = Plan(
             length=len(self.part),
             batch_size=resolve_batch_size(batch_size, len(self.part)),
@@ -82,7 +88,7 @@ class Batches:
             seed=seed,
             remainder=remainder,
         )
-        self.threads = threads
+        self.threads = whole_number("threads", threads, at_least=0)
         self._reader = SlabReader(
             self.part, self.plan, with_rows=with_rows, output=output, device=device
         )
@@ -90,6 +96,8 @@ class Batches:
         self._samples = 0
         # Whether the next iteration goes on inside the epoch: after load_state_dict only.
         self._goes_on = True
+        # The iteration that moves the cursor: the newest one, none after load_state_dict.
+        self._moving: object = None
 
     @property
     def batch_size(self) -> int:
@@ -119,12 +127,13 @@ class Batches:
         if not self._goes_on:
             self._epoch, self._samples = self._epoch + 1, 0
         self._goes_on = False
-        return self._consume()
+        self._moving = iteration = object()
+        # Epoch and sample are handed over now: another iteration may begin before this one runs.
+        return self._consume(iteration, self._epoch, self._samples)
 
     def epoch(self, epoch: int) -> Epoch:
         """Epoch number `epoch` from its first batch, without moving this object's cursor."""
-        if epoch < 0:
-            raise OptionError(f"epoch({epoch}): epochs are numbered from 0")
+        epoch = whole_number("epoch", epoch, at_least=0)
         return Epoch(lambda: self._read(epoch, 0), len(self), epoch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -139,8 +148,9 @@ class Batches:
         """
         cursor = Cursor.from_json(state)
         cursor.check(self.plan, self.part.fingerprint, allow_new_batch_size=allow_new_batch_size)
-        self._epoch, self._samples = cursor.epoch, cursor.samples
+        self._epoch, self._samples = cursor.resume_point(self.plan)
         self._goes_on = True
+        self._moving = None
 
     def __repr__(self) -> str:
         last = len(self.part) % self.batch_size
@@ -153,35 +163,36 @@ class Batches:
         )
 
     def _cursor(self) -> Cursor:
-        return Cursor(
-            seed=self.plan.seed,
+        return Cursor.of(
+            self.plan,
             epoch=self._epoch,
             samples=self._samples,
-            batch_size=self.plan.batch_size,
-            remainder=self.plan.remainder,
-            order=self.plan.order,
-            length=self.plan.length,
             fingerprint=self.part.fingerprint,
         )
 
     def _read(self, epoch: int, start: int) -> Generator[tuple[int, Any], None, None]:
         """Pairs of (samples of the epoch taken, batch)."""
         slabs = self._reader.slabs(epoch, start)
-        with contextlib.closing(in_order(slabs, threads=self.threads)) as loaded:
+        # With a single slab there is nothing to read ahead, and a thread costs more than it gives.
+        threads = 0 if len(self) <= self._reader.batches_per_slab else self.threads
+        with contextlib.closing(in_order(slabs, threads=threads)) as loaded:
             for slab in loaded:
                 # The slab's last batch must be the only thing that keeps its memory, hence pop.
                 slab.reverse()
                 while slab:
                     yield slab.pop()
 
-    def _consume(self) -> Generator[Any, None, None]:
-        epoch = self._epoch
-        with contextlib.closing(self._read(epoch, self._samples)) as batches:
+    def _consume(self, iteration: object, epoch: int, samples: int) -> Generator[Any, None, None]:
+        last = self.plan.batch_count(samples) - 1
+        end = self.plan.span(last, samples)[1]
+        with contextlib.closing(self._read(epoch, samples)) as batches:
             for stop, batch in batches:
-                self._samples = stop
-                if self._samples >= self.plan.length - self.plan.dropped:
-                    # The epoch has been taken whole: the state is the start of the next one.
-                    self._epoch, self._samples, self._goes_on = epoch + 1, 0, True
+                if self._moving is iteration:
+                    if stop < end:
+                        self._epoch, self._samples = epoch, stop
+                    else:
+                        # The epoch has been taken whole: the state is the start of the next one.
+                        self._epoch, self._samples, self._goes_on = epoch + 1, 0, True
                 yield batch
 
 

@@ -136,7 +136,7 @@ class Parts:
         for transform in transforms:
             if isinstance(transform, Transform):
                 if transform.needs_fit:
-                    pipeline = Pipeline(self.data, attached)
+                    pipeline = Pipeline(self.data, attached, narrows=False)
                     values = pipeline.values_for(transform, _chunks(self.train.rows))
                     transform = transform.fitted(values)
                 attached.append(transform)

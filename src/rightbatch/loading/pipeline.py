@@ -3,54 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rightbatch.data.column import Column
 from rightbatch.data.dataset import Dataset
 from rightbatch.errors import DataError, did_you_mean
-from rightbatch.loading.buffers import BufferPool
-from rightbatch.loading.fields import STACKED, Field, input_fields, single_field
+from rightbatch.loading.fields import STACKED, input_fields, single_field
 from rightbatch.loading.row_random import RowRandom
+from rightbatch.loading.track import Track
 from rightbatch.loading.transform import Function, Inputs, Transform, Values, as_numpy
-from rightbatch.loading.transforms import Affine, Cast
-
-# Raw values are gathered and converted in pieces of this size, so that the second pass finds
-# them in the cache.
-_PIECE_BYTES = 128 * 1024
-
-
-@dataclass(kw_only=True)
-class _Track:
-    """A field on its way through the transforms."""
-
-    source: Field
-    column: Column
-    cast: np.dtype[Any] | None = None
-    center: NDArray[np.float64] | float = 0.0
-    factor: NDArray[np.float64] | float = 1.0
-    is_affine: bool = False
-    later: list[Transform] = field(default_factory=list)
-    pool: BufferPool | None = None
-
-    def add(self, transform: Transform) -> None:
-        """Append a transform: an affine one is fused with those before it while that is possible.
-
-        ((x - c) f - d) g = (x - (c + d / f)) · f g.
-        """
-        self.column = transform.describe(self.column)
-        if isinstance(transform, Affine) and not self.later:
-            self.center = self.center + np.asarray(transform.center) / self.factor
-            self.factor = self.factor * np.asarray(transform.factor)
-            self.is_affine = True
-            self.cast = self.column.dtype
-        elif isinstance(transform, Cast) and not self.later and not self.is_affine:
-            self.cast = self.column.dtype
-        else:
-            self.later.append(transform)
 
 
 class Pipeline:
@@ -58,20 +21,20 @@ class Pipeline:
 
     `transforms` must be fitted. Transforms of single samples run on as many batches at once as
     the caller asks for; from the first `Function` on, what follows runs batch by batch.
+    `narrows=False` leaves wide stacked columns wide, for fitting the transform that comes next.
     """
 
-    def __init__(self, data: Dataset, transforms: Sequence[Transform | Function]) -> None:
+    def __init__(
+        self, data: Dataset, transforms: Sequence[Transform | Function], *, narrows: bool = True
+    ) -> None:
         self.data = data
-        self._inputs = {
-            name: _Track(source=source, column=source.column)
-            for name, source in input_fields(data).items()
-        }
+        self._inputs = {name: Track(source) for name, source in input_fields(data).items()}
         self._is_dict = len(self._inputs) > 1
-        self._target: _Track | None = None
+        self._target: Track | None = None
         if data.target is not None:
             source = single_field(data, data.column(data.target))
-            self._target = _Track(source=source, column=source.column)
-        self._by_batch: list[Function | tuple[_Track, Transform]] = []
+            self._target = Track(source)
+        self._by_batch: list[Function | tuple[Track, Transform]] = []
         for transform in transforms:
             if isinstance(transform, Function):
                 self._by_batch.append(transform)
@@ -82,45 +45,45 @@ class Pipeline:
                 else:
                     track.add(transform)
         stacked = self._inputs.get(STACKED)
-        if stacked is not None and len(stacked.source.names) > 1 and stacked.cast is None:
-            stacked.cast = np.dtype(np.float32)
+        # A function gets a batch as it is described, float32, also while a later step is fitted.
+        if (
+            stacked is not None
+            and len(stacked.source.names) > 1
+            and stacked.cast is None
+            and (narrows or self._by_batch)
+        ):
+            stacked.narrow()
 
-    @property
-    def tracks(self) -> list[_Track]:
+    @cached_property
+    def tracks(self) -> list[Track]:
         """Every field, inputs first."""
         return [*self._inputs.values(), *([self._target] if self._target else [])]
 
     @property
+    def has_functions(self) -> bool:
+        """Whether anything runs batch by batch."""
+        return bool(self._by_batch)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether `gather` gives the batch as it is: inputs as one array, nothing after it."""
+        return not self._is_dict and not self._by_batch
+
+    @property
     def sample_bytes(self) -> int:
         """The size of one gathered and cast sample, in bytes."""
-        return max(
-            1,
-            sum(
-                int(np.prod(track.source.column.shape, dtype=np.int64))
-                * (track.cast or track.source.column.dtype).itemsize
-                for track in self.tracks
-            ),
-        )
+        return max(1, sum(track.sample_bytes for track in self.tracks))
 
     def reserve(self, samples: int) -> None:
         """Make room for pieces of up to `samples` samples in buffers that are used again."""
         for track in self.tracks:
-            track.pool = BufferPool(
-                (samples, *track.source.column.shape), track.cast or track.source.column.dtype
-            )
+            track.reserve(samples)
 
     def gather(self, rows: NDArray[np.int64]) -> list[Values]:
         """The fields of `rows` after gathering, casting and the transforms of single samples."""
-        columns = None
-        results = []
-        for track in self.tracks:
-            if track.source.array is None and columns is None:
-                columns = self.data.rows(rows)
-            values = _gather(track, rows, columns)
-            for transform in track.later:
-                values = transform.apply(values)
-            results.append(values)
-        return results
+        has_arrays = all(track.source.array is not None for track in self.tracks)
+        columns = None if has_arrays else self.data.rows(rows)
+        return [track.gather(rows, columns) for track in self.tracks]
 
     def finish(
         self, values: Sequence[Values], rows: NDArray[np.int64], *, seed: int, epoch: int
@@ -168,7 +131,7 @@ class Pipeline:
                     inputs[tracks[0].column.name] if isinstance(inputs, dict) else inputs
                 )
 
-    def _tracks_of(self, transform: Transform) -> list[_Track]:
+    def _tracks_of(self, transform: Transform) -> list[Track]:
         name = transform.column
         if name is None:
             return list(self._inputs.values())
@@ -183,63 +146,3 @@ class Pipeline:
             else f"a batch of {self.data.name} has no field {name!r}.{did_you_mean(name, valid)}"
         )
         raise DataError(f"{why}. Valid are: {', '.join(valid)}.")
-
-
-def _gather(
-    track: _Track, rows: NDArray[np.int64], columns: dict[str, NDArray[Any]] | None
-) -> Values:
-    """The values of `rows`, cast and scaled, in a buffer of the track."""
-    source, length = track.source, len(rows)
-    dtype = track.cast or source.column.dtype
-    if track.pool is not None and length <= track.pool.shape[0]:
-        out = track.pool.take(length)
-    else:
-        out = np.empty((length, *source.column.shape), dtype)
-    array = source.array
-    if array is None:
-        assert columns is not None  # read by the caller, since this source has no array
-        array = (
-            columns[source.names[0]]
-            if len(source.names) == 1
-            else np.stack([columns[name] for name in source.names], axis=1)
-        )
-        rows = np.arange(length)
-    straight = array.flags.c_contiguous and array.dtype.isnative
-    if not track.is_affine and array.dtype == dtype and straight:
-        np.take(array, rows, axis=0, out=out, mode="clip")
-        return out
-    piece = max(1, _PIECE_BYTES // max(1, array.itemsize * int(np.prod(array.shape[1:]))))
-    scratch = np.empty((min(piece, length), *array.shape[1:]), array.dtype) if straight else None
-    for start in range(0, length, piece):
-        stop = min(start + piece, length)
-        if scratch is not None:
-            # mode="clip" writes straight into `out`; the default mode copies through a buffer.
-            # Row numbers come from a RowSet, which is checked against the length at birth.
-            raw = np.take(array, rows[start:stop], axis=0, out=scratch[: stop - start], mode="clip")
-        else:
-            # take() would first copy the whole of an array that is not C-contiguous.
-            raw = array[rows[start:stop]]
-        if track.is_affine:
-            _affine(raw, track.center, track.factor, out[start:stop])
-        else:
-            # As astype() converts: the dtype was asked for.
-            np.copyto(out[start:stop], raw, casting="unsafe")
-    return out
-
-
-def _affine(
-    raw: NDArray[Any],
-    center: NDArray[np.float64] | float,
-    factor: NDArray[np.float64] | float,
-    out: NDArray[Any],
-) -> None:
-    """Set out to (raw - center) · factor, float32; wide values are centred in float64 first."""
-    if np.can_cast(raw.dtype, np.float32):
-        if np.any(center):
-            np.subtract(raw, np.asarray(center, np.float32), out=out)
-            np.multiply(out, np.asarray(factor, np.float32), out=out)
-        else:
-            np.multiply(raw, np.asarray(factor, np.float32), out=out)
-    else:
-        centred = np.subtract(raw, center, dtype=np.float64)
-        np.multiply(centred, factor, out=out, casting="same_kind")

@@ -8,16 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rightbatch.errors import OptionError
-from rightbatch.plan.hashing import derive_key, mix
-
-_GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+from rightbatch.plan.hashing import GOLDEN_GAMMA, derive_key, key_stream, mix
 
 
 class RowRandom:
     """Draws for the rows of one batch that do not change with threads, ranks, batch size or resume.
 
     Each draw gives one array whose first axis is the batch. The value for a row is
-    `mix(key(seed, epoch, draw) + (row · width + element) · γ)`, SplitMix64 in counter mode
+    `mix(mix(key(seed, epoch, draw) + (row + 1) γ) + element · γ)`, SplitMix64 in counter mode
     (Steele, Lea and Flood 2014), so nothing is stored and rows may come in any order.
     `rows` is int64 (B); a padding row has the id -1. `stream` tells apart the functions that draw
     for the same rows.
@@ -36,13 +34,13 @@ class RowRandom:
     def bits(self, shape: tuple[int, ...] = ()) -> NDArray[np.uint64]:
         """64 random bits, uint64 (B, *shape)."""
         width = math.prod(shape)
-        key = np.uint64(derive_key("row", *self._words, self._draws))
+        key = derive_key("row", *self._words, self._draws)
         self._draws += 1
-        elements = np.arange(width, dtype=np.uint64)
-        # Two rounds: the row is hashed before the element is added, so that the streams of two
-        # rows can not overlap as they would if row · width + element were the only counter.
-        row_keys = mix(key + self.rows.astype(np.uint64) * _GOLDEN_GAMMA)
-        values = mix(row_keys[:, None] + (elements * _GOLDEN_GAMMA)[None, :])
+        # The row is hashed before the element is added, so that the streams of two rows can not
+        # overlap as they would if row · width + element were one counter.
+        row_keys = key_stream(key, self.rows)
+        steps = np.arange(width, dtype=np.uint64) * np.uint64(GOLDEN_GAMMA)
+        values = mix(row_keys[:, None] + steps[None, :])
         return values.reshape(len(self.rows), *shape)
 
     def uniform(

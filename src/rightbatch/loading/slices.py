@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rightbatch.errors import DataError, OptionError
-from rightbatch.loading.ahead import PositionsAhead
+from rightbatch.loading.ahead import RowsAhead
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.order import Order
+from rightbatch.plan.row_set import RowSet
 
 
 class Slices(Sequence[Any]):
@@ -25,7 +26,7 @@ class Slices(Sequence[Any]):
     ) -> None:
         if not arrays:
             raise OptionError("batches() was given no array: batches(128, features, labels)")
-        lengths = [len(array) for array in arrays]
+        lengths = [_length(array) for array in arrays]
         if len(set(lengths)) > 1:
             found = ", ".join(f"{length:,}" for length in lengths)
             raise DataError(
@@ -38,7 +39,8 @@ class Slices(Sequence[Any]):
         self._ahead = None
         if shuffle and self.samples:
             order = Order.resolve(shuffle=True, window=None, length=self.samples)
-            self._ahead = PositionsAhead(order, self.samples, seed, epoch)
+            every_row = RowSet.from_range(self.samples, 0, self.samples)
+            self._ahead = RowsAhead(order, every_row, seed, epoch)
 
     def __len__(self) -> int:
         return -(-self.samples // self.batch_size)
@@ -68,6 +70,16 @@ class Slices(Sequence[Any]):
         )
 
 
+def _length(array: Any) -> int:
+    try:
+        return len(array)
+    except TypeError as error:
+        raise OptionError(
+            f"batches() was given {array!r}, which has no length. The batch size comes first: "
+            "batches(128, features, labels)"
+        ) from error
+
+
 def batches(
     batch_size: int | str, *arrays: Any, shuffle: bool = False, seed: int = 0, epoch: int = 0
 ) -> Slices:
@@ -78,13 +90,14 @@ def batches(
     `epoch`. With one array a batch is its slice, with several a tuple of slices. The result is a
     sequence: it has a length, and any batch can be had by its number.
 
-    Raises DataError where the lengths differ, OptionError where the batch size is not valid.
+    Raises DataError where the lengths differ, OptionError where the batch size or an array is not
+    valid.
 
     >>> for features, labels in batches(2, [[1.0], [2.0], [3.0]], ["a", "b", "c"]):
     ...     print(features, labels)
     [[1.0], [2.0]] ['a', 'b']
     [[3.0]] ['c']
-    >>> len(batches(128, np.zeros(1000)))
+    >>> len(batches(128, range(1000)))
     8
     """
     return Slices(batch_size, arrays, shuffle=shuffle, seed=seed, epoch=epoch)

@@ -97,16 +97,29 @@ class Function:
                     f"transform {self.name} was given (inputs, target) and returned "
                     f"{type(result).__name__}; return the pair (inputs, target)"
                 )
+            had_target = target is not None
             inputs, target = result
+            if had_target or target is not None:
+                self._check(target, "target", len(rng.rows))
         else:
             inputs = self.function(inputs, **keywords)
-        for values in [*(inputs.values() if isinstance(inputs, dict) else [inputs]), target]:
-            if values is not None and len(values) != len(rng.rows):
-                raise DataError(
-                    f"transform {self.name} was given {len(rng.rows)} samples and returned "
-                    f"{len(values)}; a transform keeps the number of samples"
-                )
+        for values in inputs.values() if isinstance(inputs, dict) else [inputs]:
+            self._check(values, "inputs", len(rng.rows))
         return inputs, target
+
+    def _check(self, values: Any, what: str, samples: int) -> None:
+        try:
+            length = len(values)
+        except TypeError as error:
+            raise DataError(
+                f"transform {self.name} returned {values!r} as the {what}; return an array with "
+                "one entry a sample, also where the function works in place"
+            ) from error
+        if length != samples:
+            raise DataError(
+                f"transform {self.name} was given {samples} samples and returned {length} as the "
+                f"{what}; a transform keeps the number of samples"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """The function by name only: code is never stored, the caller passes it again."""

@@ -6,6 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +15,11 @@ from typing_extensions import override
 
 from rightbatch.data.column import Column
 from rightbatch.errors import DataError, OptionError, did_you_mean
+from rightbatch.loading.affine import AffineMap
 from rightbatch.loading.transform import Transform, Values
+
+# Deviations this small beside the mean are rounding errors of it: a few units in the last place.
+_ROUNDING_OF_MEAN = 8 * float(np.finfo(np.float64).eps)
 
 
 class Affine(Transform):
@@ -37,12 +42,7 @@ class Affine(Transform):
 
     @override
     def apply(self, values: Values) -> Values:
-        # The difference is taken in float64 where the values are wider than float32 can hold:
-        # a time stamp of 1.5e9 seconds minus its mean would otherwise keep no digit.
-        wide = np.float32 if np.can_cast(values.dtype, np.float32) else np.float64
-        centred = np.subtract(values, np.asarray(self.center, wide), dtype=wide)
-        scaled: Values = np.multiply(centred, np.asarray(self.factor, wide), dtype=wide)
-        return scaled.astype(np.float32, copy=False)
+        return AffineMap(self.center, self.factor)(values, out=np.empty(values.shape, np.float32))
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ def scale(factor: float, *, column: str | None = None) -> Scale:
     >>> scale(1 / 255).apply(np.array([[0, 255]], dtype=np.uint8)).tolist()
     [[0.0, 1.0]]
     """
-    if not math.isfinite(factor) or factor == 0:
-        raise OptionError(f"scale({factor}): the factor must be a finite number other than zero")
+    if not isinstance(factor, Real) or not math.isfinite(factor) or factor == 0:
+        raise OptionError(f"scale({factor!r}): the factor must be a finite number other than zero")
     return Scale(float(factor), column)
 
 
@@ -121,12 +121,16 @@ class Standardize(Affine):
             added = len(values)
             if added == 0:
                 continue
-            chunk_mean = values.mean(axis=0)
-            chunk_squares = np.square(values - chunk_mean).sum(axis=0)
-            delta = chunk_mean - mean
             total = count + added
-            mean = mean + delta * (added / total)
-            squares = squares + chunk_squares + np.square(delta) * (count * added / total)
+            # Infinities are refused below, by feature.
+            with np.errstate(invalid="ignore", over="ignore"):
+                chunk_mean = values.mean(axis=0)
+                # Once more, of the differences: a sum loses digits where the mean is large.
+                chunk_mean = chunk_mean + (values - chunk_mean).mean(axis=0)
+                chunk_squares = np.square(values - chunk_mean).sum(axis=0)
+                delta = chunk_mean - mean
+                mean = mean + delta * (added / total)
+                squares = squares + chunk_squares + np.square(delta) * (count * added / total)
             count = total
         if count == 0:
             raise DataError("standardize() has no training samples to learn from")
@@ -134,7 +138,7 @@ class Standardize(Affine):
         _refuse_non_finite(mean, std)
         # A feature that is constant in train carries nothing: it is centred and left at that.
         # Rounding leaves a constant like 0.1 with a deviation near 1e-17, hence the threshold.
-        constant = std <= 1e-12 * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
+        constant = std <= _ROUNDING_OF_MEAN * np.abs(mean)
         return replace(self, mean=np.asarray(mean), std=np.where(constant, 1.0, std))
 
     @override

@@ -79,7 +79,9 @@ class Plan:
 
     def spans(self, start: int = 0) -> Iterator[tuple[int, int]]:
         """The positions (start, stop) of every batch, in order."""
-        return (self.span(k, start) for k in range(self.batch_count(start)))
+        end = start + self.batch_count(start) * self.batch_size
+        firsts = range(start, end, self.batch_size)
+        return ((first, min(first + self.batch_size, self.length)) for first in firsts)
 
     def positions(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
         """Which samples, in range(length), stand at positions `start` up to `stop` of `epoch`.

@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from rightbatch.errors import ResumeError
+from rightbatch.training.optimizers import Optimizer
 
 _VERSION = 1
 
@@ -64,26 +65,30 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, state
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     """The optimizer's state as named tensors."""
     return {
-        f"optimizer.{index}.{key}": value
-        for index, values in optimizer.state_dict()["state"].items()
-        for key, value in values.items()
-        if isinstance(value, Tensor)
+        f"optimizer.{name}.{index}": tensor
+        for name, remembered in optimizer.state.items()
+        for index, tensor in enumerate(remembered)
     }
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` gave."""
-    described = optimizer.state_dict()
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        kind, _, rest = name.partition(".")
-        if kind == "optimizer":
-            index, _, key = rest.partition(".")
-            state.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({**described, "state": state})
+def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` gave; ResumeError where it was another optimizer."""
+    present = optimizer_tensors(optimizer)
+    saved = {name: value for name, value in tensors.items() if name.startswith("optimizer.")}
+    if {name: value.shape for name, value in present.items()} != {
+        name: value.shape for name, value in saved.items()
+    }:
+        raise ResumeError(
+            "the checkpoint is of another optimizer or model: it remembers "
+            f"{', '.join(sorted(saved)) or 'nothing'}, and here is needed "
+            f"{', '.join(sorted(present)) or 'nothing'}"
+        )
+    with torch.no_grad():
+        for name, tensor in present.items():
+            tensor.copy_(saved[name])
 
 
 def model_tensors(model: nn.Module, prefix: str) -> dict[str, Tensor]:

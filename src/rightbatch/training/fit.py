@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from rightbatch.loading.parts import Part, Parts
 from rightbatch.plan.hashing import derive_key
 from rightbatch.training.checkpoint import model_tensors, save_checkpoint
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, score
-from rightbatch.training.models import ModelName, build_model
+from rightbatch.training.losses import find_loss
+from rightbatch.training.models import DenseNetwork, ModelName, build_model
 from rightbatch.training.options import FitOptions
 from rightbatch.training.progress import Watcher
 from rightbatch.training.result import FitResult
@@ -26,6 +28,10 @@ from rightbatch.training.run_folder import RunFolder
 from rightbatch.training.task import Task, resolve_task
 from rightbatch.training.trainer import Trainer
 
+_CAST_HINT = (
+    " Whole numbers are handed on as they are, for embeddings; where they are quantities, "
+    "parts.transform(rb.cast('float32'))"
+)
 # What a resumed run may change: how far it goes and what does not touch the result.
 _MAY_CHANGE = {"epochs", "steps", "checkpoint_seconds", "threads"}
 
@@ -110,6 +116,11 @@ def fit(
         threads=threads,
         checkpoint_seconds=checkpoint_seconds,
     )
+    if not isinstance(parts, Parts):
+        raise OptionError(
+            f"fit trains on the parts of a split and was given {type(parts).__name__}: "
+            "rb.fit(model, rb.split(data, val=0.1), …)"
+        )
     if early_stopping is not None and parts.val is None:
         raise OptionError(
             "early_stopping watches the validation loss, and there is no validation part: "
@@ -118,7 +129,7 @@ def fit(
     if resume and out is None:
         raise OptionError("resume=True needs the run's folder: out=…")
     began = time.perf_counter()
-    with _settings(threads, seed):
+    with _settings(options.threads, options.seed):
         network, task = build(model, parts.train, options)
         torch_device = None if device is None else torch.device(device)
         if torch_device is not None:
@@ -183,8 +194,10 @@ def evaluate(
     if isinstance(model, FitResult):
         network, task = model.model, model.task
     else:
-        network = model
-        task = resolve_task(part, model=None, outputs=_outputs(model, part), loss=loss)
+        network, task = model, _task_of(model, part, loss)
+    first = next(network.parameters(), None)
+    if device is None and first is not None:
+        device = first.device
     size = min(batch_size, len(part)) if isinstance(batch_size, int) else batch_size
     batches = Batches(task.prepare(part), size, shuffle=False, output="torch", device=device)
     return score(network, batches, task.loss)
@@ -193,8 +206,7 @@ def evaluate(
 def build(model: str | nn.Module, train: Part, options: FitOptions) -> tuple[nn.Module, Task]:
     """The network that `model` names for these data, or the given one, and its task."""
     if isinstance(model, nn.Module):
-        task = resolve_task(train, model=None, outputs=_outputs(model, train), loss=options.loss)
-        return model, task
+        return model, _task_of(model, train, options.loss)
     ModelName.parse(model)
     task = resolve_task(train, model=model, loss=options.loss)
     network = build_model(
@@ -208,14 +220,27 @@ def build(model: str | nn.Module, train: Part, options: FitOptions) -> tuple[nn.
     return network, task
 
 
-def _outputs(model: nn.Module, part: Part) -> int | None:
+def _task_of(
+    model: nn.Module, part: Part, loss: str | Callable[[Tensor, Tensor], Tensor] | None
+) -> Task:
+    """The task of a module for these data."""
+    # Whole numbers may be indices of an embedding; a dense network has none.
+    keeps_integers = not isinstance(model, DenseNetwork)
+    outputs = None
+    if part.data.target is not None:
+        outputs = _outputs(model, part, part.data.target, keeps_integers)
+    task = resolve_task(part, model=None, outputs=outputs, loss=loss)
+    return replace(task, keeps_integers=keeps_integers)
+
+
+def _outputs(model: nn.Module, part: Part, target: str, keeps_integers: bool) -> int | None:
     """The number of outputs a sample of a module, found by running it on one; None if unclear."""
     any_classes = Task(
-        loss=resolve_task(part, model=None).loss,
+        loss=find_loss("squared_error"),
         outputs=1,
         classes=None,
-        target=part.data.target or "",
-        keeps_integers=True,
+        target=target,
+        keeps_integers=keeps_integers,
     )
     batches = Batches(any_classes.prepare(part), 1, shuffle=False, output="torch", threads=0)
     inputs = next(iter(batches))[0]
@@ -230,13 +255,19 @@ def _outputs(model: nn.Module, part: Part) -> int | None:
     except RuntimeError as error:
         raise OptionError(
             f"the model can not take the inputs of {part.data.name}, shape "
-            f"{tuple(getattr(inputs, 'shape', ()))} {getattr(inputs, 'dtype', '')}: {error}"
+            f"{tuple(getattr(inputs, 'shape', ()))} {getattr(inputs, 'dtype', '')}: {error}."
+            f"{_CAST_HINT if keeps_integers and _has_integers(inputs) else ''}"
         ) from error
     finally:
         model.train(was_training)
     if not isinstance(outputs, Tensor) or outputs.dim() > 2:
         return None
     return 1 if outputs.dim() < 2 else outputs.shape[1]
+
+
+def _has_integers(inputs: Any) -> bool:
+    tensors = inputs.values() if isinstance(inputs, dict) else [inputs]
+    return any(not tensor.is_floating_point() for tensor in tensors)
 
 
 def _to(inputs: Any, device: torch.device) -> Any:
@@ -266,17 +297,22 @@ def _refuse_changes(folder: RunFolder, asked: dict[str, Any], allow_new_batch_si
         )
 
 
+def _is_cuda_used() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch leaves it so
+
+
 @contextmanager
 def _settings(threads: int | None, seed: int) -> Iterator[None]:
     """The threads and the random state of torch for the time of a run; both are put back."""
     threads_before = torch.get_num_threads()
-    random_before = torch.get_rng_state()
-    if threads is not None:
-        torch.set_num_threads(threads)
-    torch.manual_seed(derive_key("training", seed) >> 1)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(random_before)
+    # Asking CUDA for its state would start it up, for nothing where it is not used yet.
+    cuda = range(torch.cuda.device_count()) if _is_cuda_used() else ()
+    with torch.random.fork_rng(cuda):
         if threads is not None:
-            torch.set_num_threads(threads_before)
+            torch.set_num_threads(threads)
+        torch.manual_seed(derive_key("training", seed) >> 1)
+        try:
+            yield
+        finally:
+            if threads is not None:
+                torch.set_num_threads(threads_before)

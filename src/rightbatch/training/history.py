@@ -34,7 +34,10 @@ class StepLosses:
         self._losses: list[float] = []
 
     def add(self, step: int, loss: float) -> bool:
-        """Note the loss of `step` (numbered from 1); gives whether it is kept for now."""
+        """Note the loss of `step` (numbered from 1); gives whether it is kept for now.
+
+        A change of `stride` says that half of the earlier steps were let go.
+        """
         if (step - 1) % self.stride:
             return False
         self._steps.append(step)

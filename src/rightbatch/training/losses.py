@@ -112,6 +112,7 @@ class CustomLoss(Loss):
     @override
     def per_sample(self, outputs: Tensor, target: Tensor) -> Tensor:
         losses = self.function(outputs, target)
+        self._check(losses, outputs, target)
         if losses.dim() == 0:
             # A mean says nothing of single samples; repeated, it weighs by their number.
             return losses.expand(len(target))
@@ -123,7 +124,22 @@ class CustomLoss(Loss):
             tracked = outputs.detach().requires_grad_()
             losses = self.per_sample(tracked, target)
             (derivative,) = torch.autograd.grad(losses.sum(), tracked)
-        return losses.detach(), derivative
+        # Autograd may give a broadcast view, which can not be written to.
+        return losses.detach(), derivative.contiguous()
+
+    def _check(self, losses: Tensor, outputs: Tensor, target: Tensor) -> None:
+        if losses.dim() == 0 or (
+            len(losses) == len(target)
+            # (B, 1) against (B,) broadcasts to (B, B), which is nobody's loss.
+            and losses.numel() <= max(outputs.numel(), target.numel())
+        ):
+            return
+        name = getattr(self.function, "__qualname__", type(self.function).__name__)
+        raise OptionError(
+            f"the loss {name} gave the shape {tuple(losses.shape)} for outputs "
+            f"{tuple(outputs.shape)} and target {tuple(target.shape)}: it has to give the mean, "
+            "or one value a sample. Make the shapes equal first: outputs.reshape(target.shape)"
+        )
 
 
 _LOSSES: dict[str, type[Loss]] = {

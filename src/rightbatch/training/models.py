@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,10 @@ class ModelName:
     @classmethod
     def parse(cls, name: str) -> ModelName:
         """Read a name; OptionError says what is valid."""
+        if not isinstance(name, str):
+            raise OptionError(
+                f"model={name!r} is neither a name such as 'mlp:100' nor a torch.nn.Module"
+            )
         kind, _, sizes = name.partition(":")
         if kind not in MODELS:
             raise OptionError(
@@ -68,16 +72,27 @@ class DenseNetwork(nn.Module):
             nn.Linear(inputs, outputs) for inputs, outputs in pairwise(sizes)
         )
         self.weights_length = sum(layer.weight.numel() for layer in self._linear)
-        self.flat = torch.empty(sum(parameter.numel() for parameter in self.parameters()))
-        self.flat_gradient = torch.zeros_like(self.flat)
-        self._share(self.flat, self.flat_gradient)
+        self.flat: Tensor
+        self.flat_gradient: Tensor
+        self.share()
 
     @property
     def _linear(self) -> list[nn.Linear]:
         return cast("list[nn.Linear]", list(self.layers))
 
-    def _share(self, flat: Tensor, gradient: Tensor) -> None:
-        """Make every parameter and its gradient a view of the flat tensors."""
+    def share(self) -> None:
+        """Make every parameter a view of one new flat tensor, and its gradient of another.
+
+        Values are kept, gradients start at zero. What replaces parameters or gradients one by
+        one (a deep copy, `.to()`, `zero_grad()`) ends the sharing.
+        """
+        values = [
+            cast("nn.Parameter", getattr(layer, attribute)).detach().reshape(-1)
+            for attribute in ("weight", "bias")
+            for layer in self._linear
+        ]
+        flat = torch.cat(values)
+        gradient = torch.zeros_like(flat)
         position = 0
         for attribute in ("weight", "bias"):
             for layer in self._linear:
@@ -86,22 +101,18 @@ class DenseNetwork(nn.Module):
                 parameter.data = flat[position:end].view(parameter.shape)
                 parameter.grad = gradient[position:end].view(parameter.shape)
                 position = end
+        self.flat, self.flat_gradient = flat, gradient
 
     def _apply(self, fn: object, recurse: bool = True) -> DenseNetwork:
-        # .to(device) and .double() replace the parameters one by one: share them again.
+        # .to(device) and .double() replace the parameters one by one.
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        first = self._linear[0].weight
-        flat = torch.empty(self.flat.numel(), dtype=first.dtype, device=first.device)
-        gradient = torch.zeros_like(flat)
-        values = [
-            getattr(layer, attribute).detach()
-            for attribute in ("weight", "bias")
-            for layer in self._linear
-        ]
-        torch.cat([value.reshape(-1) for value in values], out=flat)
-        self.flat, self.flat_gradient = flat, gradient
-        self._share(flat, gradient)
+        self.share()
         return self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Copying and unpickling copy the parameters one by one.
+        super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.share()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits or values (B, outputs) of inputs (B, …)."""
@@ -133,7 +144,9 @@ def build_model(
     torch.Size([2, 10])
     """
     parsed = ModelName.parse(name)
-    network = DenseNetwork((inputs, *parsed.hidden, outputs), activation)
+    # torch's layers draw their own weights when they are made.
+    with torch.random.fork_rng(()):
+        network = DenseNetwork((inputs, *parsed.hidden, outputs), activation)
     generator = torch.Generator().manual_seed(derive_key("init", seed) >> 1)
     std = parse_init(init)
     with torch.no_grad():
@@ -161,7 +174,7 @@ def parse_init(init: str) -> float | None:
         return None
     if init == "zeros":
         return 0.0
-    kind, _, text = init.partition(":")
+    kind, _, text = str(init).partition(":")
     try:
         std = float(text) if kind == "normal" else math.nan
     except ValueError:

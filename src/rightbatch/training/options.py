@@ -7,7 +7,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from rightbatch.errors import OptionError, did_you_mean
+from rightbatch.plan.checks import is_integer, whole_number
 from rightbatch.training.models import ACTIVATIONS, parse_init
 from rightbatch.training.optimizers import OPTIMIZERS
 
@@ -42,18 +45,25 @@ class FitOptions:
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         _one_of("activation", self.activation, ACTIVATIONS)
         parse_init(self.init)
+        # NumPy's numbers become Python's, which JSON can hold.
         for name in ("epochs", "steps", "micro_batch_size", "early_stopping", "threads"):
+            if getattr(self, name) is not None:
+                value = whole_number(name, getattr(self, name), at_least=1)
+                object.__setattr__(self, name, value)
+        object.__setattr__(self, "seed", whole_number("seed", self.seed))
+        if is_integer(self.batch_size):
+            object.__setattr__(self, "batch_size", whole_number("batch_size", self.batch_size))
+        for name in ("learning_rate", "momentum", "l1", "l2", "checkpoint_seconds"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or int(value) != value or value < 1):
-                raise OptionError(f"{name}={value!r} is not valid; it is a whole number from 1")
-        for name in ("momentum", "l1", "l2", "checkpoint_seconds"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise OptionError(f"{name}={value!r} is not valid; it is a number from 0")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise OptionError(
-                f"learning_rate={self.learning_rate!r} is not valid; it is a number above 0"
-            )
+            bound = "above 0" if name == "learning_rate" else "from 0"
+            if (
+                not isinstance(value, int | float | np.number)
+                or not math.isfinite(value)
+                or value < 0
+                or (value == 0 and name == "learning_rate")
+            ):
+                raise OptionError(f"{name}={value!r} is not valid; it is a number {bound}")
+            object.__setattr__(self, name, float(value))
         if self.momentum and self.optimizer != "sgd":
             raise OptionError(
                 f"momentum={self.momentum} goes with optimizer='sgd'; {self.optimizer} has "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from rightbatch.training.losses import Loss, find_loss
 
 # Whole numbers with more distinct values than this are quantities, not classes.
 _MOST_CLASSES = 1000
+_MOST_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +35,11 @@ class EncodeClasses(Transform):
 
     @override
     def describe(self, column: Column) -> Column:
-        return replace(column, dtype=self.dtype, categories=None)
+        return replace(column, dtype=self.dtype, shape=(), categories=None)
 
     @override
     def apply(self, values: Values) -> Values:
+        values = values.reshape(len(values))
         if self._are_codes:
             return values.astype(self.dtype)
         return np.searchsorted(self.classes, values).astype(self.dtype)
@@ -77,12 +80,15 @@ class Task:
                 raise DataError(
                     f"the inputs{f' {name!r}' if name else ''} are {dtype}; a model takes numbers"
                 )
-            if dtype != np.float32 and not is_index:
-                added.append(Cast(np.dtype(np.float32), name))
+            # torch looks things up by int32 and int64 alone.
+            wanted = np.dtype(np.int64 if is_index else np.float32)
+            if dtype not in ((np.int32, np.int64) if is_index else (np.float32,)):
+                added.append(Cast(wanted, name))
         encoded = as_numpy(target)
-        if encoded.ndim == 1 and self.classes is not None:
-            wanted = np.float32 if self.loss.name == "binary_cross_entropy" else np.int64
-            added.append(EncodeClasses(self.classes, np.dtype(wanted), self.target))
+        if self.classes is not None:
+            is_binary = self.loss.name == "binary_cross_entropy"
+            wanted = np.dtype(np.float32 if is_binary else np.int64)
+            added.append(EncodeClasses(self.classes, wanted, self.target))
         elif encoded.dtype != np.float32:
             added.append(Cast(np.dtype(np.float32), self.target))
         return replace(part, transforms=(*part.transforms, *added))
@@ -100,7 +106,9 @@ def resolve_task(
     Whole numbers, booleans and texts are classes, floats are quantities; so are whole numbers
     with more than 1,000 distinct values, and every target of the model `linear`. Two classes are
     learned with one output and binary cross-entropy, except by `softmax`; more with one output
-    a class. `outputs` is the number of outputs of a model that is not built in.
+    a class. Rows of numbers are class probabilities where they are not negative and add up to
+    one, as one-hot rows do. A target of shape (B, 1) is one of (B,). `outputs` is the number of
+    outputs of a model that is not built in.
 
     Raises DataError where the data have no target, OptionError where model, loss and target
     contradict one another.
@@ -115,36 +123,58 @@ def resolve_task(
     name = model.partition(":")[0] if model else None
     given = None if loss is None else find_loss(loss)
     target = as_numpy(part.example()[1])
+    width = prod(target.shape[1:])
     wants_numbers = name == "linear" or (given is not None and given.name == "squared_error")
-    classes = None if wants_numbers or target.ndim > 1 else _classes(data)
-    if name in ("softmax", "logistic") and classes is None and target.ndim == 1:
-        raise OptionError(
-            f"{name} learns classes, and the target {data.target!r} of {data.name} is a "
-            "quantity: use --model linear or mlp:100"
-        )
+    is_binary = name == "logistic" or (given is not None and given.name == "binary_cross_entropy")
+    # Whole numbers that a transform has made into others are quantities.
+    is_label = width == 1 and (target.dtype.kind in "bui" or is_binary)
+    classes = _classes(data, target.dtype) if is_label and not wants_numbers else None
+    rows_are_probabilities = width > 1 and target.ndim == 2 and _are_probabilities(part)
     if classes is not None and len(classes) < 2:
         raise DataError(
             f"the target {data.target!r} of {data.name} has the one value {classes[0]!r}; "
             "there is nothing to tell apart"
         )
-    if name == "logistic" and classes is not None and len(classes) > 2:
-        raise OptionError(
-            f"logistic tells two classes apart and the target {data.target!r} has "
-            f"{len(classes)}: use --model softmax"
-        )
-    chosen = given or _default_loss(name, target, classes, outputs)
-    wide = target.shape[1] if target.ndim > 1 else 1
-    if chosen.name == "cross_entropy":
-        count = len(classes) if classes is not None else wide
-    elif chosen.name == "binary_cross_entropy" and classes is not None and len(classes) > 2:
-        raise OptionError(
-            f"binary_cross_entropy is for two classes and the target {data.target!r} has "
-            f"{len(classes)}: use --loss cross_entropy"
-        )
+    if given is not None:
+        chosen = given
+    elif name == "softmax":
+        chosen = find_loss("cross_entropy")
+    elif is_binary or (classes is not None and len(classes) == 2 and outputs in (None, 1)):
+        chosen = find_loss("binary_cross_entropy")
+    elif classes is not None or (rows_are_probabilities and not wants_numbers):
+        chosen = find_loss("cross_entropy")
     else:
-        count = wide
+        chosen = find_loss("squared_error")
+    who = f"the model {name}" if name in ("softmax", "logistic") else f"loss {chosen.name}"
+    found = f"the target {data.target!r} of {data.name}"
+    if name in ("softmax", "logistic") and wants_numbers:
+        raise OptionError(
+            f"the model {name} learns classes and loss {chosen.name} quantities: use "
+            "the model linear, or leave the loss out"
+        )
+    if is_binary and classes is None:
+        raise OptionError(
+            f"{who} is for two classes, and {found} holds {_describe(target)}: use "
+            f"{'softmax' if rows_are_probabilities else 'linear or mlp:100 with squared_error'}"
+        )
+    if is_binary and classes is not None and len(classes) > 2:
+        raise OptionError(
+            f"{who} tells two classes apart, and {found} has {len(classes)}: use the model softmax "
+            "or mlp:100 with the loss cross_entropy"
+        )
+    if chosen.name == "cross_entropy" and classes is None and not rows_are_probabilities:
+        raise OptionError(
+            f"{who} learns classes, and {found} holds {_describe(target)}: use the model linear, "
+            "or mlp:100 with the loss squared_error"
+        )
+    if classes is None:
+        count = width
+    elif chosen.name == "cross_entropy" or name == "softmax" or len(classes) > 2:
+        count = len(classes)
+    else:
+        count = 1
     if outputs is not None and chosen.name != "custom" and outputs != count:
-        what = f"{len(classes)} classes" if classes is not None else f"{wide} values a sample"
+        what = f"{len(classes)} classes" if classes is not None else _describe(target)
         raise OptionError(
             f"the model has {outputs} outputs; {chosen.name} with the target {data.target!r} "
             f"({what}) takes {count}"
@@ -158,32 +188,39 @@ def resolve_task(
     )
 
 
-def _default_loss(
-    name: str | None, target: Values, classes: NDArray[Any] | None, outputs: int | None
-) -> Loss:
-    if classes is None:
-        # Rows of numbers under a softmax are class probabilities (one_hot makes them).
-        is_probability = target.ndim == 2 and (name == "softmax" or _is_one_hot(target))
-        return find_loss("cross_entropy" if is_probability else "squared_error")
-    if len(classes) == 2 and name != "softmax" and outputs in (None, 1):
-        return find_loss("binary_cross_entropy")
-    return find_loss("cross_entropy")
+def _describe(target: Values) -> str:
+    """What the target of a sample is, for messages."""
+    return "quantities" if target.ndim == 1 else f"values of shape {target.shape[1:]} a sample"
 
 
-def _is_one_hot(target: Values) -> bool:
-    return bool(np.isin(target, (0, 1)).all() and (target.sum(axis=1) == 1).all())
+def _are_probabilities(part: Part) -> bool:
+    """Whether the target's rows are class probabilities, one-hot rows included.
+
+    Up to 1,000 samples across the part are looked at: one alone could be such by chance.
+    """
+    places = np.unique(np.linspace(0, len(part) - 1, _MOST_LOOKED_AT).astype(np.int64))
+    rows = part.rows.take(places)
+    pipeline = part.pipeline
+    target = as_numpy(pipeline.finish(pipeline.gather(rows), rows, seed=0, epoch=0)[1])
+    sums = target.sum(axis=1, dtype=np.float64)
+    return bool((target >= 0).all() and np.abs(sums - 1.0).max() < 1e-3)
 
 
-def _classes(data: Dataset) -> NDArray[Any] | None:
-    """The labels of the target in order; None where the target is a quantity."""
+def _classes(data: Dataset, dtype: np.dtype[Any]) -> NDArray[Any] | None:
+    """The labels of the target in order; None where the target is a quantity.
+
+    `dtype` is the target's after the transforms. Floats are labels where they are all 0 or 1:
+    who asks for two classes writes them so.
+    """
     assert data.target is not None  # the caller has refused data without one
     column = data.column(data.target)
     if column.categories is not None:
         return np.arange(len(column.categories))
-    if column.dtype.kind not in "bui":
-        return None
     values = data.array(data.target)
     if values is None:
         values = data.span(0, len(data))[data.target]
+    if dtype.kind == "f":
+        is_zero_or_one = bool(((values == 0) | (values == 1)).all())
+        return np.unique(values) if is_zero_or_one else None
     classes = np.unique(values)
     return classes if len(classes) <= _MOST_CLASSES else None

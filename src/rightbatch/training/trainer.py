@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
+import math
 import time
 from dataclasses import asdict, dataclass
-from types import FrameType
-from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +15,7 @@ from rightbatch.loading.parts import Parts
 from rightbatch.training import checkpoint
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, score
 from rightbatch.training.history import Row, StepLosses
+from rightbatch.training.interrupts import Interrupts
 from rightbatch.training.leakage import ReadRows
 from rightbatch.training.optimizers import build_optimizer
 from rightbatch.training.options import FitOptions
@@ -118,9 +116,13 @@ class Trainer:
 
     def run(self) -> None:
         """Train to the end; KeyboardInterrupt once the checkpoint is safe where Ctrl-C stops it."""
-        with _Interrupts(self._interrupt):
+        with Interrupts(self._interrupt):
             while not self._is_done():
                 self._epoch()
+            if not self.train.at_epoch_start:
+                # `steps` ended inside an epoch. Its row is no part of the checkpoint, so that a
+                # run which is resumed to go further has the row of the whole epoch.
+                self._end_epoch(self.standing.seconds)
         self._use_best_weights()
 
     def restore(self, *, allow_new_batch_size: bool = False) -> None:
@@ -151,14 +153,8 @@ class Trainer:
             for name, tensor in tensors.items()
             if name.startswith("best.")
         }
-        self.standing.is_finished = False
-        if self.standing.epoch_samples and len(self.history) > self.train.current_epoch:
-            # The run ended inside an epoch (steps=…), whose row will be written when it is whole.
-            self.history.pop()
         self.folder.history.rewrite(self.history)
-        self.folder.steps.rewrite(
-            [{"step": step, "loss": loss} for step, loss in self.step_losses.pairs]
-        )
+        self._rewrite_steps()
 
     def save(self) -> None:
         """Write a checkpoint, and the lines of history that wait."""
@@ -196,15 +192,14 @@ class Trainer:
             standing.steps += 1
             if loss - loss != 0.0:
                 self._refuse_loss(loss, rows.tolist())
-            row_numbers = rows.numpy()
+            row_numbers = rows.cpu().numpy()
             self.read_rows.mark(row_numbers)
             count = len(row_numbers)
             standing.samples += count
             self.trained_samples += count
             standing.epoch_samples += count
             standing.epoch_loss_sum += loss * count
-            if self.step_losses.add(standing.steps, loss) and self.folder is not None:
-                self.folder.steps.add({"step": standing.steps, "loss": loss})
+            self._note_step(loss)
             now = time.perf_counter()
             standing.seconds = seconds_before + now - began
             if standing.steps == self.options.steps:
@@ -220,8 +215,28 @@ class Trainer:
             if self.watcher is not None and now - watched >= _WATCH_SECONDS:
                 watched = now
                 self._tell(samples_before, began)
-        self.training_seconds += time.perf_counter() - began
-        self._end_epoch(seconds_before + time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        self.training_seconds += seconds
+        if self.train.at_epoch_start:
+            self._end_epoch(seconds_before + seconds)
+        else:
+            standing.seconds = seconds_before + seconds
+            self.save()
+
+    def _note_step(self, loss: float) -> None:
+        stride = self.step_losses.stride
+        if not self.step_losses.add(self.standing.steps, loss) or self.folder is None:
+            return
+        if self.step_losses.stride != stride:
+            self._rewrite_steps()
+        else:
+            self.folder.steps.add({"step": self.standing.steps, "loss": loss})
+
+    def _rewrite_steps(self) -> None:
+        assert self.folder is not None  # asked by the callers
+        self.folder.steps.rewrite(
+            [{"step": step, "loss": loss} for step, loss in self.step_losses.pairs]
+        )
 
     def _end_epoch(self, seconds: float) -> None:
         standing = self.standing
@@ -240,10 +255,12 @@ class Trainer:
         self.history.append(row)
         if self.folder is not None:
             self.folder.history.add(row)
+        self._note_best(row)
         if self.train.at_epoch_start:
             standing.epoch_loss_sum, standing.epoch_samples = 0.0, 0
-        self._note_best(row)
-        self.save()
+            self.save()
+        elif self.folder is not None:
+            self.folder.history.flush()
         if self.watcher is not None:
             self.watcher(self._progress(row["train_loss"], row))
         if self._is_interrupted and not self._is_done():
@@ -253,7 +270,8 @@ class Trainer:
         if self.options.early_stopping is None:
             return
         standing, loss = self.standing, row["val_loss"]
-        if standing.best_loss is None or loss < standing.best_loss:
+        # NaN is below nothing, and must not become the loss to beat.
+        if loss < (math.inf if standing.best_loss is None else standing.best_loss):
             standing.best_loss, standing.best_epoch = loss, row["epoch"]
             self._best = checkpoint.model_tensors(self.model, "best")
             self._best = {name.removeprefix("best."): value for name, value in self._best.items()}
@@ -272,6 +290,9 @@ class Trainer:
 
     def _refuse_loss(self, loss: float, rows: list[int]) -> None:
         step = self.standing.steps
+        if self.folder is not None:
+            # The losses since the last checkpoint show how it came to this.
+            self.folder.steps.flush()
         shown = ", ".join(str(row) for row in rows[:8]) + (", …" if len(rows) > 8 else "")
         raise NonFiniteLossError(
             f"the loss of step {step} is {loss} (rows {shown}; {len(rows)} in the batch); the "
@@ -319,27 +340,3 @@ class Trainer:
             else ""
         )
         raise KeyboardInterrupt(f"stopped after step {self.standing.steps:,}{kept}")
-
-
-class _Interrupts:
-    """While it is entered, the first Ctrl-C calls `interrupt` and the second one raises.
-
-    An exception raised between two updates of one step would leave half a step behind, so the
-    loop is told and stops where it stands well. Only the main thread can listen for signals.
-    """
-
-    def __init__(self, interrupt: Any) -> None:
-        self._interrupt = interrupt
-        self._before: Any = None
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._handle)
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _handle(self, _signal: int, _frame: FrameType | None) -> None:
-        self._interrupt()
-        signal.signal(signal.SIGINT, self._before)

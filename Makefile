@@ -1,0 +1,58 @@
+# `make demo` and `make test` are all a fresh machine needs: python3 (3.11 or newer) and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Its age says when the environment was last installed; only what is named here makes it stale.
+STAMP := $(VENV)/.installed
+
+# One arithmetic thread a test process: two processes already fill two cores.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+TEST_PROCESSES ?= 2
+
+.PHONY: help install demo test check format proof bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+
+install: $(STAMP)  ## create .venv and install rightbatch with its development tools
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "rightbatch needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version`." \
+	  "Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { echo "$(PYTHON) cannot create $(VENV); where venv is a package of its own, install" \
+	  "python3-venv and try again." >&2; rm -rf $(VENV); exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable .
+	@touch $@
+
+demo: $(STAMP)  ## train on real data that ships with scikit-learn, and say what was learned
+	@$(BIN)/rightbatch train breast_cancer --stratify --standardize --model mlp:10 \
+	  --activation sigmoid --lr 0.1 --batch-size 32 --epochs 100 --val 0.16 --test 0.2 --seed 1
+
+test: $(STAMP)  ## run the suite (under 8 minutes on 2 cores)
+	$(ONE_THREAD) $(BIN)/python -m pytest -q --numprocesses $(TEST_PROCESSES) $(TEST_ARGUMENTS)
+
+check: $(STAMP)  ## lint, format, types, and the one-way layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## rewrite the sources as `make check` wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proof: $(STAMP)  ## the slow rest: full-size proofs, many examples a law
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-proof} $(BIN)/python -m pytest -q -m slow \
+	  --timeout 7200 $(TEST_ARGUMENTS)
+
+bench: $(STAMP)  ## install the peers and measure against them
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
+	$(BIN)/python benchmarks/in_memory.py
+	$(BIN)/python benchmarks/epoch.py
+
+clean:  ## remove the environment and every cache; runs/ stays
+	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,105 @@
+"""The right mini-batches of any data, measured.
+
+>>> import rightbatch as rb
+>>> parts = rb.split(rb.open("breast_cancer"), val=0.1, stratify=True, seed=7)
+>>> parts = parts.transform(rb.standardize())
+>>> result = rb.fit("mlp:10", parts, batch_size=32, epochs=20, learning_rate=0.1)
+>>> rb.evaluate(result, parts.val)["accuracy"] > 0.9
+True
+
+Names load when they are first used: `import rightbatch` alone imports neither torch, pyarrow
+nor scikit-learn.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rightbatch.data.dataset import Dataset
+    from rightbatch.data.opening import open
+    from rightbatch.errors import (
+        DataError,
+        DuplicateError,
+        MissingDependencyError,
+        NonFiniteLossError,
+        OptionError,
+        ResumeError,
+        RightbatchError,
+        TrainingError,
+    )
+    from rightbatch.loading.batches import Batches
+    from rightbatch.loading.parts import Part, Parts, split
+    from rightbatch.loading.slices import batches
+    from rightbatch.loading.transforms import cast, flatten, one_hot, scale, standardize
+    from rightbatch.training.fit import evaluate, fit
+    from rightbatch.training.result import FitResult
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Dataset": "data.dataset",
+    "open": "data.opening",
+    "DataError": "errors",
+    "DuplicateError": "errors",
+    "MissingDependencyError": "errors",
+    "NonFiniteLossError": "errors",
+    "OptionError": "errors",
+    "ResumeError": "errors",
+    "RightbatchError": "errors",
+    "TrainingError": "errors",
+    "Batches": "loading.batches",
+    "batches": "loading.slices",
+    "Part": "loading.parts",
+    "Parts": "loading.parts",
+    "split": "loading.parts",
+    "cast": "loading.transforms",
+    "flatten": "loading.transforms",
+    "one_hot": "loading.transforms",
+    "scale": "loading.transforms",
+    "standardize": "loading.transforms",
+    "evaluate": "training.fit",
+    "FitResult": "training.result",
+    "fit": "training.fit",
+}
+
+__all__ = [
+    "Batches",
+    "DataError",
+    "Dataset",
+    "DuplicateError",
+    "FitResult",
+    "MissingDependencyError",
+    "NonFiniteLossError",
+    "OptionError",
+    "Part",
+    "Parts",
+    "ResumeError",
+    "RightbatchError",
+    "TrainingError",
+    "__version__",
+    "batches",
+    "cast",
+    "evaluate",
+    "fit",
+    "flatten",
+    "one_hot",
+    "open",
+    "scale",
+    "split",
+    "standardize",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'rightbatch' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"rightbatch.{home}"), name)
+    globals()[name] = value  # the next look-up does not come here again
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

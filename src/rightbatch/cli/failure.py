@@ -1,0 +1,58 @@
+"""How a failure is told: one line on stderr, and the exit code that scripts can rely on."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from rightbatch.errors import RightbatchError
+
+FAILED = 1
+OUT_OF_MEMORY = 4
+INTERRUPTED = 130
+
+
+def report_failure(error: Exception) -> int | None:
+    """Tell `error` on stderr and return the exit code; None where it is a bug and should show."""
+    if isinstance(error, click.ClickException):
+        error.show()
+        return error.exit_code
+    if isinstance(error, click.Abort):
+        click.echo("Interrupted.", err=True)
+        return INTERRUPTED
+    if isinstance(error, RightbatchError):
+        click.echo(f"Error: {error}", err=True)
+        return error.exit_code
+    if is_out_of_memory(error):
+        click.echo(
+            f"Error: out of memory: {str(error) or type(error).__name__}\n"
+            "Take a smaller --batch-size, or keep it and split it with --micro-batch-size.",
+            err=True,
+        )
+        return OUT_OF_MEMORY
+    if isinstance(error, BrokenPipeError):
+        # The reader (head, less) has gone. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    if isinstance(error, OSError):
+        click.echo(f"Error: {error}", err=True)
+        return FAILED
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the machine or the device ran out of memory.
+
+    torch tells of the CPU's memory by a plain RuntimeError and of the device's by a class of its
+    own; both are known by name, so that telling an error imports no torch.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes differ"))
+    (True, False)
+    """
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    )

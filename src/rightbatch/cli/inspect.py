@@ -1,0 +1,110 @@
+"""`rightbatch inspect DATA`: what the data are, and what training on them would take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rightbatch.cli.options import (
+    batch_options,
+    collect,
+    data_options,
+    model_options,
+    output_options,
+)
+from rightbatch.cli.output import Output, bytes_text, table
+from rightbatch.cli.parameters import ThemedCommand
+from rightbatch.options import DataOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import RenderableType
+
+    from rightbatch.inspection import InspectReport
+
+_SHOWN_COLUMNS = 40
+_SHOWN_CLASSES = 12
+
+
+@click.command(
+    cls=ThemedCommand,
+    epilog="""\b
+Examples:
+  rightbatch inspect breast_cancer
+  rightbatch inspect $RIGHTBATCH_DATA/mnist --val 5000 --model softmax --batch-size 128
+  rightbatch inspect "trips/*.csv" --target fare_amount --missing drop --json
+
+JSON keys: samples, columns [{name, dtype, shape}], splits {train, val, test},
+duplicate_samples, batches {count, last}, bytes {full_batch, one_batch, parameters}, and
+data, target, classes, notes.
+""",
+)
+@click.argument("data")
+@data_options
+@model_options
+@batch_options
+@output_options
+def inspect(
+    data: str, model: str | None, batch_size: int | str, as_json: bool, quiet: bool, **options: Any
+) -> None:
+    """Show what DATA are: columns, splits, batches and bytes.
+
+    DATA is a file or folder (.npy, .npz, IDX, .csv, .parquet), a glob in quotes, or the name of
+    a built-in set: breast_cancer, digits, wine, iris, diabetes.
+    """
+    from rightbatch.inspection import inspect_data
+
+    output = Output(as_json=as_json, quiet=quiet)
+    report = inspect_data(
+        collect(DataOptions, {"data": data, **options}), model=model, batch_size=batch_size
+    )
+    output.result(_tables(report), report.to_json())
+
+
+def _tables(report: InspectReport) -> Iterator[RenderableType]:
+    classes = f" of {report.classes} classes" if report.classes else ""
+    target = f"the target is {report.target!r}{classes}" if report.target else "no target"
+    yield f"{report.data}: {report.samples:,} samples, {target}"
+
+    columns = table("column", "dtype", "shape")
+    for column in report.columns[:_SHOWN_COLUMNS]:
+        columns.add_row(column["name"], column["dtype"], _shape_text(column["shape"]))
+    if len(report.columns) > _SHOWN_COLUMNS:
+        columns.add_row(f"… {len(report.columns) - _SHOWN_COLUMNS} more", "", "")
+    yield columns
+
+    splits = table("split", "samples", "classes", right=["samples"])
+    for name, size in report.splits.items():
+        splits.add_row(name, f"{size:,}", _balance_text(report.class_counts.get(name, {})))
+    yield splits
+
+    count, last = report.batches["count"], report.batches["last"]
+    yield f"Batches: {count:,} of {report.batch_size:,} samples an epoch, the last of {last:,}"
+    sizes = {name: bytes_text(size) for name, size in report.bytes.items()}
+    yield (
+        f"Memory: {sizes['full_batch']} for the whole training part as one batch, "
+        f"{sizes['one_batch']} for one batch, {sizes['parameters']} of it parameters"
+        + (f" ({report.model})" if report.model else "")
+    )
+    if report.duplicate_samples is None:
+        yield "Duplicates: not looked for, the data are large"
+    else:
+        yield (
+            f"Duplicates: {report.duplicate_samples:,} held-out samples have inputs equal to "
+            "those of a sample on the other side of the split"
+        )
+    for note in report.notes:
+        yield f"Note: {note}"
+
+
+def _shape_text(shape: list[int]) -> str:
+    return " × ".join(str(length) for length in shape) or "one value"
+
+
+def _balance_text(counts: dict[str, int]) -> str:
+    total = sum(counts.values())
+    shares = [f"{name}: {count / total:.1%}" for name, count in counts.items()]
+    more = f"  … {len(shares) - _SHOWN_CLASSES} more" if len(shares) > _SHOWN_CLASSES else ""
+    return "  ".join(shares[:_SHOWN_CLASSES]) + more

@@ -1,0 +1,83 @@
+"""The group `rightbatch`, whose verbs load when they are asked for, and its exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from rightbatch import __version__
+from rightbatch.cli.failure import report_failure
+from rightbatch.errors import did_you_mean
+
+# A verb is a file of this package that holds a click command of the same name.
+VERBS = ("inspect", "train")
+
+
+class LazyGroup(click.Group):
+    """A group that imports a verb's file only when that verb is used, or listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs, in the order of a first visit."""
+        del ctx
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb's command, or None where there is no such verb."""
+        del ctx
+        if cmd_name not in VERBS:
+            return None
+        command = getattr(importlib.import_module(f"rightbatch.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)  # getattr says nothing of its type
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that was asked for; a usage error names the nearest one."""
+        given = args[0]
+        if given not in VERBS and not given.startswith("-"):
+            raise click.UsageError(
+                f"There is no verb {given!r}.{did_you_mean(given, VERBS)} "
+                f"Valid are: {', '.join(VERBS)}.",
+                ctx,
+            )
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Examples:
+  rightbatch inspect breast_cancer
+  rightbatch train breast_cancer --stratify --standardize --model mlp:10
+  rightbatch train "trips/*.csv" --target fare_amount --missing drop --json
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 data refused, 4 out of memory, 130 interrupted.
+`rightbatch VERB --help` lists the options of a verb.
+""",
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def cli() -> None:
+    """The right mini-batches of any data, and models trained with them."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line with `arguments` and return its exit code."""
+    try:
+        result = cli.main(list(arguments), prog_name="rightbatch", standalone_mode=False)
+    except Exception as error:
+        code = report_failure(error)
+        if code is None:
+            raise
+        return code
+    # A verb returns nothing; ctx.exit(code) comes back as the number it was given.
+    return result if isinstance(result, int) else 0
+
+
+def main() -> None:
+    """The entry point of the installed program."""
+    sys.exit(run(sys.argv[1:]))

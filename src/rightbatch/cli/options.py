@@ -1,0 +1,265 @@
+"""The options that verbs share, declared once: those of the data, of training, of the output.
+
+A verb takes them as keyword arguments and hands them to the option classes with `collect`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import click
+
+from rightbatch.cli.parameters import Choice, batch_size, held_out, names, stacked, themed
+from rightbatch.options import DEFAULT_HELD_OUT, DataOptions, TrainOptions
+
+# What the library calls valid, repeated so that the help need not import it; a test compares.
+ACTIVATIONS = ("relu", "sigmoid", "tanh")
+CATEGORIES = ("codes", "one-hot")
+LOSSES = ("cross_entropy", "binary_cross_entropy", "squared_error")
+OPTIMIZERS = ("sgd", "adam", "adamw")
+DEFAULT_EPOCHS = 10
+
+Options = TypeVar("Options", DataOptions, TrainOptions)
+
+_defaults = {field.name: field.default for field in (*fields(DataOptions), *fields(TrainOptions))}
+_reading = themed("Reading the data")
+_splitting = themed("Splitting")
+_scaling = themed("Scaling")
+_model = themed("Model")
+_descent = themed("Gradient descent")
+_batching = themed("Batches")
+_running = themed("Run")
+_output = themed("Output")
+
+_COUNT = click.IntRange(min=1)
+_NOT_NEGATIVE = click.FloatRange(min=0)
+
+data_options = stacked(
+    _reading(
+        "--target",
+        metavar="COLUMN",
+        help="Column to learn, by name or position (-1 is the last).  "
+        "[default: what the data bring, if anything]",
+    ),
+    _reading(
+        "--columns",
+        type=names,
+        metavar="A,B,C",
+        help="Input columns to keep, by name or position.  [default: all]",
+    ),
+    _reading(
+        "--header/--no-header",
+        default=None,
+        help="Whether the first row of a CSV file holds the names.  "
+        "[default: yes, unless it looks like data]",
+    ),
+    _reading(
+        "--missing",
+        metavar="refuse|drop|fill|fill:VALUE",
+        default=_defaults["missing"],
+        show_default=True,
+        help="What to do with missing values: refuse the data, drop the rows, or fill with 0 "
+        "(text: 'missing') or VALUE.",
+    ),
+    _reading(
+        "--categories",
+        type=Choice(CATEGORIES),
+        default=_defaults["categories"],
+        show_default=True,
+        help="What becomes of text columns: a code each, or a 0/1 input for every category.",
+    ),
+    _splitting(
+        "--val",
+        type=held_out,
+        metavar="SHARE|COUNT",
+        default=_defaults["val"],
+        show_default=True,
+        help="Held out for validation: a share of the whole or a count; 0 for none.",
+    ),
+    _splitting(
+        "--test",
+        type=held_out,
+        metavar="SHARE|COUNT",
+        help="Held out for the final test, in the same way.  "
+        f"[default: the data's own test part, or else {DEFAULT_HELD_OUT}]",
+    ),
+    _splitting("--stratify", is_flag=True, help="Keep the shares of the classes in every part."),
+    _splitting(
+        "--group",
+        metavar="COLUMN",
+        help="Keep samples that share a value of COLUMN in one part.",
+    ),
+    _splitting(
+        "--seed",
+        type=int,
+        default=_defaults["seed"],
+        show_default=True,
+        help="The seed of the split, the order and the initial weights.",
+    ),
+    _scaling(
+        "--standardize",
+        is_flag=True,
+        help="Subtract each input's mean and divide by its standard deviation, both of the "
+        "training part alone.",
+    ),
+    _scaling(
+        "--scale/--no-scale",
+        default=None,
+        help="Divide uint8 inputs by 255.  [default: images of uint8 are, others are not]",
+    ),
+)
+
+model_options = stacked(
+    _model(
+        "--model",
+        metavar="NAME|FILE.py:FACTORY",
+        help="linear, softmax, logistic, mlp:100, mlp:50,50 (sizes of the hidden layers), or a "
+        "function of a Python file that returns a torch module.  "
+        "[default: softmax for classes, logistic for two, linear for numbers]",
+    ),
+)
+
+batch_options = stacked(
+    _batching(
+        "--batch-size",
+        type=batch_size,
+        metavar="SAMPLES|full",
+        default=_defaults["batch_size"],
+        show_default=True,
+        help="Samples a step: 1 is stochastic gradient descent, full is batch gradient descent.",
+    ),
+)
+
+training_options = stacked(
+    model_options,
+    _model(
+        "--activation",
+        type=Choice(ACTIVATIONS),
+        help="Of the hidden layers of mlp models.  [default: relu]",
+    ),
+    _model(
+        "--init",
+        metavar="default|zeros|normal:STD",
+        default=_defaults["init"],
+        show_default=True,
+        help="The initial weights.",
+    ),
+    _model(
+        "--loss",
+        type=Choice(LOSSES),
+        help="What is minimised.  [default: what target and model call for]",
+    ),
+    batch_options,
+    _batching(
+        "--micro-batch-size",
+        type=_COUNT,
+        help="Samples computed at once; the step is still the exact mean over the batch.  "
+        "[default: the batch]",
+    ),
+    _batching(
+        "--shuffle/--no-shuffle",
+        default=_defaults["shuffle"],
+        show_default=True,
+        help="A new order every epoch, or the order of the data.",
+    ),
+    _batching(
+        "--window",
+        type=_COUNT,
+        metavar="SAMPLES",
+        help="Shuffle only within windows of so many samples.  [default: all samples]",
+    ),
+    _descent(
+        "--optimizer",
+        type=Choice(OPTIMIZERS),
+        default=_defaults["optimizer"],
+        show_default=True,
+        help="The update rule.",
+    ),
+    _descent(
+        "--lr",
+        "learning_rate",
+        type=click.FloatRange(min=0, min_open=True),
+        default=_defaults["learning_rate"],
+        show_default=True,
+        help="The learning rate.",
+    ),
+    _descent(
+        "--momentum",
+        type=click.FloatRange(min=0, max=1, max_open=True),
+        default=_defaults["momentum"],
+        show_default=True,
+        help="Of sgd.",
+    ),
+    _descent(
+        "--l1",
+        type=_NOT_NEGATIVE,
+        default=_defaults["l1"],
+        show_default=True,
+        help="Adds l1·|w|₁ to the mean loss, on weights, not biases.",
+    ),
+    _descent(
+        "--l2",
+        type=_NOT_NEGATIVE,
+        default=_defaults["l2"],
+        show_default=True,
+        help="Adds (l2/2)·|w|² to the mean loss, on weights, not biases.",
+    ),
+    _descent(
+        "--epochs",
+        type=_COUNT,
+        help="Stop after so many passes over the training part.  "
+        f"[default: {DEFAULT_EPOCHS}, unless --steps is given]",
+    ),
+    _descent("--steps", type=_COUNT, help="Stop after so many batches instead."),
+    _descent(
+        "--early-stopping",
+        type=_COUNT,
+        metavar="EPOCHS",
+        help="Stop when the validation loss has not improved for so many epochs.",
+    ),
+    _running(
+        "--threads",
+        type=_COUNT,
+        help="Threads of the arithmetic.  [default: torch's choice]",
+    ),
+    _running(
+        "--out",
+        metavar="RUN",
+        type=click.Path(file_okay=False),
+        help="The folder of the run.  [default: runs/DATA-MODEL-TIME]",
+    ),
+    _running(
+        "--resume",
+        metavar="RUN",
+        type=click.Path(exists=True, file_okay=False),
+        help="Continue the run in this folder, with its own options.",
+    ),
+)
+
+output_options = stacked(
+    _output(
+        "--json",
+        "as_json",
+        is_flag=True,
+        help="Print one JSON object on stdout; tables and progress go to stderr.",
+    ),
+    _output("--quiet", is_flag=True, help="Print nothing on stderr but errors."),
+)
+
+
+def collect(kind: type[Options], values: Mapping[str, Any]) -> Options:
+    """The option class `kind` from what the command line gave."""
+    return kind(
+        **{field.name: values[field.name] for field in fields(kind) if field.name in values}
+    )
+
+
+def given_on_command_line(context: click.Context) -> dict[str, Any]:
+    """The parameters that the user wrote, as opposed to those left at their defaults."""
+    return {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }

@@ -1,0 +1,114 @@
+"""What a verb says: tables for people, one JSON object for programs, notes on stderr.
+
+Without `--json` the tables are the result and go to stdout; with it, stdout holds one JSON
+object and nothing else, and the tables go to stderr. `--quiet` keeps stderr for errors.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+# Off a terminal there is no width to keep to; a file takes the whole line.
+_WIDTH_OFF_TERMINAL = 160
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """Where the results, the tables and the notes of one command go."""
+
+    as_json: bool
+    quiet: bool
+
+    def __post_init__(self) -> None:
+        handler = _WarningHandler()
+        handler.setLevel(logging.ERROR if self.quiet else logging.WARNING)
+        logger = logging.getLogger("rightbatch")
+        logger.handlers = [handler]
+        logger.propagate = False
+
+    def result(self, tables: Iterable[RenderableType], report: Mapping[str, Any]) -> None:
+        """Print the result: as tables, and as JSON where that is asked for."""
+        if self.as_json:
+            if not self.quiet:
+                self._print(tables, to_stderr=True)
+            click.echo(json.dumps(_finite(report), allow_nan=False))
+        else:
+            self._print(tables, to_stderr=False)
+
+    def note(self, text: str) -> None:
+        """Say a sentence on stderr, unless quiet."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    @staticmethod
+    def _print(renderables: Iterable[RenderableType], *, to_stderr: bool) -> None:
+        terminal = console(to_stderr=to_stderr)
+        for renderable in renderables:
+            terminal.print(renderable)
+
+
+def console(*, to_stderr: bool) -> Console:
+    """A rich console on the stream as it is now; NO_COLOR is honoured by rich itself."""
+    from rich.console import Console
+
+    stream = sys.stderr if to_stderr else sys.stdout
+    width = None if stream.isatty() else _WIDTH_OFF_TERMINAL
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False)
+
+
+def table(*columns: str, right: Iterable[str] = ()) -> Table:
+    """An empty table with a plain look; the columns named in `right` are set flush right."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    made = Table(box=SIMPLE, pad_edge=False, header_style="bold")
+    aligned_right = set(right)
+    for column in columns:
+        made.add_column(
+            column, justify="right" if column in aligned_right else "left", overflow="fold"
+        )
+    return made
+
+
+def bytes_text(size: int) -> str:
+    """A size in units a person reads.
+
+    >>> bytes_text(174_711_400), bytes_text(512)
+    ('174.7 MB', '512 B')
+    """
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+class _WarningHandler(logging.Handler):
+    """Warnings of the library as lines on stderr, wherever stderr points when they come."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"{record.levelname.capitalize()}: {record.getMessage()}", err=True)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become null."""
+    if isinstance(value, Mapping):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

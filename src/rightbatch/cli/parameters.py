@@ -1,0 +1,129 @@
+"""How the words of a command line become values: parameter types and help grouped by theme."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from rightbatch.errors import did_you_mean
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class ThemedOption(click.Option):
+    """An option that knows under which heading the help lists it."""
+
+    def __init__(self, *arguments: Any, theme: str, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.theme = theme
+
+
+class ThemedCommand(click.Command):
+    """A command whose help lists the options under their themes, in the order of declaration."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section a theme."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            # Arguments stand in the usage line and in the text above.
+            record = (
+                None if isinstance(parameter, click.Argument) else parameter.get_help_record(ctx)
+            )
+            if record is not None:
+                theme = getattr(parameter, "theme", "Help")
+                sections.setdefault(theme, []).append(record)
+        for theme, records in sections.items():
+            with formatter.section(theme):
+                formatter.write_dl(records)
+
+
+def themed(theme: str) -> Callable[..., Callable[[Function], Function]]:
+    """`click.option` for options of one theme."""
+
+    def option(*declarations: str, **attributes: Any) -> Callable[[Function], Function]:
+        return click.option(*declarations, cls=ThemedOption, theme=theme, **attributes)
+
+    return option
+
+
+def stacked(*decorators: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    """One decorator of many, which the help then lists in the order given here."""
+
+    def decorate(function: Function) -> Function:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+class Choice(click.Choice[str]):
+    """A choice whose refusal names the nearest valid word."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The chosen word."""
+        choices = [str(choice) for choice in self.choices]
+        if value not in choices:
+            listed = ", ".join(choices)
+            self.fail(
+                f"{value!r} is not valid.{did_you_mean(value, choices)} Valid: {listed}.",
+                param,
+                ctx,
+            )
+        return str(value)
+
+
+def batch_size(value: int | str) -> int | str:
+    """A whole number of samples from 1, or `full` for all of them.
+
+    >>> batch_size("128"), batch_size("full")
+    (128, 'full')
+    """
+    number = _whole(value)
+    if value == "full" or (number is not None and number >= 1):
+        return "full" if number is None else number
+    near = did_you_mean(str(value), ["full"])
+    raise click.BadParameter(f"{value!r} is not a whole number from 1, nor full.{near}")
+
+
+def held_out(value: float | str) -> int | float:
+    """A count of samples, as int (0 holds nothing out), or a share of the whole, as float.
+
+    >>> held_out("5000"), held_out("0.1")
+    (5000, 0.1)
+    """
+    number = _whole(value)
+    if number is not None and number >= 0:
+        return number
+    try:
+        share = float(value)
+    except ValueError:
+        share = -1.0
+    if 0 < share < 1:
+        return share
+    raise click.BadParameter(
+        f"{value!r} is neither a share between 0 and 1, such as 0.1, nor a count, such as 5000 "
+        "(0 holds nothing out)."
+    )
+
+
+def names(value: str) -> tuple[str, ...]:
+    """Names with commas between them; one that holds a comma stands in double quotes.
+
+    >>> names('age, "height, in cm"')
+    ('age', 'height, in cm')
+    """
+    found = tuple(name.strip() for name in next(csv.reader([value], skipinitialspace=True), []))
+    if not found or not all(found):
+        raise click.BadParameter(f"{value!r} holds an empty name; write names as a,b,c.")
+    return found
+
+
+def _whole(value: float | str) -> int | None:
+    try:
+        return None if isinstance(value, float) else int(value)
+    except ValueError:
+        return None

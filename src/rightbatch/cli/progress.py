@@ -1,0 +1,130 @@
+"""Progress of training on stderr: a bar on a terminal, a line at intervals elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import click
+
+from rightbatch.cli.output import console
+
+if TYPE_CHECKING:
+    from rightbatch.training.progress import Progress
+
+# A log that grows by a line a minute can be read the next morning; the first lines come sooner,
+# so that a user sees that something happens.
+_FIRST_INTERVAL_SECONDS = 5.0
+_LONGEST_INTERVAL_SECONDS = 60.0
+
+
+class ProgressLines:
+    """A line for the first and the last epoch, and between them at growing intervals."""
+
+    def __init__(self) -> None:
+        self._interval = _FIRST_INTERVAL_SECONDS
+        self._next = time.monotonic() + self._interval
+        self._told: Progress | None = None
+        self._last: Progress | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._last is not None and self._last is not self._told:
+            self._tell(self._last)
+
+    def __call__(self, progress: Progress) -> None:
+        """Take the news; tell it where it is time."""
+        first_epoch_ended = progress.row is not None and self._last is None
+        if progress.row is not None:
+            self._last = progress
+        if time.monotonic() >= self._next or first_epoch_ended:
+            self._tell(progress)
+
+    def _tell(self, progress: Progress) -> None:
+        self._told = progress
+        self._next = time.monotonic() + self._interval
+        self._interval = min(2 * self._interval, _LONGEST_INTERVAL_SECONDS)
+        # Once the batch size has changed, the steps of before are of another length.
+        known = progress.steps <= progress.total_steps
+        whole = f" of {progress.total_steps:,}" if known else ""
+        click.echo(f"step {progress.steps:,}{whole}  {describe(progress)}", err=True)
+
+
+class ProgressBar:
+    """A bar over all steps, with the losses beside it; rich takes it away when it is left."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+        self._row = ""
+
+    def __enter__(self) -> Self:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%", markup=False),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.description}", markup=False),
+            console=console(to_stderr=True),
+            transient=True,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task("", total=None)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        """Move the bar."""
+        self._bar.update(
+            self._task,
+            completed=progress.steps,
+            total=progress.total_steps,
+            description=describe(progress),
+        )
+
+
+class NoProgress:
+    """Nothing is shown, for `--quiet`."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def progress_display(*, quiet: bool) -> ProgressBar | ProgressLines | NoProgress:
+    """The display that suits stderr as it is now."""
+    if quiet:
+        return NoProgress()
+    return ProgressBar() if sys.stderr.isatty() else ProgressLines()
+
+
+def describe(progress: Progress) -> str:
+    """Epoch, losses and speed in one line.
+
+    >>> from rightbatch.training.progress import Progress
+    >>> describe(Progress(epoch=2, steps=30, total_steps=90, train_loss=0.25,
+    ...                   samples_per_second=12000.0, row={"val_loss": 0.5, "val_accuracy": 0.75}))
+    'epoch 2  train loss 0.2500  val loss 0.5000  val accuracy 0.7500  12,000 samples/s'
+    """
+    measures = {"train_loss": progress.train_loss}
+    measures.update(
+        {name: value for name, value in (progress.row or {}).items() if name.startswith("val_")}
+    )
+    shown = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in measures.items()]
+    return "  ".join(
+        [f"epoch {progress.epoch}", *shown, f"{progress.samples_per_second:,.0f} samples/s"]
+    )

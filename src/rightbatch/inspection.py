@@ -1,0 +1,144 @@
+"""What data are, and what training on them would take, before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rightbatch.errors import RightbatchError
+from rightbatch.loading.batches import Batches
+from rightbatch.loading.parts import Part, Parts
+from rightbatch.loading.transform import as_numpy
+from rightbatch.options import DataOptions, TrainOptions
+from rightbatch.training.fit import build
+from rightbatch.training.task import Task
+from rightbatch.workflow import choose_model, model_to_fit, prepare
+
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectReport:
+    """What the data are, and what training on them would take; sizes in samples and bytes.
+
+    `bytes` counts float32 inputs, float32 targets (one-hot for classes) and parameters together,
+    for the whole training part as one batch and for one batch; and parameters alone.
+    `class_counts` has the samples a class, by part, where the target is one of classes.
+    """
+
+    data: str
+    target: str | None
+    classes: int | None
+    samples: int
+    columns: list[dict[str, Any]]
+    splits: dict[str, int]
+    class_counts: dict[str, dict[str, int]]
+    duplicate_samples: int | None
+    model: str | None
+    batch_size: int
+    batches: dict[str, int]
+    bytes: dict[str, int]
+    notes: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as one JSON-able object."""
+        return asdict(self)
+
+
+def inspect_data(
+    options: DataOptions, *, model: str | None = None, batch_size: int | str = 32
+) -> InspectReport:
+    """What the data are, and what training `model` on them by `batch_size` would take.
+
+    Without `model`, it is the one that `train` would take; data without a target have none.
+
+    Raises OptionError and DataError where options or data are refused, or `model` does not fit.
+
+    >>> report = inspect_data(DataOptions(data="digits", val=0, test=0), batch_size=128)
+    >>> report.batches, report.bytes["parameters"]
+    ({'count': 15, 'last': 5}, 2600)
+    """
+    training = TrainOptions(model=model)
+    parts = prepare(options)
+    train, data, notes = parts.train, parts.data, list(parts.data.notes)
+    batches = Batches(train, batch_size, shuffle=False)
+    task, parameters = None, 0
+    if model is not None or data.target is not None:
+        try:
+            model = choose_model(training, train)
+            network, task = build(
+                model_to_fit(model, seed=options.seed),
+                train,
+                training.fit_options(seed=options.seed),
+            )
+            parameters = sum(tensor.numel() for tensor in network.parameters())
+        except RightbatchError as error:
+            if training.model is not None:
+                raise
+            notes.append(f"no model fits these data as they are: {error}")
+    classes = None if task is None or task.classes is None else len(task.classes)
+    inputs, target = _sample_sizes(train, task)
+
+    def float_bytes(samples: int) -> int:
+        return _FLOAT_BYTES * (samples * (inputs + target) + parameters)
+
+    return InspectReport(
+        data=data.name,
+        target=data.target,
+        classes=classes,
+        samples=len(data),
+        columns=[
+            {"name": column.name, "dtype": str(column.dtype), "shape": list(column.shape)}
+            for column in data.columns
+        ],
+        splits=parts.sizes,
+        class_counts={} if classes is None else _class_counts(parts),
+        duplicate_samples=parts.duplicate_samples,
+        model=model,
+        batch_size=batches.batch_size,
+        batches={
+            "count": len(batches),
+            "last": len(train) - (len(batches) - 1) * batches.batch_size,
+        },
+        bytes={
+            "full_batch": float_bytes(len(train)),
+            "one_batch": float_bytes(min(batches.batch_size, len(train))),
+            "parameters": float_bytes(0),
+        },
+        notes=notes,
+    )
+
+
+def _sample_sizes(part: Part, task: Task | None) -> tuple[int, int]:
+    """The numbers that one sample's inputs and its target hold, classes as one-hot."""
+    inputs, target = part.example()
+    fields = inputs.values() if isinstance(inputs, dict) else [inputs]
+    input_size = sum(prod(as_numpy(values).shape[1:]) for values in fields)
+    if target is None:
+        return input_size, 0
+    if task is not None and task.classes is not None:
+        return input_size, len(task.classes)
+    return input_size, prod(as_numpy(target).shape[1:])
+
+
+def _class_counts(parts: Parts) -> dict[str, dict[str, int]]:
+    """The samples of each class, by part; nothing where the target is not at hand in memory."""
+    target = parts.data.target
+    if target is None:
+        return {}
+    categories = parts.data.column(target).categories
+    values: NDArray[Any] | None = parts.data.array(target)
+    if values is None:
+        return {}
+    counted = {}
+    for name, part in parts.all.items():
+        classes, counts = np.unique(
+            values[part.rows.take(np.arange(len(part)))], return_counts=True
+        )
+        labels = [str(code) if categories is None else categories[int(code)] for code in classes]
+        counted[name] = dict(zip(labels, counts.tolist(), strict=True))
+    return counted

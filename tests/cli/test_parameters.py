@@ -1,0 +1,108 @@
+"""Options as the command line declares them: complete, themed, and equal to the library's."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import click
+import pytest
+
+from rightbatch.cli import options as declared
+from rightbatch.cli.inspect import inspect
+from rightbatch.cli.parameters import batch_size, held_out, names
+from rightbatch.cli.train import train
+from rightbatch.data.options import CATEGORIES
+from rightbatch.options import DataOptions, TrainOptions
+from rightbatch.training.losses import find_loss
+from rightbatch.training.models import ACTIVATIONS
+from rightbatch.training.optimizers import OPTIMIZERS
+from rightbatch.training.options import FitOptions
+
+DATA = {
+    *("--target", "--columns", "--header", "--no-header", "--missing", "--categories", "--val"),
+    *("--test", "--stratify", "--group", "--standardize", "--scale", "--no-scale", "--seed"),
+}
+TRAINING = {
+    *("--model", "--activation", "--init", "--loss", "--optimizer", "--lr", "--momentum", "--l1"),
+    *("--l2", "--batch-size", "--micro-batch-size", "--epochs", "--steps", "--shuffle"),
+    *("--no-shuffle", "--window", "--early-stopping", "--threads", "--out", "--resume"),
+}
+OUTPUT = {"--json", "--quiet"}
+
+
+def options_of(command: click.Command) -> set[str]:
+    return {
+        word
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for word in (*parameter.opts, *parameter.secondary_opts)
+    }
+
+
+def test_the_options_of_each_verb_are_exactly_these() -> None:
+    assert options_of(inspect) == DATA | {"--model", "--batch-size"} | OUTPUT
+    assert options_of(train) == DATA | TRAINING | OUTPUT
+
+
+@pytest.mark.parametrize("command", [inspect, train])
+def test_every_option_has_a_theme_and_a_help_text(command: click.Command) -> None:
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+            assert getattr(parameter, "theme", None), parameter.name
+
+
+def test_the_choices_are_those_of_the_library() -> None:
+    assert declared.ACTIVATIONS == ACTIVATIONS
+    assert declared.CATEGORIES == CATEGORIES
+    assert declared.OPTIMIZERS == OPTIMIZERS
+    assert {find_loss(name).name for name in declared.LOSSES} == set(declared.LOSSES)
+    assert FitOptions().epochs_wanted == declared.DEFAULT_EPOCHS
+
+
+def test_command_line_and_python_share_their_defaults() -> None:
+    library = FitOptions()
+    for field in fields(TrainOptions):
+        if field.name not in ("model", "activation"):
+            assert field.default == getattr(library, field.name), field.name
+
+
+def test_every_field_of_the_option_classes_can_be_given_on_the_command_line() -> None:
+    known = {parameter.name for parameter in train.params}
+    for kind in (DataOptions, TrainOptions):
+        assert {field.name for field in fields(kind)} <= known
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", 1), ("128", 128), ("full", "full"), (32, 32)])
+def test_batch_sizes(text: str, value: object) -> None:
+    assert batch_size(text) == value
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "1.5", "ful", ""])
+def test_batch_sizes_that_are_none(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not a whole number from 1, nor full"):
+        batch_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0.1", 0.1), ("5000", 5000), ("0", 0), ("1e-3", 0.001), (0.1, 0.1)]
+)
+def test_held_out_shares_and_counts(text: str, value: float) -> None:
+    found = held_out(text)
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize("text", ["1.5", "0.0", "-1", "1.0", "ten", "10%", "nan", "inf"])
+def test_held_out_values_that_are_neither(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="neither a share between 0 and 1"):
+        held_out(text)
+
+
+def test_names_may_hold_commas_in_quotes() -> None:
+    assert names('a, "b, c",d') == ("a", "b, c", "d")
+
+
+@pytest.mark.parametrize("text", ["", "a,,b", ","])
+def test_empty_names_are_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="empty name"):
+        names(text)

@@ -1,0 +1,49 @@
+"""A column that is there to be split by and not to be learned from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rightbatch as rb
+from rightbatch.data.array_dataset import ArrayDataset
+from rightbatch.data.without_input import WithoutInput
+from rightbatch.errors import DataError
+from rightbatch.testing import check_dataset
+
+
+@pytest.fixture
+def data() -> ArrayDataset:
+    arrays = {"age": np.arange(6.0), "patient": np.arange(6) // 2, "ill": np.arange(6) % 2}
+    return ArrayDataset(arrays, target="ill")
+
+
+def test_the_hidden_column_is_read_but_is_no_input(data: ArrayDataset) -> None:
+    hidden = WithoutInput(data, "patient")
+    check_dataset(hidden)
+    assert [column.name for column in hidden.inputs] == ["age"]
+    assert len(hidden) == 6
+    assert hidden.target == "ill"
+    assert hidden.rows(np.array([5, 0]))["patient"].tolist() == [2, 0]
+    assert hidden.span(2, 4)["patient"].tolist() == [1, 1]
+    assert hidden.array("patient") is data.array("patient")
+
+
+def test_batches_leave_it_out_and_groups_use_it(data: ArrayDataset) -> None:
+    parts = rb.split(WithoutInput(data, "patient"), val=2, group="patient")
+    assert parts.val is not None
+    inputs, _ = next(iter(rb.Batches(parts.val, "full", shuffle=False)))
+    assert inputs.shape == (2,)
+    assert inputs[1] - inputs[0] == 1  # the two samples of one patient
+
+
+def test_what_is_hidden_is_in_the_fingerprint(data: ArrayDataset) -> None:
+    prints = {data.fingerprint} | {
+        WithoutInput(data, name).fingerprint for name in ("age", "patient")
+    }
+    assert len(prints) == 3
+
+
+def test_an_unknown_column_is_refused(data: ArrayDataset) -> None:
+    with pytest.raises(DataError, match="Did you mean 'patient'"):
+        WithoutInput(data, "patien")
