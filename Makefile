@@ -44,9 +44,13 @@ format: $(STAMP)  ## rewrite the sources as `make check` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-proof: $(STAMP)  ## the slow rest: full-size proofs, many examples a law
-	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-proof} $(BIN)/python -m pytest -q -m slow \
-	  --timeout 7200 $(TEST_ARGUMENTS)
+# Examples a law: `proof` takes 1,000, `reduced` 150.
+PROOF_PROFILE ?= proof
+
+proof: $(STAMP)  ## the slow rest: full-size proofs, and many examples a law
+	$(BIN)/python -m pytest -q -m slow --timeout 7200 $(TEST_ARGUMENTS)
+	HYPOTHESIS_PROFILE=$(PROOF_PROFILE) $(ONE_THREAD) $(BIN)/python -m pytest -q \
+	  --numprocesses $(TEST_PROCESSES) --timeout 7200 tests/laws $(TEST_ARGUMENTS)
 
 bench: $(STAMP)  ## install the peers and measure against them
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench

@@ -15,6 +15,9 @@ settings.register_profile(
 settings.register_profile(
     "proof", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=1000
 )
+settings.register_profile(
+    "reduced", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=150
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -25,5 +28,5 @@ def real_data() -> Path:
     """The folder of real data sets; a test that asks for it skips where it is absent."""
     folder = Path(os.environ.get("RIGHTBATCH_DATA", REPOSITORY / ".." / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}: set RIGHTBATCH_DATA to the folder that holds mnist/")
+        pytest.skip(f"no real data at {folder}: set RIGHTBATCH_DATA to the folder of mnist/")
     return folder.resolve()

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
-from rightbatch.errors import OptionError
+from rightbatch.errors import OptionError, did_you_mean
 
 if TYPE_CHECKING:
     from rightbatch.data.options import OpenOptions
     from rightbatch.training.options import FitOptions
 
 DEFAULT_HELD_OUT = 0.1
+ON_DUPLICATES = ("report", "error", "together")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ class DataOptions:
     test: int | float | None = None
     stratify: bool = False
     group: str | None = None
+    on_duplicates: str = "report"
     standardize: bool = False
     scale: bool | None = None
     seed: int = 0
@@ -60,6 +62,12 @@ class DataOptions:
             raise OptionError(
                 f"val={self.val} and test={self.test} hold out every sample; together they must "
                 "stay below 1, so that something is left to train on"
+            )
+        if self.on_duplicates not in ON_DUPLICATES:
+            raise OptionError(
+                f"on_duplicates={self.on_duplicates!r} is not valid."
+                f"{did_you_mean(str(self.on_duplicates), ON_DUPLICATES)} "
+                f"Valid are: {', '.join(ON_DUPLICATES)}."
             )
         if self.group is not None and self.group == self.target:
             raise OptionError(

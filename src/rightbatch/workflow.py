@@ -16,7 +16,6 @@ from torch import nn
 from rightbatch.data.builtin import BUILTIN_NAMES
 from rightbatch.data.dataset import Dataset
 from rightbatch.data.opening import open as open_data
-from rightbatch.data.without_input import WithoutInput
 from rightbatch.errors import OptionError, ResumeError
 from rightbatch.loading.parts import Part, Parts, split
 from rightbatch.loading.transforms import scale, standardize
@@ -92,9 +91,10 @@ def prepare(options: DataOptions) -> Parts:
         test=test if own_test else test or None,
         stratify=options.stratify or None,
         group=options.group,
+        on_duplicates=options.on_duplicates,  # type: ignore[arg-type]  # DataOptions has checked it
         seed=options.seed,
     )
-    if _is_scaled(data, options.scale):
+    if _is_scaled(parts.data, options.scale):
         parts = parts.transform(scale(1 / 255))
     if options.standardize:
         parts = parts.transform(standardize())
@@ -238,15 +238,13 @@ def _open(options: DataOptions) -> Dataset:
         missing=options.missing,
         categories=options.categories,
     )
-    if options.group is None:
-        return data
     names = [column.name for column in data.columns]
-    if options.group not in names and options.categories == "one-hot":
+    if options.group is not None and options.group not in names and options.categories == "one-hot":
         raise OptionError(
             f"group={options.group!r} is no column once categories=one-hot has spread the text "
             "columns; take categories=codes, or a group column of numbers"
         )
-    return WithoutInput(data, options.group)
+    return data
 
 
 def _is_scaled(data: Dataset, wanted: bool | None) -> bool:

@@ -20,7 +20,16 @@ from rightbatch.training.options import FitOptions
 
 DATA = {
     *("--target", "--columns", "--header", "--no-header", "--missing", "--categories", "--val"),
-    *("--test", "--stratify", "--group", "--standardize", "--scale", "--no-scale", "--seed"),
+    *(
+        "--test",
+        "--stratify",
+        "--group",
+        "--on-duplicates",
+        "--standardize",
+        "--scale",
+        "--no-scale",
+        "--seed",
+    ),
 }
 TRAINING = {
     *("--model", "--activation", "--init", "--loss", "--optimizer", "--lr", "--momentum", "--l1"),

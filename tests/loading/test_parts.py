@@ -188,3 +188,21 @@ def test_transform_leaves_the_parts_it_came_from_alone() -> None:
     parts = rb.split((X, Y), val=20)
     parts.transform(rb.scale(2.0))
     assert parts.train.transforms == ()
+
+
+def test_a_transform_for_training_alone_leaves_the_other_parts_as_they_were() -> None:
+    parts = rb.split(rb.open("iris"), val=30, seed=3)
+    noisy = parts.transform(lambda inputs: inputs + 100, train_only=True).transform(rb.scale(0.5))
+    for name, shift in (("train", 50.0), ("val", 0.0)):
+        plain = next(iter(rb.Batches(parts.all[name], "full", shuffle=False)))[0]
+        found = next(iter(rb.Batches(noisy.all[name], "full", shuffle=False)))[0]
+        np.testing.assert_allclose(found, plain * 0.5 + shift, rtol=1e-6)
+
+
+def test_a_group_column_is_no_input_of_the_split() -> None:
+    data = rb.open(
+        {"age": [3, 5, 4, 6], "patient": [1, 1, 2, 2], "ill": [0, 1, 0, 1]}, target="ill"
+    )
+    parts = rb.split(data, val=2, group="patient")
+    assert [column.name for column in parts.data.inputs] == ["age"]
+    assert rb.split(parts.data, val=2, group="patient").fingerprint == parts.fingerprint

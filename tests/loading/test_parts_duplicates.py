@@ -85,8 +85,8 @@ def test_together_and_groups_cut_neither(seed: int) -> None:
     assert straddling(part_of) == 0
     assert straddling(part_of, group) == 0
     assert part_of.duplicate_samples == 0
-    # As an input, the group is content: samples of other groups are not equal.
-    assert rb.split(data, val=0.2, group="group", seed=seed).duplicate_samples == 0
+    # The group is no input, so samples of different groups may have equal content.
+    assert (rb.split(data, val=0.2, group="group", seed=seed).duplicate_samples or 0) > 0
 
 
 def test_groups_tied_into_one_cannot_be_divided() -> None:

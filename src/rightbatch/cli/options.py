@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from rightbatch.cli.parameters import Choice, batch_size, held_out, names, stacked, themed
-from rightbatch.options import DEFAULT_HELD_OUT, DataOptions, TrainOptions
+from rightbatch.options import DEFAULT_HELD_OUT, ON_DUPLICATES, DataOptions, TrainOptions
 
 # What the library calls valid, repeated so that the help need not import it; a test compares.
 ACTIVATIONS = ("relu", "sigmoid", "tanh")
@@ -90,6 +90,14 @@ data_options = stacked(
         "--group",
         metavar="COLUMN",
         help="Keep samples that share a value of COLUMN in one part.",
+    ),
+    _splitting(
+        "--on-duplicates",
+        type=Choice(ON_DUPLICATES),
+        default=_defaults["on_duplicates"],
+        show_default=True,
+        help="What to do about samples of equal inputs in two parts: count them, refuse them, or "
+        "keep them together.",
     ),
     _splitting(
         "--seed",

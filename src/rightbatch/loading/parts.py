@@ -16,6 +16,7 @@ from rightbatch.data.column import Column
 from rightbatch.data.dataset import Dataset
 from rightbatch.data.duplicates import content_bytes, equal_content_groups
 from rightbatch.data.opening import open as open_data
+from rightbatch.data.without_input import WithoutInput
 from rightbatch.errors import DataError, DuplicateError, OptionError, did_you_mean
 from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.transform import Function, Inputs, Transform, Values, as_numpy
@@ -120,11 +121,15 @@ class Parts:
         words = "\n".join(f"{name} {part.fingerprint}" for name, part in self.all.items())
         return hashlib.blake2b(words.encode(), digest_size=16).hexdigest()
 
-    def transform(self, *transforms: AnyTransform | Callable[..., Any]) -> Parts:
+    def transform(
+        self, *transforms: AnyTransform | Callable[..., Any], train_only: bool = False
+    ) -> Parts:
         """The same parts with `transforms` attached, fitted on train alone.
 
         A transform is one of the built-in ones or any function of a batch, see `Function`.
-        Raises DataError where a transform does not fit the data.
+        With `train_only=True` they are attached to train alone: noise that is added to make
+        training harder has no place in validation. Raises DataError where a transform does not
+        fit the data, OptionError where there is none or something is no transform.
 
         >>> import rightbatch as rb
         >>> parts = rb.split(rb.open("wine"), val=0.2).transform(rb.standardize())
@@ -132,28 +137,33 @@ class Parts:
         >>> x.dtype, x.shape
         (dtype('float32'), (36, 13))
         """
-        attached = list(self.train.transforms)
+        if not transforms:
+            raise OptionError("transform() was given nothing to attach; pass rb.scale(...) or such")
+        added: list[AnyTransform] = []
         for transform in transforms:
             if isinstance(transform, Transform):
                 if transform.needs_fit:
-                    pipeline = Pipeline(self.data, attached, narrows=False)
+                    before = [*self.train.transforms, *added]
+                    pipeline = Pipeline(self.data, before, narrows=False)
                     values = pipeline.values_for(transform, _chunks(self.train.rows))
                     transform = transform.fitted(values)
-                attached.append(transform)
+                added.append(transform)
             elif isinstance(transform, Function):
-                attached.append(transform)
+                added.append(transform)
             elif callable(transform):
-                attached.append(Function(transform))
+                added.append(Function(transform))
             else:
                 raise OptionError(
                     f"{transform!r} is no transform: pass rb.scale(…), rb.standardize() or such, "
                     "or a function of a batch"
                 )
-        # Compiling here refuses, where the mistake was made, what does not fit the columns.
-        Pipeline(self.data, attached)
-        parts: dict[str, Any] = {
-            name: replace(part, transforms=tuple(attached)) for name, part in self.all.items()
-        }
+        parts: dict[str, Any] = {}
+        for name, part in self.all.items():
+            if name == "train" or not train_only:
+                attached = (*part.transforms, *added)
+                # Compiling here refuses, where the mistake was made, what does not fit.
+                Pipeline(self.data, attached)
+                parts[name] = replace(part, transforms=attached)
         return replace(self, **parts)
 
     def __repr__(self) -> str:
@@ -178,8 +188,9 @@ def split(
     largest remainder); what is not asked for is not held out. Data that bring their own test
     part keep it, and shares are then of their own train part. `stratify=True` keeps the classes
     of the target in proportion, `stratify="column"` those of another column; `group="column"`
-    keeps samples of one group on one side. The split depends on `seed` and the number of samples
-    and never on an epoch's order, so reshuffling can not move a sample across.
+    keeps samples of one group on one side, and that column is no input then. The split depends
+    on `seed` and the number of samples and never on an epoch's order, so reshuffling can not move
+    a sample across.
 
     Samples whose inputs are equal byte for byte and stand on both sides are counted
     (`on_duplicates="report"`), refused (`"error"`, raises DuplicateError) or treated as a group
@@ -198,6 +209,9 @@ def split(
             f"on_duplicates={on_duplicates!r} is not valid; valid are 'report', 'error' and "
             f"'together'.{did_you_mean(str(on_duplicates), ('report', 'error', 'together'))}"
         )
+    if group is not None and any(column.name == group for column in data.inputs):
+        # It says which samples belong together, and is not to be learned from.
+        data = WithoutInput(data, group)
     own_test = data.own_parts.get("test")
     if own_test is not None and test is not None:
         raise OptionError(
@@ -234,10 +248,15 @@ def split(
     }
     duplicates = None if content is None else _count_duplicates(content, made)
     if duplicates:
+        remedy = (
+            "they stand in the test part that the data bring"
+            if on_duplicates == "together"
+            else "keep equal samples on one side with on_duplicates='together' "
+            "(--on-duplicates together)"
+        )
         message = (
             f"{data.name}: {duplicates:,} held-out samples have inputs equal to those of a sample "
-            "on the other side of the split; keep equal samples together with "
-            "on_duplicates='together'"
+            f"on the other side of the split; {remedy}"
         )
         if on_duplicates == "error":
             raise DuplicateError(message)

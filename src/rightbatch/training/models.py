@@ -116,7 +116,7 @@ class DenseNetwork(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits or values (B, outputs) of inputs (B, …)."""
-        values = inputs.flatten(1)
+        values = inputs.reshape(len(inputs), -1)
         for position, layer in enumerate(self._linear):
             values = layer(values)
             if position < len(self.layers) - 1:

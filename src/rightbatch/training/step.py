@@ -101,7 +101,7 @@ class DenseGradient(Gradient):
     def accumulate(self, inputs: Tensor, target: Tensor, *, total: int, is_first: bool) -> Tensor:
         keep = 0 if is_first else 1
         activation = self.model.activation
-        hidden = [inputs.flatten(1) if inputs.dim() != 2 else inputs]
+        hidden = [inputs.reshape(len(inputs), -1)]
         last = len(self._layers) - 1
         for position, (weight, bias, _, _) in enumerate(self._layers):
             values = torch.addmm(bias, hidden[-1], weight.t())
