@@ -147,3 +147,14 @@ def test_another_optimizer_is_refused(tmp_path):
 def test_another_model_is_refused():
     with pytest.raises(ResumeError, match=r"(?s)of another model: .*size mismatch"):
         restore_model(nn.Linear(3, 2), model_tensors(nn.Linear(4, 2), "model"), "model")
+
+
+def test_a_byte_flipped_inside_a_tensor_is_found(tmp_path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, {"weight": torch.arange(100.0)}, {"steps": 3})
+    assert load_checkpoint(path)[1]["steps"] == 3
+    content = bytearray(path.read_bytes())
+    content[-17] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ResumeError, match="does not match the digest"):
+        load_checkpoint(path)

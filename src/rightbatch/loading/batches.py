@@ -115,6 +115,11 @@ class Batches:
         return self._epoch
 
     @property
+    def batches_left(self) -> int:
+        """The batches of the present epoch that have not been taken yet."""
+        return self.plan.batch_count(self._samples)
+
+    @property
     def at_epoch_start(self) -> bool:
         """Whether the next batch is the first of an epoch, the one before it being taken whole."""
         return self._samples == 0

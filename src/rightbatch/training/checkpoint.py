@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from rightbatch.errors import ResumeError
@@ -38,7 +39,8 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any
     """Write tensors and state as one file."""
     # Views of one storage (as a DenseNetwork's parameters are) are stored apart.
     owned = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    metadata = {"rightbatch": json.dumps({"version": _VERSION, **state})}
+    head = {"version": _VERSION, "digest": _digest(owned), **state}
+    metadata = {"rightbatch": json.dumps(head)}
     write_atomically(path, save(owned, metadata))
 
 
@@ -50,9 +52,12 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             "start the run anew, without resume"
         )
     try:
-        with safe_open(path, framework="pt") as file:
-            state = json.loads((file.metadata() or {})["rightbatch"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+        # Read in one piece: safe_open() opens the path twice, and between the two another process
+        # may have put the next checkpoint in its place.
+        content = path.read_bytes()
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        state = json.loads(header["__metadata__"]["rightbatch"])
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise ResumeError(
             f"{path} is no checkpoint of rightbatch, or is damaged: {error}"
@@ -62,7 +67,23 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} has the checkpoint version {state.get('version')!r}; this rightbatch reads "
             f"{_VERSION}. Resume with the version that wrote it (environment.json names it)"
         )
+    if state.pop("digest", None) != _digest(tensors):
+        raise ResumeError(
+            f"{path} is damaged: its content does not match the digest written with it. Start the "
+            "run anew, or put the file back from a copy"
+        )
     return tensors, state
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        if tensor.numel():
+            # As bytes, because NumPy knows no bfloat16.
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:

@@ -58,7 +58,11 @@ class Score:
         self.samples += added
 
     def result(self) -> dict[str, float]:
-        """`loss` and `accuracy` or `r2`, each over all samples seen."""
+        """`loss` and `accuracy` or `r2`, each over all samples seen.
+
+        R² is 1 - Σ (ŷ - y)² / Σ (y - mean y)², both sums over all outputs, so that an output
+        weighs as much as it varies.
+        """
         result = {"loss": self.loss_sum / self.samples}
         if self.metric == "accuracy":
             result["accuracy"] = self.correct / self.samples

@@ -32,6 +32,9 @@ _CAST_HINT = (
     " Whole numbers are handed on as they are, for embeddings; where they are quantities, "
     "parts.transform(rb.cast('float32'))"
 )
+# Multiplications of a step's first pass, parameters times samples. 784-100-10 at 128 is 10 million:
+# there a second thread gains nothing on an idle machine and loses much on a busy one.
+_DIVIDED_WORK = 1 << 24
 # What a resumed run may change: how far it goes and what does not touch the result.
 _MAY_CHANGE = {"epochs", "steps", "checkpoint_seconds", "threads"}
 
@@ -83,7 +86,8 @@ def fit(
     `out` is the run's folder; a checkpoint is written every `checkpoint_seconds`, at the end of
     every epoch and on Ctrl-C, which then raises KeyboardInterrupt. `resume=True` goes on from it
     bit for bit on the CPU, from inside an epoch too; `allow_new_batch_size=True` lets the rest be
-    cut at another batch size. `threads` sets torch's CPU threads for the time of the run.
+    cut at another batch size. `threads` sets torch's CPU threads for the time of the run;
+    without it a small step takes one and a large one as many as torch has.
     `config` is written into the run's config.json beside the options. `progress` is called
     with a `Progress` a few times a second. The global random state of torch is left as it was.
 
@@ -129,8 +133,9 @@ def fit(
     if resume and out is None:
         raise OptionError("resume=True needs the run's folder: out=…")
     began = time.perf_counter()
-    with _settings(options.threads, options.seed):
+    with _settings(options.seed):
         network, task = build(model, parts.train, options)
+        torch.set_num_threads(options.threads or _threads_for(network, options.batch_size, parts))
         torch_device = None if device is None else torch.device(device)
         if torch_device is not None:
             network = network.to(torch_device)
@@ -150,6 +155,7 @@ def fit(
         if folder is not None and resume:
             _refuse_changes(folder, asked, allow_new_batch_size)
             trainer.restore(allow_new_batch_size=allow_new_batch_size)
+            folder.note_options(options.to_json())
         elif folder is not None:
             folder.begin(asked, [transform.to_json() for transform in parts.train.transforms])
             trainer.save()
@@ -301,18 +307,22 @@ def _is_cuda_used() -> bool:
     return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch leaves it so
 
 
+def _threads_for(network: nn.Module, batch_size: int | str, parts: Parts) -> int:
+    """One thread where a step is too small to be divided, else as many as torch has now."""
+    size = batch_size if isinstance(batch_size, int) else len(parts.train)
+    work = sum(parameter.numel() for parameter in network.parameters()) * size
+    return 1 if work < _DIVIDED_WORK else torch.get_num_threads()
+
+
 @contextmanager
-def _settings(threads: int | None, seed: int) -> Iterator[None]:
-    """The threads and the random state of torch for the time of a run; both are put back."""
+def _settings(seed: int) -> Iterator[None]:
+    """The random state of torch for the time of a run; it and the threads are put back."""
     threads_before = torch.get_num_threads()
     # Asking CUDA for its state would start it up, for nothing where it is not used yet.
     cuda = range(torch.cuda.device_count()) if _is_cuda_used() else ()
     with torch.random.fork_rng(cuda):
-        if threads is not None:
-            torch.set_num_threads(threads)
         torch.manual_seed(derive_key("training", seed) >> 1)
         try:
             yield
         finally:
-            if threads is not None:
-                torch.set_num_threads(threads_before)
+            torch.set_num_threads(threads_before)

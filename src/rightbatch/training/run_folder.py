@@ -55,6 +55,12 @@ class RunFolder:
         self._write(self.environment, _environment())
         self._write(self.config, config)
 
+    def note_options(self, options: dict[str, Any]) -> None:
+        """Write down the options that a resumed run goes on with."""
+        config = self.read_config()
+        if config.get("options") != options:
+            self._write(self.config, {**config, "options": options})
+
     def read_config(self) -> dict[str, Any]:
         """The configuration that `begin` wrote; ResumeError where there is none."""
         try:

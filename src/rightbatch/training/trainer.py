@@ -25,6 +25,8 @@ from rightbatch.training.step import Step, find_gradient, refuse_coupling
 from rightbatch.training.task import Task
 
 _WATCH_SECONDS = 0.1
+# An epoch of a small set takes milliseconds, and so does a checkpoint on the disk: not after each.
+_EPOCH_SAVE_SECONDS = 1.0
 
 
 @dataclass
@@ -106,13 +108,15 @@ class Trainer:
         self.trained_samples = 0
         self._best: dict[str, torch.Tensor] = {}
         self._is_interrupted = False
+        self._saved = time.perf_counter()
 
     @property
     def total_steps(self) -> int:
         """The steps of the whole run if it is not stopped early."""
         if self.options.steps is not None:
             return self.options.steps
-        return (self.options.epochs_wanted or 0) * len(self.train)
+        whole_epochs = (self.options.epochs_wanted or 0) - self.train.current_epoch - 1
+        return self.standing.steps + self.train.batches_left + whole_epochs * len(self.train)
 
     def run(self) -> None:
         """Train to the end; KeyboardInterrupt once the checkpoint is safe where Ctrl-C stops it."""
@@ -123,6 +127,8 @@ class Trainer:
                 # `steps` ended inside an epoch. Its row is no part of the checkpoint, so that a
                 # run which is resumed to go further has the row of the whole epoch.
                 self._end_epoch(self.standing.seconds)
+            elif self.trained_samples:
+                self.save()
         self._use_best_weights()
 
     def restore(self, *, allow_new_batch_size: bool = False) -> None:
@@ -178,14 +184,23 @@ class Trainer:
             "stride": self.step_losses.stride,
         }
         checkpoint.save_checkpoint(self.folder.checkpoint, tensors, state)
-        self.folder.history.flush()
-        self.folder.steps.flush()
+        self._flush()
+        self._saved = time.perf_counter()
+
+    def _save_when_due(self, seconds: float) -> None:
+        if time.perf_counter() - self._saved >= seconds:
+            self.save()
+
+    def _flush(self) -> None:
+        if self.folder is not None:
+            self.folder.history.flush()
+            self.folder.steps.flush()
 
     def _epoch(self) -> None:
         """Train to the end of the present epoch, or of the run."""
         began = time.perf_counter()
         seconds_before, samples_before = self.standing.seconds, self.trained_samples
-        saved = watched = began
+        watched = began
         standing = self.standing
         for inputs, target, rows in self.train:
             loss = self.step(inputs, target)
@@ -209,12 +224,15 @@ class Trainer:
                 continue
             if self._is_interrupted:
                 self._stop()
-            if now - saved >= self.options.checkpoint_seconds:
+            if now - self._saved >= self.options.checkpoint_seconds:
                 self.save()
-                saved = time.perf_counter()
-            if self.watcher is not None and now - watched >= _WATCH_SECONDS:
+            if now - watched >= _WATCH_SECONDS:
                 watched = now
-                self._tell(samples_before, began)
+                self._tell(
+                    standing.epoch_loss_sum / standing.epoch_samples,
+                    samples_per_second=(self.trained_samples - samples_before) / (now - began),
+                    row=None,
+                )
         seconds = time.perf_counter() - began
         self.training_seconds += seconds
         if self.train.at_epoch_start:
@@ -258,11 +276,10 @@ class Trainer:
         self._note_best(row)
         if self.train.at_epoch_start:
             standing.epoch_loss_sum, standing.epoch_samples = 0.0, 0
-            self.save()
-        elif self.folder is not None:
-            self.folder.history.flush()
-        if self.watcher is not None:
-            self.watcher(self._progress(row["train_loss"], row))
+            self._save_when_due(min(self.options.checkpoint_seconds, _EPOCH_SAVE_SECONDS))
+        self._flush()
+        rate = self.trained_samples / max(self.training_seconds, 1e-9)
+        self._tell(row["train_loss"], samples_per_second=rate, row=row)
         if self._is_interrupted and not self._is_done():
             self._stop()
 
@@ -290,9 +307,8 @@ class Trainer:
 
     def _refuse_loss(self, loss: float, rows: list[int]) -> None:
         step = self.standing.steps
-        if self.folder is not None:
-            # The losses since the last checkpoint show how it came to this.
-            self.folder.steps.flush()
+        # The losses since the last checkpoint show how it came to this.
+        self._flush()
         shown = ", ".join(str(row) for row in rows[:8]) + (", …" if len(rows) > 8 else "")
         raise NonFiniteLossError(
             f"the loss of step {step} is {loss} (rows {shown}; {len(rows)} in the batch); the "
@@ -303,31 +319,18 @@ class Trainer:
             rows=rows,
         )
 
-    def _tell(self, samples_before: int, began: float) -> None:
-        standing = self.standing
-        seconds = time.perf_counter() - began
-        event = self._progress(standing.epoch_loss_sum / standing.epoch_samples, None)
-        rate = (self.trained_samples - samples_before) / seconds
-        assert self.watcher is not None  # asked by the caller
-        self.watcher(
-            Progress(
-                epoch=event.epoch,
-                steps=event.steps,
-                total_steps=event.total_steps,
-                train_loss=event.train_loss,
-                samples_per_second=rate,
+    def _tell(self, train_loss: float, *, samples_per_second: float, row: Row | None) -> None:
+        if self.watcher is not None:
+            self.watcher(
+                Progress(
+                    epoch=len(self.history) + (row is None),
+                    steps=self.standing.steps,
+                    total_steps=self.total_steps,
+                    train_loss=train_loss,
+                    samples_per_second=samples_per_second,
+                    row=row,
+                )
             )
-        )
-
-    def _progress(self, train_loss: float, row: Row | None) -> Progress:
-        return Progress(
-            epoch=len(self.history) + (row is None),
-            steps=self.standing.steps,
-            total_steps=self.total_steps,
-            train_loss=train_loss,
-            samples_per_second=self.trained_samples / max(self.training_seconds, 1e-9),
-            row=row,
-        )
 
     def _interrupt(self) -> None:
         self._is_interrupted = True
