@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import mnist
 import trainers
 from measure import Contender
@@ -30,6 +32,12 @@ BENCHMARK = Benchmark(
             )
             for name, work, modules, environment in (
                 (_REFERENCE, trainers.TorchByHand, _TORCH, {}),
+                (
+                    f"{_REFERENCE}, 1 thread",
+                    trainers.TorchByHand,
+                    _TORCH,
+                    {"OMP_NUM_THREADS": "1"},
+                ),
                 (_OURS, trainers.Rightbatch, _TORCH, {}),
                 ("JAX, whole epoch jitted with lax.scan", trainers.Jax, ("jax",), {}),
                 (
@@ -68,7 +76,11 @@ BENCHMARK = Benchmark(
             factor=1 / 0.4,
         ),
     ),
-    notes=(mnist.describe(),),
+    notes=(
+        mnist.describe(),
+        f"Threads of torch: {os.environ.get('OMP_NUM_THREADS', 'its default, one a core')}; "
+        "rightbatch fit: as it chooses below that.",
+    ),
 )
 
 if __name__ == "__main__":

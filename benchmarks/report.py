@@ -67,7 +67,7 @@ def command(benchmark: Benchmark, *, repeats: int) -> click.Command:
         "--only",
         multiple=True,
         metavar="TEXT",
-        help="Only contenders whose name contains TEXT (any case), and the reference. Repeatable.",
+        help="Only contenders whose name contains TEXT, reference and limit. Repeatable.",
     )
     @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all to FILE.")
     def run(repeats: int, only: tuple[str, ...], json_file: Path | None) -> None:
@@ -75,7 +75,7 @@ def command(benchmark: Benchmark, *, repeats: int) -> click.Command:
             contender
             for contender in benchmark.contenders
             if not only
-            or contender.name == benchmark.reference
+            or contender.name in (benchmark.reference, benchmark.limit)
             or any(text.lower() in contender.name.lower() for text in only)
         ]
         machine = describe_machine()
@@ -235,6 +235,8 @@ def _speed(by_name: dict[str, Result], ours: str, theirs: str) -> float:
 
 
 def _reached(goal: Goal, by_name: dict[str, Result]) -> float:
+    if not by_name.keys() >= set(goal.theirs):
+        return float("nan")  # --only left some out, so the best of them is not known
     speeds = [_speed(by_name, goal.ours, name) for name in goal.theirs]
     return min((speed for speed in speeds if not isnan(speed)), default=float("nan"))
 

@@ -1,9 +1,8 @@
 """The trainers of the second table: 784-100-10 with ReLU, plain SGD, batches of 128.
 
 Each trains one more epoch whenever it is asked to, from pixels that lie in memory as uint8, in an
-order shuffled anew, and tells its accuracy in the end: proof that it has learned. Torch's
-contenders all use torch's default number of threads. Libraries are imported inside, so that one
-that is missing or slow to start burdens nobody else.
+order shuffled anew, and tells its accuracy in the end: proof that it has learned. Libraries are
+imported inside, so that one that is missing or slow to start burdens nobody else.
 """
 
 from __future__ import annotations

@@ -54,9 +54,8 @@ class CrossEntropy(Loss):
         column = target.unsqueeze(1)
         losses = log_softmax.gather(1, column).squeeze(1).neg_()
         derivative = log_softmax.exp_()
-        return losses, derivative.scatter_add_(
-            1, column, -torch.ones_like(column, dtype=derivative.dtype)
-        )
+        minus_one = derivative.new_full((1, 1), -1.0).expand(column.shape)
+        return losses, derivative.scatter_add_(1, column, minus_one)
 
 
 class BinaryCrossEntropy(Loss):

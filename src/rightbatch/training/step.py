@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from rightbatch.errors import OptionError
-from rightbatch.training.losses import Loss
+from rightbatch.training.losses import CustomLoss, Loss
 from rightbatch.training.models import DenseNetwork
 from rightbatch.training.optimizers import Optimizer
 
@@ -85,11 +85,13 @@ class DenseGradient(Gradient):
         flat.grad = model.flat_gradient
         self.parameters = [flat]
         self._layers = [
-            (layer.weight.detach(), layer.bias.detach(), weight_gradient, bias_gradient)
+            _Layer(layer.weight.detach(), layer.bias.detach(), weight_gradient, bias_gradient)
             for layer in model._linear
             if (weight_gradient := layer.weight.grad) is not None
             and (bias_gradient := layer.bias.grad) is not None
         ]
+        # Without autograd's bookkeeping a step is a tenth faster; a user's loss needs it.
+        self._mode = torch.no_grad if isinstance(loss, CustomLoss) else torch.inference_mode
         self.find_weights()
 
     @override
@@ -99,26 +101,43 @@ class DenseGradient(Gradient):
 
     @override
     def accumulate(self, inputs: Tensor, target: Tensor, *, total: int, is_first: bool) -> Tensor:
+        with self._mode():
+            return self._accumulate(inputs.reshape(len(inputs), -1), target, total, is_first)
+
+    def _accumulate(self, inputs: Tensor, target: Tensor, total: int, is_first: bool) -> Tensor:
         keep = 0 if is_first else 1
         activation = self.model.activation
-        hidden = [inputs.reshape(len(inputs), -1)]
+        hidden = [inputs]
         last = len(self._layers) - 1
-        for position, (weight, bias, _, _) in enumerate(self._layers):
-            values = torch.addmm(bias, hidden[-1], weight.t())
+        for position, layer in enumerate(self._layers):
+            values = torch.addmm(layer.bias, hidden[-1], layer.weight_transposed)
             hidden.append(values if position == last else _ACTIVATE[activation](values))
         losses, delta = self.loss.with_derivative(hidden.pop(), target)
         delta.div_(total)
         for position in range(last, -1, -1):
-            weight, _, weight_gradient, bias_gradient = self._layers[position]
+            layer = self._layers[position]
             below = hidden.pop()
-            weight_gradient.addmm_(delta.t(), below, beta=keep)
+            layer.weight_gradient.addmm_(delta.t(), below, beta=keep)
             if keep:
-                bias_gradient.add_(delta.sum(0))
+                layer.bias_gradient.add_(delta.sum(0))
             else:
-                torch.sum(delta, 0, out=bias_gradient)
+                torch.sum(delta, 0, out=layer.bias_gradient)
             if position:
-                delta = _through(activation, torch.mm(delta, weight), below)
+                delta = _through(activation, torch.mm(delta, layer.weight), below)
         return losses.sum().div_(total)
+
+
+class _Layer:
+    """A layer's tensors; all are views of the network's own memory."""
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor, weight_gradient: Tensor, bias_gradient: Tensor
+    ) -> None:
+        self.weight = weight
+        self.weight_transposed = weight.t()
+        self.bias = bias
+        self.weight_gradient = weight_gradient
+        self.bias_gradient = bias_gradient
 
 
 _ACTIVATE = {"relu": Tensor.relu_, "sigmoid": Tensor.sigmoid_, "tanh": Tensor.tanh_}
@@ -127,7 +146,9 @@ _ACTIVATE = {"relu": Tensor.relu_, "sigmoid": Tensor.sigmoid_, "tanh": Tensor.ta
 def _through(activation: str, gradient: Tensor, values: Tensor) -> Tensor:
     """The gradient by what went into the activation, from that by what came out of it."""
     if activation == "relu":
-        return gradient.mul_(values > 0)
+        # A third of the time of multiplying by (values > 0).
+        torch.ops.aten.threshold_backward.grad_input(gradient, values, 0, grad_input=gradient)
+        return gradient
     if activation == "sigmoid":
         return gradient.mul_(values * (1.0 - values))
     return gradient.mul_(1.0 - values * values)
