@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -21,9 +20,8 @@ from rightbatch.loading.parts import Part, Parts, split
 from rightbatch.loading.transforms import scale, standardize
 from rightbatch.model_file import load_model
 from rightbatch.options import DEFAULT_HELD_OUT, DataOptions, TrainOptions
-from rightbatch.training.checkpoint import write_atomically
 from rightbatch.training.fit import evaluate, fit
-from rightbatch.training.progress import Progress, Watcher
+from rightbatch.training.progress import Watcher
 from rightbatch.training.run_folder import RunFolder
 from rightbatch.training.task import resolve_task
 
@@ -167,18 +165,12 @@ def resume(
     if started is not None:
         started(folder.path)
 
-    def note_changes() -> None:
-        config["command"] = _command(data, training)
-        config["options"] = training.fit_options(seed=data.seed).to_json()
-        write_atomically(folder.config, (json.dumps(config, indent=2) + "\n").encode())
-
     return _fit_and_test(
         data,
         training,
         parts,
         folder.path,
-        # The first news of training says that the folder accepted the changes.
-        progress=_after(note_changes, progress),
+        progress=progress,
         is_resumed=True,
         allow_new_batch_size="batch_size" in given,
     )
@@ -324,19 +316,6 @@ def _with_changes(
         # One replaces the other: both say when to stop.
         changes = {"epochs": None, "steps": None, **changes}
     return data, replace(training, **changes)
-
-
-def _after(first: Callable[[], None], watcher: Watcher | None) -> Watcher:
-    """A watcher that calls `first` once, before the first news."""
-    waiting = [first]
-
-    def watch(progress: Progress) -> None:
-        while waiting:
-            waiting.pop()()
-        if watcher is not None:
-            watcher(progress)
-
-    return watch
 
 
 def _absolute(data: str) -> str:

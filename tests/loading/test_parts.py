@@ -206,3 +206,13 @@ def test_a_group_column_is_no_input_of_the_split() -> None:
     parts = rb.split(data, val=2, group="patient")
     assert [column.name for column in parts.data.inputs] == ["age"]
     assert rb.split(parts.data, val=2, group="patient").fingerprint == parts.fingerprint
+
+
+def test_the_target_is_no_group_and_missed_sizes_are_told(caplog) -> None:
+    data = rb.open({"x": np.arange(100), "g": np.repeat([0, 1], [30, 70]), "y": np.arange(100) % 2})
+    with pytest.raises(rb.OptionError, match="group='y' is the target"):
+        rb.split(rb.open({"x": np.arange(4), "y": [0, 1, 0, 1]}, target="y"), val=2, group="y")
+    rb.split(data, val=0.1, group="g")
+    assert "val has 30 samples where 10 were asked for" in caplog.text
+    with pytest.raises(rb.OptionError, match="seed"):
+        rb.split(data, val=0.1, seed=1.5)  # type: ignore[arg-type]

@@ -75,7 +75,7 @@ def test_together_and_groups_cut_neither(seed: int) -> None:
     group = np.arange(200) // 3
     data = rb.open({"x": X, "group": group})
     part_of = rb.split(
-        rb.open({"x": X, "y": group}, target="y"),
+        rb.open({"x": X, "y": group}),
         val=0.2,
         test=0.2,
         group="y",
@@ -92,7 +92,7 @@ def test_together_and_groups_cut_neither(seed: int) -> None:
 def test_groups_tied_into_one_cannot_be_divided() -> None:
     chain = np.repeat(np.arange(101), 2)[1:-1]  # 0 1 1 2 2 … 99 99 100
     group = np.arange(200) // 2
-    data = rb.open({"x": chain, "y": group}, target="y")
+    data = rb.open({"x": chain, "y": group})
     assert rb.split(data, val=0.2, group="y").sizes["val"] == pytest.approx(40, abs=2)
     with pytest.raises(rb.OptionError, match="1 groups cannot fill 2 parts"):
         rb.split(data, val=0.2, group="y", on_duplicates="together")

@@ -127,3 +127,25 @@ def test_a_batch_size_that_is_none_is_refused(batch_size) -> None:
 def test_what_cannot_be_cut_is_refused(arrays) -> None:
     with pytest.raises(rb.OptionError, match=r"batches\(128, features, labels\)"):
         rb.batches(2, *arrays)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_frames_whose_index_is_not_the_position_stay_in_step(shuffle: bool) -> None:
+    import pandas as pd
+
+    series = pd.Series(np.arange(100.0)).sample(frac=1, random_state=0)
+    frame = pd.DataFrame({"a": series, "b": -series})
+    for values, one, both in rb.batches(10, series.to_numpy(), series, frame, shuffle=shuffle):
+        np.testing.assert_array_equal(one.to_numpy(), values)
+        np.testing.assert_array_equal(both["b"].to_numpy(), -values)
+    kept = series[series > 50]
+    assert sum(len(batch) for batch in rb.batches(10, kept, shuffle=shuffle)) == len(kept)
+
+
+def test_ranges_are_cut_and_dicts_are_refused() -> None:
+    cut = rb.batches(2, range(5), shuffle=True)
+    assert sorted(value for batch in cut for value in batch) == [0, 1, 2, 3, 4]
+    with pytest.raises(rb.OptionError, match="pass its arrays one by one"):
+        rb.batches(2, {"a": np.arange(3)})
+    with pytest.raises(rb.OptionError, match="seed"):
+        rb.batches(2, [1, 2, 3], seed=None)  # type: ignore[arg-type]

@@ -136,6 +136,18 @@ def test_a_wrong_init_is_refused(init):
         parse_init(init)
 
 
+@pytest.mark.parametrize("init", ["normal", "normal:", "normal:0", "normal:-1", "normal:x"])
+def test_normal_without_a_deviation_is_told_what_it_needs(init):
+    with pytest.raises(OptionError, match=r"deviation above 0, such as normal:0\.1") as refusal:
+        parse_init(init)
+    assert "Did you mean" not in str(refusal.value)
+
+
+def test_a_misspelt_init_is_told_the_nearest():
+    with pytest.raises(OptionError, match="Did you mean 'normal'"):
+        parse_init("norml:1")
+
+
 @given(st.floats(min_value=1e-6, max_value=1e6))
 def test_normal_is_read_as_its_standard_deviation(std):
     assert parse_init(f"normal:{std!r}") == std

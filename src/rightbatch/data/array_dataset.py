@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rightbatch.data.column import Column
-from rightbatch.data.dataset import Arrays, Dataset, check_rows, check_span
+from rightbatch.data.dataset import Arrays, Dataset, check_span, valid_rows
 from rightbatch.data.fingerprint import fingerprint_columns
 from rightbatch.errors import DataError
 
@@ -67,10 +67,10 @@ class ArrayDataset(Dataset):
     def __len__(self) -> int:
         return self._length
 
-    def rows(self, indices: NDArray[np.int64]) -> Arrays:
+    def rows(self, indices: ArrayLike) -> Arrays:
         """Copies of the samples at `indices`, one array a column; IndexError past either end."""
-        check_rows(indices, self._length)
-        return {name: _gather(array, indices) for name, array in self._arrays.items()}
+        rows = valid_rows(indices, self._length)
+        return {name: _gather(array, rows) for name, array in self._arrays.items()}
 
     def span(self, start: int, stop: int) -> Arrays:
         """Views of the samples from `start` up to `stop`; IndexError past either end."""

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rightbatch.data.column import Column
 from rightbatch.errors import DataError, OptionError, did_you_mean
@@ -53,10 +53,10 @@ class Dataset(ABC):
         """The number of samples."""
 
     @abstractmethod
-    def rows(self, indices: NDArray[np.int64]) -> Arrays:
-        """The samples at `indices` (int64, any order, repeats allowed), one array a column.
+    def rows(self, indices: ArrayLike) -> Arrays:
+        """The samples at `indices` (whole numbers, any order, repeats), one array a column.
 
-        Raises IndexError where an index is negative or past the end.
+        Raises IndexError where an index is negative or past the end (`valid_rows` checks).
         """
 
     @abstractmethod
@@ -132,11 +132,21 @@ def check_span(start: int, stop: int, length: int) -> None:
         raise IndexError(f"span({start}, {stop}) lies outside 0 <= start <= stop <= {length}")
 
 
-def check_rows(indices: NDArray[np.int64], length: int) -> None:
-    """Raise IndexError where a row number is negative or past the end.
+def valid_rows(indices: ArrayLike, length: int) -> NDArray[np.int64]:
+    """The row numbers as int64; lists and every whole-number dtype are taken.
 
-    A negative number, read as unsigned, is huge: one maximum checks both ends.
+    Raises OptionError where they are no whole numbers in one axis, IndexError where one is
+    negative or past the end.
     """
-    if len(indices) and int(indices.view(np.uint64).max()) >= length:
-        wrong = indices[(indices < 0) | (indices >= length)][0]
+    rows = np.asarray(indices)
+    if rows.ndim != 1 or (len(rows) and rows.dtype.kind not in "iu"):
+        raise OptionError(
+            f"rows() takes row numbers, whole numbers in one axis, and was given {rows.dtype} of "
+            f"shape {rows.shape}; of a mask take np.flatnonzero(mask)"
+        )
+    rows = rows.astype(np.int64, copy=False)
+    # A negative number, read as unsigned, is huge: one maximum checks both ends.
+    if len(rows) and int(rows.view(np.uint64).max()) >= length:
+        wrong = rows[(rows < 0) | (rows >= length)][0]
         raise IndexError(f"row {wrong} lies outside 0 <= row < {length}")
+    return rows

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rightbatch.data.column import Column
 from rightbatch.data.dataset import Arrays, Dataset
@@ -49,7 +48,7 @@ class WithoutInput(Dataset):
     def __len__(self) -> int:
         return len(self._data)
 
-    def rows(self, indices: NDArray[np.int64]) -> Arrays:
+    def rows(self, indices: ArrayLike) -> Arrays:
         """The samples at `indices`, every column."""
         return self._data.rows(indices)
 

@@ -20,8 +20,9 @@ from rightbatch.data.without_input import WithoutInput
 from rightbatch.errors import DataError, DuplicateError, OptionError, did_you_mean
 from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.transform import Function, Inputs, Transform, Values, as_numpy
+from rightbatch.plan.checks import whole_number
 from rightbatch.plan.row_set import RowSet
-from rightbatch.plan.split import split_rows
+from rightbatch.plan.split import part_sizes, split_rows
 
 logger = logging.getLogger(__name__)
 
@@ -209,6 +210,12 @@ def split(
             f"on_duplicates={on_duplicates!r} is not valid; valid are 'report', 'error' and "
             f"'together'.{did_you_mean(str(on_duplicates), ('report', 'error', 'together'))}"
         )
+    seed = whole_number("seed", seed)
+    if group is not None and group == data.target:
+        raise OptionError(
+            f"group={group!r} is the target of {data.name}: samples of one class would all be on "
+            "one side. Give the column that says which samples belong together, or stratify=True"
+        )
     if group is not None and any(column.name == group for column in data.inputs):
         # It says which samples belong together, and is not to be learned from.
         data = WithoutInput(data, group)
@@ -239,6 +246,8 @@ def split(
         strata = _codes(data, column, "stratify", candidates)
 
     rows = split_rows(candidates, val=val, test=test, seed=seed, strata=strata, groups=groups)
+    if groups is not None:
+        _warn_of_sizes(data.name, rows, part_sizes(len(candidates), val, test), groups)
     if own_test is not None:
         rows["test"] = RowSet.from_range(len(data), own_test.start, own_test.stop)
     made = {
@@ -308,6 +317,23 @@ def _codes(data: Dataset, name: str, option: str, candidates: RowSet) -> NDArray
     else:
         values = values[candidates.take(np.arange(len(candidates)))]
     return np.unique(values, return_inverse=True)[1].astype(np.int64)
+
+
+def _warn_of_sizes(
+    name: str,
+    rows: dict[str, RowSet],
+    asked: tuple[int, int, int],
+    groups: NDArray[np.int64],
+) -> None:
+    """Say so where groups, which are never cut, made a part far from what was asked for."""
+    for part, wanted in zip(("train", "val", "test"), asked, strict=True):
+        if abs(len(rows[part]) - wanted) > 0.1 * wanted:
+            sizes = np.bincount(groups)
+            logger.warning(
+                f"{name}: {part} has {len(rows[part]):,} samples where {wanted:,} were asked for: "
+                f"there are {np.count_nonzero(sizes):,} groups, the largest of {sizes.max():,} "
+                "samples, and no group is cut"
+            )
 
 
 def _merge(groups: NDArray[np.int64] | None, content: NDArray[np.int64]) -> NDArray[np.int64]:

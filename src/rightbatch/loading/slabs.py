@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rightbatch.errors import OptionError
 from rightbatch.loading.ahead import RowsAhead
 from rightbatch.loading.parts import Part
 from rightbatch.loading.pipeline import Pipeline
@@ -37,7 +38,7 @@ class SlabReader:
         self._plan = plan
         self._with_rows = with_rows
         self._output = output
-        self._device = device
+        self._device = None if device is None else find_device(device)
         # Its own pipeline: buffers are shared among the epochs of one reader and nobody else.
         self._pipeline = Pipeline(part.data, part.transforms)
         batches = _SLAB_BYTES // (self._pipeline.sample_bytes * plan.batch_size)
@@ -122,3 +123,23 @@ def _to_numpy(values: Any) -> Any:
     if isinstance(values, dict):
         return {name: as_numpy(array) for name, array in values.items()}
     return as_numpy(values)
+
+
+def find_device(device: Any) -> Any:
+    """The torch device of that name; OptionError where this machine or torch has none such.
+
+    >>> find_device("cpu")
+    device(type='cpu')
+    """
+    import torch
+
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        valid = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
+        first_line = str(error).splitlines()[0]
+        raise OptionError(
+            f"device={device!r} is not to be had here ({first_line}); valid are {', '.join(valid)}"
+        ) from error
+    return found

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rightbatch.errors import DataError, OptionError
 from rightbatch.loading.ahead import RowsAhead
 from rightbatch.plan.batching import resolve_batch_size
+from rightbatch.plan.checks import whole_number
 from rightbatch.plan.order import Order
 from rightbatch.plan.row_set import RowSet
 
@@ -27,6 +28,8 @@ class Slices(Sequence[Any]):
         if not arrays:
             raise OptionError("batches() was given no array: batches(128, features, labels)")
         lengths = [_length(array) for array in arrays]
+        # pandas looks entries up by label unless it is asked by position.
+        arrays = tuple(getattr(array, "iloc", array) for array in arrays)
         if len(set(lengths)) > 1:
             found = ", ".join(f"{length:,}" for length in lengths)
             raise DataError(
@@ -35,6 +38,8 @@ class Slices(Sequence[Any]):
             )
         self.samples = lengths[0]
         self.batch_size = resolve_batch_size(batch_size, max(1, self.samples))
+        seed = whole_number("seed", seed)
+        epoch = whole_number("epoch", epoch, at_least=0)
         self._arrays = arrays
         self._ahead = None
         if shuffle and self.samples:
@@ -65,12 +70,21 @@ class Slices(Sequence[Any]):
             return tuple(array[start:stop] for array in self._arrays)
         rows = self._ahead.span(start, stop)
         return tuple(
-            [array[row] for row in rows] if isinstance(array, (list, tuple)) else array[rows]
+            array[rows] if _takes_rows(array) else [array[row] for row in rows.tolist()]
             for array in self._arrays
         )
 
 
+def _takes_rows(array: Any) -> bool:
+    """Whether an array of positions gives all of them at once: arrays, tensors, pandas' iloc."""
+    return hasattr(array, "shape") or hasattr(array, "obj")
+
+
 def _length(array: Any) -> int:
+    if isinstance(array, Mapping):
+        raise OptionError(
+            "batches() was given a dict; pass its arrays one by one: batches(128, *data.values())"
+        )
     try:
         return len(array)
     except TypeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from rightbatch.errors import OptionError, ResumeError
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part, Parts
+from rightbatch.loading.slabs import find_device
 from rightbatch.plan.hashing import derive_key
 from rightbatch.training.checkpoint import model_tensors, save_checkpoint
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, score
@@ -136,7 +138,7 @@ def fit(
     with _settings(options.seed):
         network, task = build(model, parts.train, options)
         torch.set_num_threads(options.threads or _threads_for(network, options.batch_size, parts))
-        torch_device = None if device is None else torch.device(device)
+        torch_device = None if device is None else find_device(device)
         if torch_device is not None:
             network = network.to(torch_device)
         folder = None if out is None else RunFolder(Path(out))
@@ -149,15 +151,17 @@ def fit(
             "classes": None if task.classes is None else task.classes.tolist(),
             **(config or {}),
         }
+        transforms = [transform.to_json() for transform in parts.train.transforms]
         trainer = Trainer(
             network, parts, task, options, folder=folder, device=torch_device, watcher=progress
         )
         if folder is not None and resume:
-            _refuse_changes(folder, asked, allow_new_batch_size)
+            _refuse_changes(folder, asked, transforms, allow_new_batch_size)
             trainer.restore(allow_new_batch_size=allow_new_batch_size)
-            folder.note_options(options.to_json())
+            if not trainer.is_done:
+                folder.note_changes({"options": asked["options"], **(config or {})})
         elif folder is not None:
-            folder.begin(asked, [transform.to_json() for transform in parts.train.transforms])
+            folder.begin(asked, transforms)
             trainer.save()
         trainer.run()
         if folder is not None:
@@ -167,7 +171,7 @@ def fit(
         task=task,
         history=trainer.history,
         step_losses=trainer.step_losses.pairs,
-        batch_size=trainer.train.batch_size,
+        batch_size=trainer.batch_size,
         steps=trainer.standing.steps,
         seconds=time.perf_counter() - began,
         samples_per_second=trainer.trained_samples / max(trainer.training_seconds, 1e-9),
@@ -189,7 +193,9 @@ def evaluate(
     """Loss and accuracy (or R²) of a model over a part, exact whatever the batch size.
 
     For a `FitResult` the loss is that of its training. The mean is over samples, so a smaller
-    last batch weighs what it holds.
+    last batch weighs what it holds. R² weighs several outputs by how much they vary.
+
+    Raises OptionError where model or part is none, or the model does not fit the data.
 
     >>> import rightbatch as rb
     >>> parts = rb.split(rb.open("iris"), test=0.2, stratify=True)
@@ -197,6 +203,14 @@ def evaluate(
     >>> sorted(rb.evaluate(result, parts.test))
     ['accuracy', 'loss']
     """
+    if not isinstance(part, Part):
+        raise OptionError(
+            f"evaluate takes one part and was given {type(part).__name__}: parts.val, parts.test"
+        )
+    if not isinstance(model, (FitResult, nn.Module)):
+        raise OptionError(
+            f"evaluate takes what rb.fit gave or a torch.nn.Module, and was given {model!r}"
+        )
     if isinstance(model, FitResult):
         network, task = model.model, model.task
     else:
@@ -212,6 +226,10 @@ def evaluate(
 def build(model: str | nn.Module, train: Part, options: FitOptions) -> tuple[nn.Module, Task]:
     """The network that `model` names for these data, or the given one, and its task."""
     if isinstance(model, nn.Module):
+        if (options.activation, options.init) != (FitOptions.activation, FitOptions.init):
+            raise OptionError(
+                "activation and init are for models by name; a torch.nn.Module has its own"
+            )
         return model, _task_of(model, train, options.loss)
     ModelName.parse(model)
     task = resolve_task(train, model=model, loss=options.loss)
@@ -282,7 +300,12 @@ def _to(inputs: Any, device: torch.device) -> Any:
     return inputs.to(device)
 
 
-def _refuse_changes(folder: RunFolder, asked: dict[str, Any], allow_new_batch_size: bool) -> None:
+def _refuse_changes(
+    folder: RunFolder,
+    asked: dict[str, Any],
+    transforms: list[dict[str, Any]],
+    allow_new_batch_size: bool,
+) -> None:
     """ResumeError that lists what differs from the run's own configuration."""
     before = folder.read_config()
     may_change = _MAY_CHANGE | ({"batch_size"} if allow_new_batch_size else set())
@@ -296,6 +319,15 @@ def _refuse_changes(folder: RunFolder, asked: dict[str, Any], allow_new_batch_si
         for name in ("model", "sizes", "classes")
         if before.get(name) != asked[name]
     ]
+    stored = folder.read_transforms()
+    # Transforms learn from the data; of other data the checkpoint itself will complain.
+    is_same_data = before["data"]["fingerprint"] == asked["data"]["fingerprint"]
+    if is_same_data and stored != json.loads(json.dumps(transforms)):
+        was, now = (
+            ", ".join(str(transform["kind"]) for transform in kinds) or "none"
+            for kinds in (stored, transforms)
+        )
+        different.append(f"transforms were {was} and are {now}, or have learned other values")
     if different:
         raise ResumeError(
             f"{folder.path} can not be resumed with other settings: {'; '.join(different)}. Give "

@@ -180,6 +180,9 @@ def parse_init(init: str) -> float | None:
     except ValueError:
         std = math.nan
     if not (math.isfinite(std) and std > 0):
-        near = did_you_mean(kind, ("default", "zeros", "normal"))
-        raise OptionError(f"init={init!r} is not valid.{near} Valid are: default, zeros, normal:1")
+        if kind == "normal":
+            why = ": normal needs a finite standard deviation above 0, such as normal:0.1."
+        else:
+            why = "." + did_you_mean(kind, ("default", "zeros", "normal"))
+        raise OptionError(f"init={init!r} is not valid{why} Valid are: default, zeros, normal:1")
     return std

@@ -55,11 +55,21 @@ class RunFolder:
         self._write(self.environment, _environment())
         self._write(self.config, config)
 
-    def note_options(self, options: dict[str, Any]) -> None:
-        """Write down the options that a resumed run goes on with."""
+    def note_changes(self, changes: dict[str, Any]) -> None:
+        """Write down what a resumed run goes on with."""
         config = self.read_config()
-        if config.get("options") != options:
-            self._write(self.config, {**config, "options": options})
+        if {**config, **changes} != config:
+            self._write(self.config, {**config, **changes})
+
+    def read_transforms(self) -> list[dict[str, Any]]:
+        """What `begin` wrote of the transforms; ResumeError where it can not be read."""
+        try:
+            transforms = json.loads(self.transforms.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ResumeError(f"{self.transforms} can not be read: {error}") from error
+        if not isinstance(transforms, list):
+            raise ResumeError(f"{self.transforms} holds no list of transforms")
+        return transforms
 
     def read_config(self) -> dict[str, Any]:
         """The configuration that `begin` wrote; ResumeError where there is none."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from rightbatch.errors import OptionError
+from rightbatch.loading.batches import Batches
 from rightbatch.training.losses import CustomLoss, Loss
 from rightbatch.training.models import DenseNetwork
 from rightbatch.training.optimizers import Optimizer
@@ -229,14 +230,31 @@ class Step:
 
 def refuse_coupling(model: nn.Module, micro_batch_size: int | None) -> None:
     """OptionError where micro-batches would silently change what the model computes."""
-    if micro_batch_size is None:
-        return
+    layer = _normalisation(model)
+    if micro_batch_size is not None and layer is not None:
+        raise OptionError(
+            f"micro_batch_size={micro_batch_size} with the layer {layer}: it normalises over the "
+            "samples it sees together, so micro-batches would change the mathematics. Leave "
+            "micro_batch_size out, or use a layer that looks at single samples, such as GroupNorm "
+            "or LayerNorm"
+        )
+
+
+def refuse_single_samples(model: nn.Module, batches: Batches) -> None:
+    """OptionError where a batch of one sample would meet a layer that normalises over samples."""
+    layer = _normalisation(model)
+    if layer is not None and 1 in (batches.batch_size, len(batches.part) % batches.batch_size):
+        raise OptionError(
+            f"the layer {layer} normalises over the samples of a batch, and {len(batches.part):,} "
+            f"samples at batch_size={batches.batch_size} make a batch of one: take another "
+            "batch size, or a layer such as GroupNorm or LayerNorm"
+        )
+
+
+def _normalisation(model: nn.Module) -> str | None:
+    """The first layer that normalises over samples while training, by name."""
     for name, module in model.named_modules():
         # torch's own base of BatchNorm1d, 2d, 3d and SyncBatchNorm.
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
-            raise OptionError(
-                f"micro_batch_size={micro_batch_size} with the layer {name!r} "
-                f"({type(module).__name__}): it normalises over the samples it sees together, so "
-                "micro-batches would change the mathematics. Leave micro_batch_size out, or use "
-                "a layer that looks at single samples, such as GroupNorm or LayerNorm"
-            )
+            return f"{name!r} ({type(module).__name__})"
+    return None

@@ -132,7 +132,7 @@ def resolve_task(
     rows_are_probabilities = width > 1 and target.ndim == 2 and _are_probabilities(part)
     if classes is not None and len(classes) < 2:
         raise DataError(
-            f"the target {data.target!r} of {data.name} has the one value {classes[0]!r}; "
+            f"the target {data.target!r} of {data.name} has the one value {classes[0].item()!r}; "
             "there is nothing to tell apart"
         )
     if given is not None:

@@ -21,7 +21,7 @@ from rightbatch.training.optimizers import build_optimizer
 from rightbatch.training.options import FitOptions
 from rightbatch.training.progress import Progress, Watcher
 from rightbatch.training.run_folder import RunFolder
-from rightbatch.training.step import Step, find_gradient, refuse_coupling
+from rightbatch.training.step import Step, find_gradient, refuse_coupling, refuse_single_samples
 from rightbatch.training.task import Task
 
 _WATCH_SECONDS = 0.1
@@ -74,6 +74,7 @@ class Trainer:
             device=device,
             threads=1,
         )
+        self.batch_size = self.train.batch_size
         self.val = None
         if parts.val is not None:
             self.val = Batches(
@@ -86,6 +87,7 @@ class Trainer:
             )
         model.train()
         refuse_coupling(model, options.micro_batch_size)
+        refuse_single_samples(model, self.train)
         gradient = find_gradient(model, task.loss)
         self.optimizer = build_optimizer(
             options.optimizer,
@@ -121,7 +123,7 @@ class Trainer:
     def run(self) -> None:
         """Train to the end; KeyboardInterrupt once the checkpoint is safe where Ctrl-C stops it."""
         with Interrupts(self._interrupt):
-            while not self._is_done():
+            while not self.is_done:
                 self._epoch()
             if not self.train.at_epoch_start:
                 # `steps` ended inside an epoch. Its row is no part of the checkpoint, so that a
@@ -144,6 +146,7 @@ class Trainer:
                 f"{state['data']}, here {self.parts.fingerprint}): open and split the same way, "
                 "with the same seed"
             )
+        before = state["cursor"]["batch_size"]
         self.train.load_state_dict(state["cursor"], allow_new_batch_size=allow_new_batch_size)
         checkpoint.restore_model(self.model, tensors, "model")
         checkpoint.restore_optimizer(self.optimizer, tensors)
@@ -159,6 +162,9 @@ class Trainer:
             for name, tensor in tensors.items()
             if name.startswith("best.")
         }
+        if self.is_done:
+            # No step will be taken at the size that was asked for now.
+            self.batch_size = before
         self.folder.history.rewrite(self.history)
         self._rewrite_steps()
 
@@ -280,7 +286,7 @@ class Trainer:
         self._flush()
         rate = self.trained_samples / max(self.training_seconds, 1e-9)
         self._tell(row["train_loss"], samples_per_second=rate, row=row)
-        if self._is_interrupted and not self._is_done():
+        if self._is_interrupted and not self.is_done:
             self._stop()
 
     def _note_best(self, row: Row) -> None:
@@ -298,7 +304,9 @@ class Trainer:
         if self._best:
             self.model.load_state_dict(self._best)
 
-    def _is_done(self) -> bool:
+    @property
+    def is_done(self) -> bool:
+        """Whether there is no step left to take."""
         if self.standing.is_finished:
             return True
         if self.options.steps is not None:
