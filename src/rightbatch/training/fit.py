@@ -76,8 +76,8 @@ def fit(
     `torch.nn.Module`, which is trained in place. `batch_size="full"` is batch gradient descent,
     1 is stochastic. `activation` and `init` (`default`, `zeros`, `normal:STD`) are for named
     models. The loss follows from target and model, or is `cross_entropy`,
-    `binary_cross_entropy`, `squared_error` or a function of (outputs, target) that
-    gives a value a sample or their mean.
+    `binary_cross_entropy`, `squared_error` or a function of (outputs, target) that gives a value
+    a sample or their mean.
 
     `optimizer` is `sgd` (with `momentum`), `adam` or `adamw`. `l2` adds (l2/2)·|w|² and `l1`
     adds l1·|w|₁ to the mean loss, on weights and not on biases; books that add the penalty
@@ -87,12 +87,13 @@ def fit(
     weights of the best epoch. `window` is the size of the shuffle window in samples.
 
     `out` is the run's folder; a checkpoint is written every `checkpoint_seconds`, at the end of
-    an epoch (once a second at most) and on Ctrl-C, which then raises KeyboardInterrupt. `resume=True` goes on from it
-    bit for bit on the CPU, from inside an epoch too; `allow_new_batch_size=True` lets the rest be
-    cut at another batch size. `threads` sets torch's CPU threads for the time of the run;
-    without it a small step takes one and a large one as many as torch has.
-    `config` is written into the run's config.json beside the options. `progress` is called
-    with a `Progress` a few times a second. The global random state of torch is left as it was.
+    an epoch (once a second at most) and on Ctrl-C, which then raises KeyboardInterrupt.
+    `resume=True` goes on from it bit for bit on the CPU, from inside an epoch too;
+    `allow_new_batch_size=True` lets the rest be cut at another batch size. `threads` sets
+    torch's CPU threads for the time of the run; without it a small step takes one and a large
+    one as many as torch has. `config` is written into the run's config.json beside the options.
+    `progress` is called with a `Progress` a few times a second. The global random state of
+    torch is left as it was.
 
     Raises OptionError for options that are not valid or contradict one another, ResumeError where
     the folder holds another run, NonFiniteLossError where the loss is NaN or infinite.
