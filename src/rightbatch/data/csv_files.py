@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from rightbatch.data.missing import MARKERS
-from rightbatch.data.table_file import TableFile
+from rightbatch.data.table_file import TableFile, is_number
 from rightbatch.errors import DataError
 
 # Enough records to see whether numbers stand below a name that is a number.
@@ -106,7 +106,7 @@ class CsvFile(TableFile):
             for position, name in enumerate(first):
                 below = [r.fields[position] for r in head[1:] if position < len(r.fields)]
                 values = [text.strip() for text in below if text.strip() not in MARKERS]
-                if _is_number(name) and values and all(_is_number(text) for text in values):
+                if is_number(name) and values and all(is_number(text) for text in values):
                     doubt = f"{name!r} is a number above a column of numbers"
                     break
         if doubt is None:
@@ -316,11 +316,3 @@ def _open_text(path: Path) -> Iterator[IO[str]]:
 
 def _broken_gzip(path: Path, error: Exception) -> DataError:
     return DataError(f"{path} is no readable gzip file ({error}). Fetch it anew.")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -21,3 +21,16 @@ class TableFile(ABC):
     @abstractmethod
     def locate(self, row: int) -> str:
         """Where data row `row` (from 0) stands, as a person would count: file and line."""
+
+
+def is_number(text: str) -> bool:
+    """Whether a field's text reads as a number, as names of columns should not.
+
+    >>> is_number("39"), is_number("age")
+    (True, False)
+    """
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -16,7 +16,7 @@ from rightbatch.data.csv_files import CsvFile
 from rightbatch.data.missing import apply_missing_policy
 from rightbatch.data.options import OpenOptions
 from rightbatch.data.parquet_files import ParquetFile
-from rightbatch.data.table_file import TableFile
+from rightbatch.data.table_file import TableFile, is_number
 from rightbatch.errors import DataError
 
 CSV_SUFFIXES = (".csv", ".tsv", ".tab", ".data", ".csv.gz", ".tsv.gz", ".tab.gz", ".data.gz")
@@ -149,7 +149,7 @@ def _join(name: str, files: Sequence[TableFile], parts: Sequence[Any]) -> PlainC
     if {"numbers", "text"} <= set(kinds):
         file, texts = files[kinds.index("text")], plain[kinds.index("text")].values
         for row, text in enumerate(texts.to_pylist()):
-            if text is not None and not _is_number(text):
+            if text is not None and not is_number(text):
                 remedy = f"The first text is {text!r} at {file.locate(row)}. {remedy}"
                 break
     return join_columns(name, plain, [file.label for file in files], remedy)
@@ -195,11 +195,3 @@ def _locator(files: Sequence[TableFile], lengths: Sequence[int]) -> Callable[[in
         return files[index].locate(row - int(ends[index]) + lengths[index])
 
     return locate
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
