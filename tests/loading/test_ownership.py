@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import rightbatch as rb
 
-# Rows of 32 KiB: a slab of 2 MiB holds one batch of 64.
+# Rows of 32 KiB: a slab of 3 MiB holds one batch of 64.
 X = np.random.default_rng(0).integers(0, 255, (2000, 8192)).astype(np.uint8)
 
 
