@@ -140,7 +140,7 @@ def test_2_memory_does_not_grow_over_epochs_or_with_threads() -> None:
 # Complaint 3: the shuffled index alone takes 100 GB at 180 million samples.
 
 
-def test_3_the_order_of_180_million_samples_takes_a_few_megabytes() -> None:
+def test_3_batches_of_180_million_samples_take_a_few_slabs_and_no_index() -> None:
     length = 180_000_000
     tracemalloc.start()
     try:
@@ -154,8 +154,9 @@ def test_3_the_order_of_180_million_samples_takes_a_few_megabytes() -> None:
         tracemalloc.stop()
     assert len(np.unique(np.concatenate([rows, more]))) == 2 * 100 * 256
     assert rows.max() > 0.99 * length
-    # As int32 the permutation would be 720 MB.
-    assert peak < 30e6
+    # Two iterations hold some five slabs of 3 MiB each. As int32 the permutation would be 720 MB;
+    # tests/plan holds the order alone to 4 MB.
+    assert peak < 45e6
 
 
 def test_3_a_split_of_180_million_samples_takes_bits_and_not_integers() -> None:
