@@ -120,13 +120,15 @@ def train(
     training: TrainOptions,
     *,
     out: str | Path | None = None,
+    command: str | None = None,
     started: Callable[[Path], None] | None = None,
     progress: Watcher | None = None,
 ) -> TrainReport:
     """Train a model on data, keep the run in the folder `out`, and test it.
 
     Without `out` the folder is `runs/DATA-MODEL-TIME`. `started` is called with the folder
-    before the first step, `progress` while training goes on.
+    before the first step, `progress` while training goes on. `command` is kept with the run, so
+    that a report can say how it was made.
 
     Raises OptionError, DataError and TrainingError where options, data or the loss are refused,
     KeyboardInterrupt where Ctrl-C stops it, with the checkpoint kept.
@@ -140,7 +142,7 @@ def train(
     data = replace(data, data=_absolute(data.data))
     if started is not None:
         started(run)
-    return _fit_and_test(data, training, parts, run, progress=progress)
+    return _fit_and_test(data, training, parts, run, command=command, progress=progress)
 
 
 def resume(
@@ -182,6 +184,7 @@ def _fit_and_test(
     parts: Parts,
     run: Path,
     *,
+    command: str | None = None,
     progress: Watcher | None,
     is_resumed: bool = False,
     allow_new_batch_size: bool = False,
@@ -194,7 +197,10 @@ def _fit_and_test(
         out=run,
         resume=is_resumed,
         allow_new_batch_size=allow_new_batch_size,
-        config={"command": _command(data, training)},
+        config={
+            "command": _command(data, training),
+            **({} if command is None else {"command_line": command}),
+        },
         progress=progress,
     )
     row = result.history[result.best_epoch - 1]

@@ -128,7 +128,11 @@ def test_a_run_stopped_at_any_step_resumes_exactly(
     for one, two in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(one, two)
     for found, wanted in zip(resumed.history, whole.history, strict=True):
-        assert {**found, "seconds": 0} == {**wanted, "seconds": 0}
+        assert {**found, "seconds": 0, "loading_seconds": 0} == {
+            **wanted,
+            "seconds": 0,
+            "loading_seconds": 0,
+        }
 
 
 @settings(max_examples=20)

@@ -19,7 +19,7 @@ from rightbatch.loading.parts import Parts
 
 
 def without_seconds(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: row[name] for name in row if name != "seconds"} for row in rows]
+    return [{name: row[name] for name in row if "seconds" not in name} for row in rows]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -56,7 +56,8 @@ def test_rows_of_the_history_count_from_the_start_of_the_run(cancer):
     seconds = [row["seconds"] for row in result.history]
     assert 0 < seconds[0] < seconds[1] < seconds[2] <= result.seconds
     assert set(result.history[0]) == {
-        "epoch", "steps", "samples", "seconds", "train_loss", "val_loss", "val_accuracy",
+        "epoch", "steps", "samples", "seconds", "loading_seconds", "train_loss", "val_loss",
+        "val_accuracy",
     }  # fmt: skip
 
 

@@ -68,7 +68,9 @@ def cli() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line with `arguments` and return its exit code."""
     try:
-        result = cli.main(list(arguments), prog_name="rightbatch", standalone_mode=False)
+        result = cli.main(
+            list(arguments), prog_name="rightbatch", standalone_mode=False, obj=list(arguments)
+        )
     except Exception as error:
         code = report_failure(error)
         if code is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -57,6 +58,11 @@ class Output:
         terminal = console(to_stderr=to_stderr)
         for renderable in renderables:
             terminal.print(renderable)
+
+
+def command_line() -> str:
+    """The command as it was typed, quoted so that a shell takes it again."""
+    return shlex.join(["rightbatch", *(click.get_current_context().find_root().obj or ())])
 
 
 def console(*, to_stderr: bool) -> Console:

@@ -15,7 +15,7 @@ from rightbatch.cli.options import (
     output_options,
     training_options,
 )
-from rightbatch.cli.output import Output, table
+from rightbatch.cli.output import Output, command_line, table
 from rightbatch.cli.parameters import ThemedCommand
 from rightbatch.cli.progress import progress_display
 from rightbatch.options import DataOptions, TrainOptions
@@ -89,6 +89,7 @@ def train(
                     collect(DataOptions, {"data": data, **options}),
                     collect(TrainOptions, options),
                     out=out,
+                    command=command_line(),
                     started=started,
                     progress=progress,
                 )

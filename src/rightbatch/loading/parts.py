@@ -89,7 +89,8 @@ class Parts:
 
     `duplicate_samples` counts the held-out samples whose inputs are equal, byte for byte, to
     those of a training sample (or a test sample's to a validation sample's); None where the data
-    are larger than 1 GiB and nobody asked.
+    are larger than 1 GiB and nobody asked. `held_out_transforms` are those of every part but
+    train, which may have more (`train_only=True`); predictions take them.
     """
 
     data: Dataset
@@ -99,6 +100,7 @@ class Parts:
     seed: int = 0
     duplicate_samples: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    held_out_transforms: tuple[AnyTransform, ...] = ()
 
     @property
     def all(self) -> dict[str, Part]:
@@ -165,6 +167,8 @@ class Parts:
                 # Compiling here refuses, where the mistake was made, what does not fit.
                 Pipeline(self.data, attached)
                 parts[name] = replace(part, transforms=attached)
+        if not train_only:
+            parts["held_out_transforms"] = (*self.held_out_transforms, *added)
         return replace(self, **parts)
 
     def __repr__(self) -> str:

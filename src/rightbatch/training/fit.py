@@ -6,8 +6,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +17,15 @@ from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part, Parts
 from rightbatch.loading.slabs import find_device
 from rightbatch.plan.hashing import derive_key
+from rightbatch.training.building import build, task_of
 from rightbatch.training.checkpoint import model_tensors, save_checkpoint
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, score
-from rightbatch.training.losses import find_loss
-from rightbatch.training.models import DenseNetwork, ModelName, build_model
 from rightbatch.training.options import FitOptions
-from rightbatch.training.progress import Watcher
+from rightbatch.training.progress import StepObserver, Watcher
 from rightbatch.training.result import FitResult
-from rightbatch.training.run_folder import RunFolder
-from rightbatch.training.task import Task, resolve_task
+from rightbatch.training.run_folder import RunFolder, describe_columns, describe_transforms
 from rightbatch.training.trainer import Trainer
 
-_CAST_HINT = (
-    " Whole numbers are handed on as they are, for embeddings; where they are quantities, "
-    "parts.transform(rb.cast('float32'))"
-)
 # Multiplications of a step's first pass, parameters times samples. 784-100-10 at 128 is 10 million:
 # there a second thread gains nothing on an idle machine and loses much on a busy one.
 _DIVIDED_WORK = 1 << 24
@@ -69,6 +61,7 @@ def fit(
     checkpoint_seconds: float = 30.0,
     config: Mapping[str, Any] | None = None,
     progress: Watcher | None = None,
+    on_step: StepObserver | None = None,
 ) -> FitResult:
     """Train a model by mini-batch gradient descent: one knob, the batch size.
 
@@ -92,8 +85,9 @@ def fit(
     `allow_new_batch_size=True` lets the rest be cut at another batch size. `threads` sets
     torch's CPU threads for the time of the run; without it a small step takes one and a large
     one as many as torch has. `config` is written into the run's config.json beside the options.
-    `progress` is called with a `Progress` a few times a second. The global random state of
-    torch is left as it was.
+    `progress` is called with a `Progress` a few times a second, `on_step` after every step with
+    its number (from 1), its loss and the model. The global random state of torch is left as it
+    was.
 
     Raises OptionError for options that are not valid or contradict one another, ResumeError where
     the folder holds another run, NonFiniteLossError where the loss is NaN or infinite.
@@ -150,12 +144,23 @@ def fit(
             "sizes": parts.sizes,
             "split": parts.settings,
             "data": {"name": parts.data.name, "fingerprint": parts.fingerprint},
+            "duplicate_samples": parts.duplicate_samples,
+            "columns": describe_columns(parts.data),
+            "target": parts.data.target,
+            "loss": task.loss.name,
             "classes": None if task.classes is None else task.classes.tolist(),
             **(config or {}),
         }
-        transforms = [transform.to_json() for transform in parts.train.transforms]
+        transforms = describe_transforms(parts)
         trainer = Trainer(
-            network, parts, task, options, folder=folder, device=torch_device, watcher=progress
+            network,
+            parts,
+            task,
+            options,
+            folder=folder,
+            device=torch_device,
+            watcher=progress,
+            observer=on_step,
         )
         if folder is not None and resume:
             _refuse_changes(folder, asked, transforms, allow_new_batch_size)
@@ -216,90 +221,13 @@ def evaluate(
     if isinstance(model, FitResult):
         network, task = model.model, model.task
     else:
-        network, task = model, _task_of(model, part, loss)
+        network, task = model, task_of(model, part, loss)
     first = next(network.parameters(), None)
     if device is None and first is not None:
         device = first.device
     size = min(batch_size, len(part)) if isinstance(batch_size, int) else batch_size
     batches = Batches(task.prepare(part), size, shuffle=False, output="torch", device=device)
     return score(network, batches, task.loss)
-
-
-def build(model: str | nn.Module, train: Part, options: FitOptions) -> tuple[nn.Module, Task]:
-    """The network that `model` names for these data, or the given one, and its task."""
-    if isinstance(model, nn.Module):
-        if (options.activation, options.init) != (FitOptions.activation, FitOptions.init):
-            raise OptionError(
-                "activation and init are for models by name; a torch.nn.Module has its own"
-            )
-        return model, _task_of(model, train, options.loss)
-    ModelName.parse(model)
-    task = resolve_task(train, model=model, loss=options.loss)
-    network = build_model(
-        model,
-        inputs=prod(train.input_shape),
-        outputs=task.outputs,
-        activation=options.activation,  # type: ignore[arg-type]  # FitOptions has checked it
-        init=options.init,
-        seed=options.seed,
-    )
-    return network, task
-
-
-def _task_of(
-    model: nn.Module, part: Part, loss: str | Callable[[Tensor, Tensor], Tensor] | None
-) -> Task:
-    """The task of a module for these data."""
-    # Whole numbers may be indices of an embedding; a dense network has none.
-    keeps_integers = not isinstance(model, DenseNetwork)
-    outputs = None
-    if part.data.target is not None:
-        outputs = _outputs(model, part, part.data.target, keeps_integers)
-    task = resolve_task(part, model=None, outputs=outputs, loss=loss)
-    return replace(task, keeps_integers=keeps_integers)
-
-
-def _outputs(model: nn.Module, part: Part, target: str, keeps_integers: bool) -> int | None:
-    """The number of outputs a sample of a module, found by running it on one; None if unclear."""
-    any_classes = Task(
-        loss=find_loss("squared_error"),
-        outputs=1,
-        classes=None,
-        target=target,
-        keeps_integers=keeps_integers,
-    )
-    batches = Batches(any_classes.prepare(part), 1, shuffle=False, output="torch", threads=0)
-    inputs = next(iter(batches))[0]
-    first = next(model.parameters(), None)
-    if first is not None:
-        inputs = _to(inputs, first.device)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad(), torch.random.fork_rng():
-            outputs = model(inputs)
-    except RuntimeError as error:
-        raise OptionError(
-            f"the model can not take the inputs of {part.data.name}, shape "
-            f"{tuple(getattr(inputs, 'shape', ()))} {getattr(inputs, 'dtype', '')}: {error}."
-            f"{_CAST_HINT if keeps_integers and _has_integers(inputs) else ''}"
-        ) from error
-    finally:
-        model.train(was_training)
-    if not isinstance(outputs, Tensor) or outputs.dim() > 2:
-        return None
-    return 1 if outputs.dim() < 2 else outputs.shape[1]
-
-
-def _has_integers(inputs: Any) -> bool:
-    tensors = inputs.values() if isinstance(inputs, dict) else [inputs]
-    return any(not tensor.is_floating_point() for tensor in tensors)
-
-
-def _to(inputs: Any, device: torch.device) -> Any:
-    if isinstance(inputs, dict):
-        return {name: values.to(device) for name, values in inputs.items()}
-    return inputs.to(device)
 
 
 def _refuse_changes(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from torch import nn
+
 from rightbatch.training.history import Row
 
 
@@ -26,3 +28,5 @@ class Progress:
 
 
 Watcher = Callable[[Progress], None]
+# Called after every step with its number (from 1), its loss and the model as the step left it.
+StepObserver = Callable[[int, float, nn.Module], None]

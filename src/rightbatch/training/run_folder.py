@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from rightbatch.data.dataset import Dataset
 from rightbatch.errors import OptionError, ResumeError
+from rightbatch.loading.parts import Parts
 from rightbatch.training.checkpoint import write_atomically
 from rightbatch.training.history import JsonLines
-
-_LIBRARIES = ("rightbatch", "torch", "numpy", "pyarrow", "scikit-learn", "safetensors")
+from rightbatch.training.provenance import describe_environment
 
 
 class RunFolder:
@@ -52,7 +47,7 @@ class RunFolder:
         except OSError as error:
             raise OptionError(f"the run folder {self.path} can not be made: {error}") from error
         self._write(self.transforms, transforms)
-        self._write(self.environment, _environment())
+        self._write(self.environment, describe_environment())
         self._write(self.config, config)
 
     def note_changes(self, changes: dict[str, Any]) -> None:
@@ -91,19 +86,23 @@ class RunFolder:
         write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
-def _environment() -> dict[str, Any]:
-    versions = {}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = version(library)
-        except PackageNotFoundError:
-            versions[library] = "not installed"
-    return {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "versions": versions,
-    }
+def describe_columns(data: Dataset) -> list[dict[str, Any]]:
+    """The columns as JSON: what a prediction compares its own data with."""
+    return [
+        {
+            "name": column.name,
+            "dtype": str(column.dtype),
+            "shape": list(column.shape),
+            "categories": None if column.categories is None else list(column.categories),
+        }
+        for column in data.columns
+    ]
+
+
+def describe_transforms(parts: Parts) -> list[dict[str, Any]]:
+    """The training part's transforms as JSON, those that are for training alone marked."""
+    held_out = {id(transform) for transform in parts.held_out_transforms}
+    return [
+        {**transform.to_json(), **({} if id(transform) in held_out else {"train_only": True})}
+        for transform in parts.train.transforms
+    ]

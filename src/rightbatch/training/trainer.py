@@ -19,7 +19,7 @@ from rightbatch.training.interrupts import Interrupts
 from rightbatch.training.leakage import ReadRows
 from rightbatch.training.optimizers import build_optimizer
 from rightbatch.training.options import FitOptions
-from rightbatch.training.progress import Progress, Watcher
+from rightbatch.training.progress import Progress, StepObserver, Watcher
 from rightbatch.training.run_folder import RunFolder
 from rightbatch.training.step import Step, find_gradient, refuse_coupling, refuse_single_samples
 from rightbatch.training.task import Task
@@ -36,6 +36,7 @@ class Standing:
     steps: int = 0
     samples: int = 0
     seconds: float = 0.0
+    loading_seconds: float = 0.0
     epoch_loss_sum: float = 0.0
     epoch_samples: int = 0
     best_loss: float | None = None
@@ -56,12 +57,14 @@ class Trainer:
         folder: RunFolder | None,
         device: torch.device | None,
         watcher: Watcher | None,
+        observer: StepObserver | None,
     ) -> None:
         self.model = model
         self.parts = parts
         self.options = options
         self.folder = folder
         self.watcher = watcher
+        self.observer = observer
         self.loss = task.loss
         self.train = Batches(
             task.prepare(parts.train),
@@ -208,7 +211,9 @@ class Trainer:
         seconds_before, samples_before = self.standing.seconds, self.trained_samples
         watched = began
         standing = self.standing
+        waiting = began
         for inputs, target, rows in self.train:
+            standing.loading_seconds += time.perf_counter() - waiting
             loss = self.step(inputs, target)
             standing.steps += 1
             if loss - loss != 0.0:
@@ -221,7 +226,9 @@ class Trainer:
             standing.epoch_samples += count
             standing.epoch_loss_sum += loss * count
             self._note_step(loss)
-            now = time.perf_counter()
+            if self.observer is not None:
+                self.observer(standing.steps, loss, self.model)
+            now = waiting = time.perf_counter()
             standing.seconds = seconds_before + now - began
             if standing.steps == self.options.steps:
                 break
@@ -232,6 +239,7 @@ class Trainer:
                 self._stop()
             if now - self._saved >= self.options.checkpoint_seconds:
                 self.save()
+                waiting = time.perf_counter()
             if now - watched >= _WATCH_SECONDS:
                 watched = now
                 self._tell(
@@ -239,6 +247,7 @@ class Trainer:
                     samples_per_second=(self.trained_samples - samples_before) / (now - began),
                     row=None,
                 )
+                waiting = time.perf_counter()
         seconds = time.perf_counter() - began
         self.training_seconds += seconds
         if self.train.at_epoch_start:
@@ -269,6 +278,7 @@ class Trainer:
             "steps": standing.steps,
             "samples": standing.samples,
             "seconds": seconds,
+            "loading_seconds": standing.loading_seconds,
             "train_loss": standing.epoch_loss_sum / standing.epoch_samples,
         }
         validation = time.perf_counter()

@@ -1,0 +1,1 @@
+"""Which batch size: what each one costs, and how each one learns."""

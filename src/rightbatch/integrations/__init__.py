@@ -1,0 +1,1 @@
+"""Rightbatch inside other people's tools."""

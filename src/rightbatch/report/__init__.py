@@ -1,0 +1,1 @@
+"""Results as pictures: charts, and one self-contained page."""

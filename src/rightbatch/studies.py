@@ -1,0 +1,1 @@
+"""Studies of the batch size from the command line: compare and speed."""

@@ -1,0 +1,101 @@
+"""A model for given data: the network that a name means, and the task that a module has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rightbatch.errors import OptionError
+from rightbatch.loading.batches import Batches
+from rightbatch.loading.parts import Part
+from rightbatch.training.losses import find_loss
+from rightbatch.training.models import DenseNetwork, ModelName, build_model
+from rightbatch.training.options import FitOptions
+from rightbatch.training.task import Task, resolve_task
+
+_CAST_HINT = (
+    " Whole numbers are handed on as they are, for embeddings; where they are quantities, "
+    "parts.transform(rb.cast('float32'))"
+)
+
+
+def build(model: str | nn.Module, train: Part, options: FitOptions) -> tuple[nn.Module, Task]:
+    """The network that `model` names for these data, or the given one, and its task."""
+    if isinstance(model, nn.Module):
+        if (options.activation, options.init) != (FitOptions.activation, FitOptions.init):
+            raise OptionError(
+                "activation and init are for models by name; a torch.nn.Module has its own"
+            )
+        return model, task_of(model, train, options.loss)
+    ModelName.parse(model)
+    task = resolve_task(train, model=model, loss=options.loss)
+    network = build_model(
+        model,
+        inputs=prod(train.input_shape),
+        outputs=task.outputs,
+        activation=options.activation,  # type: ignore[arg-type]  # FitOptions has checked it
+        init=options.init,
+        seed=options.seed,
+    )
+    return network, task
+
+
+def task_of(
+    model: nn.Module, part: Part, loss: str | Callable[[Tensor, Tensor], Tensor] | None
+) -> Task:
+    """The task of a module for these data."""
+    # Whole numbers may be indices of an embedding; a dense network has none.
+    keeps_integers = not isinstance(model, DenseNetwork)
+    outputs = None
+    if part.data.target is not None:
+        outputs = _outputs(model, part, part.data.target, keeps_integers)
+    task = resolve_task(part, model=None, outputs=outputs, loss=loss)
+    return replace(task, keeps_integers=keeps_integers)
+
+
+def _outputs(model: nn.Module, part: Part, target: str, keeps_integers: bool) -> int | None:
+    """The number of outputs a sample of a module, found by running it on one; None if unclear."""
+    any_classes = Task(
+        loss=find_loss("squared_error"),
+        outputs=1,
+        classes=None,
+        target=target,
+        keeps_integers=keeps_integers,
+    )
+    batches = Batches(any_classes.prepare(part), 1, shuffle=False, output="torch", threads=0)
+    inputs = next(iter(batches))[0]
+    first = next(model.parameters(), None)
+    if first is not None:
+        inputs = _to(inputs, first.device)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            outputs = model(inputs)
+    except RuntimeError as error:
+        raise OptionError(
+            f"the model can not take the inputs of {part.data.name}, shape "
+            f"{tuple(getattr(inputs, 'shape', ()))} {getattr(inputs, 'dtype', '')}: {error}."
+            f"{_CAST_HINT if keeps_integers and _has_integers(inputs) else ''}"
+        ) from error
+    finally:
+        model.train(was_training)
+    if not isinstance(outputs, Tensor) or outputs.dim() > 2:
+        return None
+    return 1 if outputs.dim() < 2 else outputs.shape[1]
+
+
+def _has_integers(inputs: Any) -> bool:
+    tensors = inputs.values() if isinstance(inputs, dict) else [inputs]
+    return any(not tensor.is_floating_point() for tensor in tensors)
+
+
+def _to(inputs: Any, device: torch.device) -> Any:
+    if isinstance(inputs, dict):
+        return {name: values.to(device) for name, values in inputs.items()}
+    return inputs.to(device)
