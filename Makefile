@@ -27,9 +27,22 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable .
 	@touch $@
 
-demo: $(STAMP)  ## train on real data that ships with scikit-learn, and say what was learned
-	@$(BIN)/rightbatch train breast_cancer --stratify --standardize --model mlp:10 \
-	  --activation sigmoid --lr 0.1 --batch-size 32 --epochs 100 --val 0.16 --test 0.2 --seed 1
+# The data ship with scikit-learn: 569 tumours, 30 measurements each.
+DEMO := demo
+DEMO_DATA := breast_cancer --stratify --standardize --val 0.16 --test 0.2 --seed 1
+DEMO_MODEL := --model mlp:10 --activation sigmoid --lr 0.1
+
+demo: $(STAMP)  ## train, compare batch sizes and time them on real data, and make a report
+	@rm -rf $(DEMO) && mkdir $(DEMO)
+	@$(BIN)/rightbatch train $(DEMO_DATA) $(DEMO_MODEL) --batch-size 32 --epochs 100 \
+	  --out $(DEMO)/run
+	@echo "Comparing the batch sizes 1, 32, 128 and all samples, then timing 1 to 256 ..."
+	@$(BIN)/rightbatch compare $(DEMO_DATA) $(DEMO_MODEL) --epochs 100 \
+	  --json --quiet > $(DEMO)/compare.json
+	@$(BIN)/rightbatch speed mlp:10 $(DEMO_DATA) --activation sigmoid --mode train \
+	  --batch-sizes 1-16,32,64,128,256 --json --quiet > $(DEMO)/speed.json
+	@$(BIN)/rightbatch report $(DEMO)/run $(DEMO)/compare.json $(DEMO)/speed.json \
+	  --title "What the batch size does to a small network" -o $(DEMO)/report.html
 
 test: $(STAMP)  ## run the suite (under 8 minutes on 2 cores)
 	$(ONE_THREAD) $(BIN)/python -m pytest -q --numprocesses $(TEST_PROCESSES) $(TEST_ARGUMENTS)
@@ -56,7 +69,8 @@ bench: $(STAMP)  ## install the peers and measure against them
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
 	$(BIN)/python benchmarks/in_memory.py
 	$(BIN)/python benchmarks/epoch.py
+	$(BIN)/python benchmarks/predict.py
 
-clean:  ## remove the environment and every cache; runs/ stays
-	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+clean:  ## remove the environment, the demo and every cache; runs/ stays
+	rm -rf $(VENV) $(DEMO) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

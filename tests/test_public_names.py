@@ -27,8 +27,20 @@ PUBLIC_NAMES = {
     "standardize",
     # training
     "FitResult",
+    "Prediction",
     "evaluate",
     "fit",
+    "predict",
+    # advice
+    "Comparison",
+    "Speed",
+    "compare",
+    "speed",
+    # report
+    "write_report",
+    # scikit-learn
+    "MiniBatchClassifier",
+    "MiniBatchRegressor",
     # errors
     "DataError",
     "DuplicateError",
@@ -79,4 +91,13 @@ def test_importing_rightbatch_imports_nothing_heavy() -> None:
     )
     loaded = set(done.stdout.split())
     assert "rightbatch" in loaded
-    assert not loaded & {"torch", "numpy", "pyarrow", "sklearn", "click", "rich", "safetensors"}
+    assert not loaded & {
+        "torch",
+        "numpy",
+        "pyarrow",
+        "sklearn",
+        "click",
+        "rich",
+        "safetensors",
+        "altair",
+    }

@@ -17,6 +17,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rightbatch.advice.compare import compare
+    from rightbatch.advice.comparison import Comparison
+    from rightbatch.advice.speed import speed
+    from rightbatch.advice.timing import Speed
     from rightbatch.data.dataset import Dataset
     from rightbatch.data.opening import open
     from rightbatch.errors import (
@@ -29,11 +33,15 @@ if TYPE_CHECKING:
         RightbatchError,
         TrainingError,
     )
+    from rightbatch.integrations.scikit_learn import MiniBatchClassifier, MiniBatchRegressor
     from rightbatch.loading.batches import Batches
     from rightbatch.loading.parts import Part, Parts, split
     from rightbatch.loading.slices import batches
     from rightbatch.loading.transforms import cast, flatten, one_hot, scale, standardize
+    from rightbatch.report.page import write_report
     from rightbatch.training.fit import evaluate, fit
+    from rightbatch.training.predict import predict
+    from rightbatch.training.prediction import Prediction
     from rightbatch.training.result import FitResult
 
 __version__ = "0.1.0"
@@ -60,35 +68,53 @@ _HOMES = {
     "scale": "loading.transforms",
     "standardize": "loading.transforms",
     "evaluate": "training.fit",
+    "Prediction": "training.prediction",
+    "predict": "training.predict",
+    "Comparison": "advice.comparison",
+    "compare": "advice.compare",
+    "Speed": "advice.timing",
+    "speed": "advice.speed",
+    "write_report": "report.page",
+    "MiniBatchClassifier": "integrations.scikit_learn",
+    "MiniBatchRegressor": "integrations.scikit_learn",
     "FitResult": "training.result",
     "fit": "training.fit",
 }
 
 __all__ = [
     "Batches",
+    "Comparison",
     "DataError",
     "Dataset",
     "DuplicateError",
     "FitResult",
+    "MiniBatchClassifier",
+    "MiniBatchRegressor",
     "MissingDependencyError",
     "NonFiniteLossError",
     "OptionError",
     "Part",
     "Parts",
+    "Prediction",
     "ResumeError",
     "RightbatchError",
+    "Speed",
     "TrainingError",
     "__version__",
     "batches",
     "cast",
+    "compare",
     "evaluate",
     "fit",
     "flatten",
     "one_hot",
     "open",
+    "predict",
     "scale",
+    "speed",
     "split",
     "standardize",
+    "write_report",
 ]
 
 

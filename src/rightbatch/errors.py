@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from functools import partial
+from typing import Any
 
 
 class RightbatchError(Exception):
@@ -56,6 +58,10 @@ class NonFiniteLossError(TrainingError):
         self.step = step
         self.rows = rows
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is rebuilt from its message alone, which would fail in the parent process.
+        return partial(type(self), step=self.step, rows=self.rows), self.args
+
 
 def did_you_mean(given: str, valid: Iterable[str]) -> str:
     """The half-sentence that names the nearest valid word, or nothing where none is near.
@@ -67,3 +73,19 @@ def did_you_mean(given: str, valid: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(given, list(valid), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the machine or the device ran out of memory.
+
+    torch tells of the CPU's memory by a plain RuntimeError and of the device's by a class of its
+    own; both are known by name, so that telling an error imports no torch.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes differ"))
+    (True, False)
+    """
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    )

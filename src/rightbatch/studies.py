@@ -1,1 +1,201 @@
 """Studies of the batch size from the command line: compare and speed."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from rightbatch.advice.compare import CompareWatcher, compare
+from rightbatch.advice.comparison import Comparison
+from rightbatch.advice.speed import speed
+from rightbatch.advice.stopwatch import SpeedWatcher
+from rightbatch.advice.timing import Speed
+from rightbatch.errors import OptionError
+from rightbatch.loading.parts import Part, Parts
+from rightbatch.model_file import load_model
+from rightbatch.options import DataOptions, TrainOptions
+from rightbatch.plan.row_set import RowSet
+from rightbatch.training.provenance import Provenance
+from rightbatch.training.run_folder import RunFolder
+from rightbatch.workflow import choose_model, prepare
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model of a user's file, `module.py:factory`, as a function of the seed."""
+
+    reference: str
+
+    def __call__(self, seed: int) -> nn.Module:
+        """Run the file and its function."""
+        return load_model(self.reference, seed=seed)
+
+    def __str__(self) -> str:
+        return self.reference
+
+
+def compare_batch_sizes(
+    data: DataOptions,
+    training: TrainOptions,
+    *,
+    batch_sizes: Sequence[int | str],
+    lr_rule: str = "same",
+    reference_batch_size: int = 32,
+    seeds: int = 1,
+    landscape: bool = True,
+    processes: int = 1,
+    command: str | None = None,
+    progress: CompareWatcher | None = None,
+) -> Comparison:
+    """Open the data, and train the model on them at each of the batch sizes.
+
+    With more than one of `processes` the runs share the machine, and their seconds can not be
+    compared. See `compare` for the rest.
+
+    Raises OptionError and DataError where options or data are refused.
+
+    >>> study = compare_batch_sizes(
+    ...     DataOptions(data="iris", standardize=True), TrainOptions(epochs=2),
+    ...     batch_sizes=[16, "full"], landscape=False)
+    >>> [curve.label for curve in study.curves]
+    ['batch 16', 'full batch (120)']
+    """
+    parts = prepare(data)
+    training = replace(training, model=choose_model(training, parts.train))
+    options = training.fit_options(seed=data.seed)
+    with _workers(processes) as executor:
+        return compare(
+            ModelFile(str(training.model)) if training.has_model_file else str(training.model),
+            parts,
+            batch_sizes=batch_sizes,
+            learning_rate=options.learning_rate,
+            lr_rule=lr_rule,
+            reference_batch_size=reference_batch_size,
+            seeds=seeds,
+            seed=options.seed,
+            epochs=options.epochs,
+            steps=options.steps,
+            optimizer=options.optimizer,
+            momentum=options.momentum,
+            l1=options.l1,
+            l2=options.l2,
+            loss=options.loss,
+            activation=options.activation,
+            init=options.init,
+            shuffle=options.shuffle,
+            window=options.window,
+            micro_batch_size=options.micro_batch_size,
+            threads=options.threads,
+            landscape=landscape,
+            executor=executor,
+            progress=progress,
+            command=command,
+        )
+
+
+@contextmanager
+def _workers(processes: int) -> Iterator[Executor | None]:
+    if processes == 1:
+        yield None
+        return
+    # A forked process inherits torch's threads in a state that can hang; a spawned one does not.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context) as executor:
+        yield executor
+
+
+def measure_speed(
+    model: str,
+    data: DataOptions,
+    *,
+    part: str = "train",
+    batch_sizes: Sequence[int | str] | None = None,
+    mode: str = "predict",
+    threads: int = 1,
+    seconds: float = 5.0,
+    neighbours: bool = True,
+    activation: str | None = None,
+    loss: str | None = None,
+    learning_rate: float = 0.01,
+    optimizer: str = "sgd",
+    momentum: float = 0.0,
+    command: str | None = None,
+    progress: SpeedWatcher | None = None,
+) -> Speed:
+    """Open the data, and measure the time of a sample at each of the batch sizes.
+
+    `model` is the name of a built-in model, a file of weights, the folder of a run, or a function
+    of a Python file, `module.py:factory`; `part` is "train", "val", "test" or "all". See `speed`
+    for the rest.
+
+    Raises OptionError and DataError where options or data are refused.
+
+    >>> timing = measure_speed("softmax", DataOptions(data="iris"), batch_sizes=[1, 16],
+    ...                        seconds=0.05)
+    >>> timing.provenance.sizes
+    {'train': 120, 'val': 15, 'test': 15}
+    """
+    parts = prepare(data)
+    measured = speed(
+        load_model(model, seed=data.seed) if ".py:" in model else model,
+        _part(parts, part),
+        batch_sizes=batch_sizes,
+        mode=mode,
+        threads=threads,
+        seconds=seconds,
+        seed=data.seed,
+        neighbours=neighbours,
+        activation=activation,
+        loss=loss,
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        momentum=momentum,
+        progress=progress,
+    )
+    return replace(
+        measured,
+        model=model,
+        settings={**measured.settings, "part": part},
+        provenance=replace(
+            Provenance.of(parts, command=command), environment=measured.provenance.environment
+        ),
+    )
+
+
+def with_options_of_run(model: str, data: DataOptions, given: Collection[str]) -> DataOptions:
+    """`data` with the options that the run in the folder `model` was trained with.
+
+    Those that the user has `given`, by field name, stay. A model that is no run of the command
+    line leaves all as they are.
+
+    >>> with_options_of_run("mlp:10", DataOptions(data="iris", val=0.2), {"val"}).val
+    0.2
+    """
+    folder = RunFolder(Path(model).expanduser())
+    if not folder.config.is_file():
+        return data
+    stored = (folder.read_config().get("command") or {}).get("data")
+    if stored is None:
+        return data
+    options = DataOptions.from_json(stored)
+    kept = {name: getattr(data, name) for name in {"data", *given}}
+    return replace(options, **kept)
+
+
+def _part(parts: Parts, name: str) -> Part:
+    """The part of that name, or all samples with the transforms of the held-out ones."""
+    if name == "all":
+        rows = RowSet.from_range(len(parts.data), 0, len(parts.data))
+        return Part(data=parts.data, rows=rows, name=name, transforms=parts.held_out_transforms)
+    if name not in parts.all:
+        raise OptionError(
+            f"{parts.data.name} has no {name} part as it is split here; there are "
+            f"{', '.join(parts.all)} and all"
+        )
+    return parts.all[name]

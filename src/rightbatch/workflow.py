@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from rightbatch.advice.landscape import PathMap
 from rightbatch.data.builtin import BUILTIN_NAMES
 from rightbatch.data.dataset import Dataset
 from rightbatch.data.opening import open as open_data
@@ -21,6 +22,7 @@ from rightbatch.loading.transforms import scale, standardize
 from rightbatch.model_file import load_model
 from rightbatch.options import DEFAULT_HELD_OUT, DataOptions, TrainOptions
 from rightbatch.training.fit import evaluate, fit
+from rightbatch.training.history import finite_json
 from rightbatch.training.progress import Watcher
 from rightbatch.training.run_folder import RunFolder
 from rightbatch.training.task import resolve_task
@@ -79,7 +81,7 @@ def prepare(options: DataOptions) -> Parts:
     >>> prepare(DataOptions(data="breast_cancer", val=0.16, test=0.2, stratify=True)).sizes
     {'train': 364, 'val': 91, 'test': 114}
     """
-    data = _open(options)
+    data = open_dataset(options)
     own_test = "test" in data.own_parts
     test = DEFAULT_HELD_OUT if options.test is None and not own_test else options.test
     parts = split(
@@ -92,7 +94,7 @@ def prepare(options: DataOptions) -> Parts:
         on_duplicates=options.on_duplicates,  # type: ignore[arg-type]  # DataOptions has checked it
         seed=options.seed,
     )
-    if _is_scaled(parts.data, options.scale):
+    if wants_scaling(parts.data, options.scale):
         parts = parts.transform(scale(1 / 255))
     if options.standardize:
         parts = parts.transform(standardize())
@@ -121,6 +123,7 @@ def train(
     *,
     out: str | Path | None = None,
     command: str | None = None,
+    maps_landscape: bool = False,
     started: Callable[[Path], None] | None = None,
     progress: Watcher | None = None,
 ) -> TrainReport:
@@ -128,7 +131,8 @@ def train(
 
     Without `out` the folder is `runs/DATA-MODEL-TIME`. `started` is called with the folder
     before the first step, `progress` while training goes on. `command` is kept with the run, so
-    that a report can say how it was made.
+    that a report can say how it was made; with `maps_landscape` the loss around the run's path
+    is computed and kept too (landscape.json).
 
     Raises OptionError, DataError and TrainingError where options, data or the loss are refused,
     KeyboardInterrupt where Ctrl-C stops it, with the checkpoint kept.
@@ -142,7 +146,15 @@ def train(
     data = replace(data, data=_absolute(data.data))
     if started is not None:
         started(run)
-    return _fit_and_test(data, training, parts, run, command=command, progress=progress)
+    return _fit_and_test(
+        data,
+        training,
+        parts,
+        run,
+        command=command,
+        maps_landscape=maps_landscape,
+        progress=progress,
+    )
 
 
 def resume(
@@ -185,15 +197,19 @@ def _fit_and_test(
     run: Path,
     *,
     command: str | None = None,
+    maps_landscape: bool = False,
     progress: Watcher | None,
     is_resumed: bool = False,
     allow_new_batch_size: bool = False,
 ) -> TrainReport:
     model = str(training.model)
+    options = training.fit_options(seed=data.seed)
+    to_fit = model_to_fit(model, seed=data.seed)
+    path = PathMap(to_fit, parts, options) if maps_landscape else None
     result = fit(
-        model_to_fit(model, seed=data.seed),
+        to_fit,
         parts,
-        **asdict(training.fit_options(seed=data.seed)),
+        **asdict(options),
         out=run,
         resume=is_resumed,
         allow_new_batch_size=allow_new_batch_size,
@@ -202,10 +218,11 @@ def _fit_and_test(
             **({} if command is None else {"command_line": command}),
         },
         progress=progress,
+        on_step=path,
     )
     row = result.history[result.best_epoch - 1]
     metric = result.task.loss.metric
-    return TrainReport(
+    report = TrainReport(
         run=str(run),
         data=parts.data.name,
         model=model,
@@ -222,9 +239,16 @@ def _fit_and_test(
         leaked_samples=result.leaked_samples,
         duplicate_samples=parts.duplicate_samples,
     )
+    folder = RunFolder(run)
+    folder.write_json(folder.result, finite_json(report.to_json()))
+    landscape = path.landscape() if path is not None else None
+    if landscape is not None:
+        folder.write_json(folder.landscape, landscape.to_json())
+    return report
 
 
-def _open(options: DataOptions) -> Dataset:
+def open_dataset(options: DataOptions) -> Dataset:
+    """The data that `options` name, before anything is split."""
     columns = options.columns
     if columns is not None and options.group is not None and options.group not in columns:
         columns = (*columns, options.group)
@@ -245,7 +269,8 @@ def _open(options: DataOptions) -> Dataset:
     return data
 
 
-def _is_scaled(data: Dataset, wanted: bool | None) -> bool:
+def wants_scaling(data: Dataset, wanted: bool | None) -> bool:
+    """Whether the inputs are divided by 255; OptionError where that is asked for in vain."""
     of_bytes = [column for column in data.inputs if column.dtype == np.uint8]
     if wanted and not of_bytes:
         found = ", ".join(sorted({str(column.dtype) for column in data.inputs}))

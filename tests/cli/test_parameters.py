@@ -7,9 +7,14 @@ from dataclasses import fields
 import click
 import pytest
 
+from rightbatch.advice.rates import RULES
 from rightbatch.cli import options as declared
+from rightbatch.cli.compare import LR_RULES, compare
 from rightbatch.cli.inspect import inspect
 from rightbatch.cli.parameters import batch_size, held_out, names
+from rightbatch.cli.predict import predict
+from rightbatch.cli.report import report
+from rightbatch.cli.speed import speed
 from rightbatch.cli.train import train
 from rightbatch.data.options import CATEGORIES
 from rightbatch.options import DataOptions, TrainOptions
@@ -31,11 +36,22 @@ DATA = {
         "--seed",
     ),
 }
-TRAINING = {
+DESCENT = {
     *("--model", "--activation", "--init", "--loss", "--optimizer", "--lr", "--momentum", "--l1"),
-    *("--l2", "--batch-size", "--micro-batch-size", "--epochs", "--steps", "--shuffle"),
-    *("--no-shuffle", "--window", "--early-stopping", "--threads", "--out", "--resume"),
+    *("--l2", "--micro-batch-size", "--epochs", "--steps", "--shuffle", "--no-shuffle"),
+    *("--window", "--threads", "--report"),
 }
+TRAINING = DESCENT | {"--batch-size", "--early-stopping", "--out", "--resume"}
+COMPARISON = DESCENT | {
+    *("--batch-sizes", "--lr-rule", "--reference-batch-size", "--seeds", "--landscape"),
+    *("--no-landscape", "--processes"),
+}
+MEASUREMENT = {
+    *("--batch-sizes", "--mode", "--threads", "--seconds", "--part", "--neighbours"),
+    *("--no-neighbours", "--activation", "--loss", "--optimizer", "--lr", "--report"),
+}
+PREDICTION = {"--part", "--batch-size", "--out", "--activation", "--loss", "--model"}
+PAGE = {"-o", "--output", "--title", "--charts"}
 OUTPUT = {"--json", "--quiet"}
 
 
@@ -51,9 +67,13 @@ def options_of(command: click.Command) -> set[str]:
 def test_the_options_of_each_verb_are_exactly_these() -> None:
     assert options_of(inspect) == DATA | {"--model", "--batch-size"} | OUTPUT
     assert options_of(train) == DATA | TRAINING | OUTPUT
+    assert options_of(predict) == DATA | PREDICTION | OUTPUT
+    assert options_of(compare) == DATA | COMPARISON | OUTPUT
+    assert options_of(speed) == DATA | MEASUREMENT | OUTPUT
+    assert options_of(report) == PAGE | OUTPUT
 
 
-@pytest.mark.parametrize("command", [inspect, train])
+@pytest.mark.parametrize("command", [inspect, train, predict, compare, speed, report])
 def test_every_option_has_a_theme_and_a_help_text(command: click.Command) -> None:
     for parameter in command.params:
         if isinstance(parameter, click.Option):
@@ -66,6 +86,7 @@ def test_the_choices_are_those_of_the_library() -> None:
     assert declared.CATEGORIES == CATEGORIES
     assert declared.OPTIMIZERS == OPTIMIZERS
     assert {find_loss(name).name for name in declared.LOSSES} == set(declared.LOSSES)
+    assert LR_RULES == RULES
     assert FitOptions().epochs_wanted == declared.DEFAULT_EPOCHS
 
 

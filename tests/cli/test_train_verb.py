@@ -314,3 +314,30 @@ def test_a_loss_that_is_not_finite_exits_1_and_keeps_the_run(rightbatch, run: Pa
     assert done.code == 1
     assert "Lower the learning rate" in done.err
     assert (run / "checkpoint.safetensors").exists()
+
+
+def test_the_report_of_a_run_is_kept_in_its_folder(train, run: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    report = train("breast_cancer", "--standardize", "--model", "mlp:4", "--report", page)
+    assert json.loads((run / "result.json").read_text()) == report
+    landscape = json.loads((run / "landscape.json").read_text())
+    assert landscape["paths"][0]["steps"][-1] == report["steps"]
+    config = config_of(run)
+    assert config["command_line"].startswith("rightbatch train breast_cancer")
+    text = page.read_text()
+    assert "<script src" not in text
+    assert "breast_cancer" in text
+    assert page.stat().st_size < 2_000_000
+
+
+def test_without_a_report_no_landscape_is_computed(train, run: Path) -> None:
+    report = train("breast_cancer", "--standardize")
+    assert not (run / "landscape.json").exists()
+    assert json.loads((run / "result.json").read_text()) == report
+
+
+def test_a_report_that_can_not_be_written_is_refused_before_training(rightbatch, run: Path) -> None:
+    done = rightbatch("train", "iris", "--out", run, "--report", run / "no" / "report.html")
+    assert done.code == 2
+    assert "there is no folder" in done.err
+    assert not run.exists()

@@ -190,3 +190,12 @@ def test_the_result_says_what_it_is(cancer):
     text = repr(rb.fit("logistic", cancer, epochs=2))
     assert "2 epochs of batches of 32: train_loss" in text
     assert "val_accuracy" in text
+
+
+def test_a_notebook_shows_a_small_table_of_the_history(cancer):
+    few = rb.fit("logistic", cancer, epochs=3)._repr_html_()
+    assert few.count("<tr>") == 4
+    assert "val accuracy" in few
+    many = rb.fit("logistic", cancer, epochs=30)._repr_html_()
+    assert many.count("<tr>") == 11
+    assert "<td>30</td>" in many

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import fmean
 from typing import Any, Self
 
 from rightbatch.advice.landscape_map import Landscape
+from rightbatch.notebook import html_table
 from rightbatch.training.history import Row
 from rightbatch.training.provenance import Provenance
 
@@ -14,8 +18,10 @@ from rightbatch.training.provenance import Provenance
 class Curve:
     """How one run at one batch size learned.
 
-    `history` and `step_losses` are those of `FitResult`. `diverged` says why a run ended before
-    its time (the loss became NaN or infinite), and is None where it did not.
+    `history` and `step_losses` are those of `FitResult`. `checked_losses` are pairs of (step,
+    training loss at the weights after it), the initial weights being step 0: where a step's loss
+    is of one batch, these are of the training samples (2,048 at the most). `diverged` says why a
+    run ended before its time (the loss became NaN or infinite), and is None where it did not.
     """
 
     batch_size: int
@@ -24,6 +30,7 @@ class Curve:
     seed: int
     history: list[Row]
     step_losses: list[tuple[int, float]]
+    checked_losses: list[tuple[int, float]] = field(default_factory=list)
     diverged: str | None = None
 
     @property
@@ -43,8 +50,12 @@ class Curve:
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Self:
         """What `to_json` gave."""
-        pairs = [(int(step), float(loss)) for step, loss in stored["step_losses"]]
-        return cls(**{**stored, "step_losses": pairs})
+        pairs = {
+            # A loss that is not finite is null in JSON.
+            name: [(int(step), float(loss)) for step, loss in stored[name] if loss is not None]
+            for name in ("step_losses", "checked_losses")
+        }
+        return cls(**{**stored, **pairs})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +66,77 @@ class RateTrial:
     learning_rate: float
     loss: float | None
     is_chosen: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Mean, lowest and highest of the same number over several seeds."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self | None:
+        """Of the finite ones among `values`; None where there is none."""
+        finite = [value for value in values if math.isfinite(value)]
+        return cls(mean=fmean(finite), low=min(finite), high=max(finite)) if finite else None
+
+    def __str__(self) -> str:
+        if self.low == self.high:
+            return f"{self.mean:.4g}"
+        return f"{self.mean:.4g} ({self.low:.4g} to {self.high:.4g})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Where the runs of one batch size ended; each measure is that of the last epoch."""
+
+    label: str
+    batch_size: int
+    learning_rate: float
+    runs: int
+    diverged: int
+    steps: int
+    seconds: Spread | None
+    measures: dict[str, Spread | None]
+
+    @classmethod
+    def of(cls, curves: Sequence[Curve], metric: str) -> Self:
+        """Of the runs of one batch size; those that diverged count as such and nothing else."""
+        ended = [curve for curve in curves if curve.diverged is None and curve.history]
+        last = [curve.history[-1] for curve in ended]
+        names = ("train_loss", "val_loss", f"val_{metric}")
+        return cls(
+            label=curves[0].label,
+            batch_size=curves[0].batch_size,
+            learning_rate=curves[0].learning_rate,
+            runs=len(curves),
+            diverged=sum(curve.diverged is not None for curve in curves),
+            steps=max((row["steps"] for row in last), default=0),
+            seconds=Spread.of([row["seconds"] for row in last]),
+            measures={
+                name: Spread.of([row[name] for row in last if row.get(name) is not None])
+                for name in names
+                if any(name in row for row in last)
+            },
+        )
+
+    def texts(self) -> dict[str, str]:
+        """The row as texts, by the heading of the column."""
+        row = {
+            "batch": self.label.removeprefix("batch "),
+            "learning rate": f"{self.learning_rate:.4g}",
+            "steps": f"{self.steps:,}",
+            "seconds": "" if self.seconds is None else f"{self.seconds.mean:.3g}",
+        }
+        for name, spread in self.measures.items():
+            row[name.replace("_r2", "_R²").replace("_", " ")] = (
+                "" if spread is None else str(spread)
+            )
+        if self.diverged:
+            row["diverged"] = f"{self.diverged} of {self.runs}"
+        return row
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,6 +162,31 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     provenance: Provenance
+
+    @property
+    def batches(self) -> list[list[Curve]]:
+        """The curves by batch size: one list a size, one curve a seed."""
+        found: dict[int, list[Curve]] = {}
+        for curve in self.curves:
+            found.setdefault(curve.batch_size, []).append(curve)
+        return list(found.values())
+
+    def summary(self) -> list[Summary]:
+        """One row a batch size: where its runs ended, as mean and spread over the seeds."""
+        return [Summary.of(curves, self.metric) for curves in self.batches]
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(summary.label for summary in self.summary())
+        return f"<Comparison of {self.model} on {self.provenance.data}: {sizes}>"
+
+    def _repr_html_(self) -> str:
+        rows = [summary.texts() for summary in self.summary()]
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        return html_table(
+            columns,
+            [[row.get(name, "") for name in columns] for row in rows],
+            caption=f"{self.model} on {self.provenance.data}",
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As one JSON-able object."""

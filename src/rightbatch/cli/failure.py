@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from rightbatch.errors import RightbatchError
+from rightbatch.errors import RightbatchError, is_out_of_memory
 
 FAILED = 1
 OUT_OF_MEMORY = 4
@@ -40,19 +40,3 @@ def report_failure(error: Exception) -> int | None:
         click.echo(f"Error: {error}", err=True)
         return FAILED
     return None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the machine or the device ran out of memory.
-
-    torch tells of the CPU's memory by a plain RuntimeError and of the device's by a class of its
-    own; both are known by name, so that telling an error imports no torch.
-
-    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes differ"))
-    (True, False)
-    """
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
-    )

@@ -13,7 +13,7 @@ from rightbatch.cli.failure import report_failure
 from rightbatch.errors import did_you_mean
 
 # A verb is a file of this package that holds a click command of the same name.
-VERBS = ("inspect", "train")
+VERBS = ("inspect", "train", "predict", "compare", "speed", "report")
 
 
 class LazyGroup(click.Group):
@@ -54,7 +54,9 @@ class LazyGroup(click.Group):
 Examples:
   rightbatch inspect breast_cancer
   rightbatch train breast_cancer --stratify --standardize --model mlp:10
-  rightbatch train "trips/*.csv" --target fare_amount --missing drop --json
+  rightbatch predict runs/digits more.csv --out predicted.csv
+  rightbatch compare breast_cancer --standardize --model mlp:10 --report report.html
+  rightbatch speed mlp:100 digits --batch-sizes 1-30,64,128,256
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 data refused, 4 out of memory, 130 interrupted.
 `rightbatch VERB --help` lists the options of a verb.
@@ -62,7 +64,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 data refused, 4 out of memory, 13
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
-    """The right mini-batches of any data, and models trained with them."""
+    """The right mini-batches of any data, and what the batch size does to a model."""
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -140,8 +141,7 @@ batch_options = stacked(
     ),
 )
 
-training_options = stacked(
-    model_options,
+network_options = stacked(
     _model(
         "--activation",
         type=Choice(ACTIVATIONS),
@@ -159,7 +159,9 @@ training_options = stacked(
         type=Choice(LOSSES),
         help="What is minimised.  [default: what target and model call for]",
     ),
-    batch_options,
+)
+
+order_options = stacked(
     _batching(
         "--micro-batch-size",
         type=_COUNT,
@@ -178,6 +180,9 @@ training_options = stacked(
         metavar="SAMPLES",
         help="Shuffle only within windows of so many samples.  [default: all samples]",
     ),
+)
+
+descent_options = stacked(
     _descent(
         "--optimizer",
         type=Choice(OPTIMIZERS),
@@ -221,17 +226,38 @@ training_options = stacked(
         f"[default: {DEFAULT_EPOCHS}, unless --steps is given]",
     ),
     _descent("--steps", type=_COUNT, help="Stop after so many batches instead."),
+)
+
+thread_options = stacked(
+    _running(
+        "--threads",
+        type=_COUNT,
+        help="Threads of the arithmetic.  [default: torch's choice]",
+    ),
+)
+
+report_options = stacked(
+    _output(
+        "--report",
+        metavar="FILE",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Write a page with the charts and what they say to FILE (.html).",
+    ),
+)
+
+training_options = stacked(
+    model_options,
+    network_options,
+    batch_options,
+    order_options,
+    descent_options,
     _descent(
         "--early-stopping",
         type=_COUNT,
         metavar="EPOCHS",
         help="Stop when the validation loss has not improved for so many epochs.",
     ),
-    _running(
-        "--threads",
-        type=_COUNT,
-        help="Threads of the arithmetic.  [default: torch's choice]",
-    ),
+    thread_options,
     _running(
         "--out",
         metavar="RUN",

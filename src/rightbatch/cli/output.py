@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,9 +42,11 @@ class Output:
     def result(self, tables: Iterable[RenderableType], report: Mapping[str, Any]) -> None:
         """Print the result: as tables, and as JSON where that is asked for."""
         if self.as_json:
+            from rightbatch.training.history import finite_json
+
             if not self.quiet:
                 self._print(tables, to_stderr=True)
-            click.echo(json.dumps(_finite(report), allow_nan=False))
+            click.echo(json.dumps(finite_json(report), allow_nan=False))
         else:
             self._print(tables, to_stderr=False)
 
@@ -63,6 +65,15 @@ class Output:
 def command_line() -> str:
     """The command as it was typed, quoted so that a shell takes it again."""
     return shlex.join(["rightbatch", *(click.get_current_context().find_root().obj or ())])
+
+
+def refuse_unwritable(path: Path | None) -> None:
+    """Raise UsageError where a result could not be written to `path`: said before the work."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise click.UsageError(
+            f"{path} can not be written: there is no folder {path.absolute().parent}. Make it "
+            "first, or name another place."
+        )
 
 
 def console(*, to_stderr: bool) -> Console:
@@ -107,14 +118,3 @@ class _WarningHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(f"{record.levelname.capitalize()}: {record.getMessage()}", err=True)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null."""
-    if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,6 +12,9 @@ import click
 from rightbatch.errors import did_you_mean
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Each of several batch sizes is run: more than these are a slip of the finger.
+_MOST_SIZES = 1000
 
 
 class ThemedOption(click.Option):
@@ -87,6 +91,43 @@ def batch_size(value: int | str) -> int | str:
         return "full" if number is None else number
     near = did_you_mean(str(value), ["full"])
     raise click.BadParameter(f"{value!r} is not a whole number from 1, nor full.{near}")
+
+
+def batch_sizes(value: str) -> tuple[int | str, ...]:
+    """Batch sizes with commas between them, ranges such as `1-30` and `full` among them.
+
+    A size that comes twice is taken once, where it came first.
+
+    >>> batch_sizes("1-4, 3, 64,full")
+    (1, 2, 3, 4, 64, 'full')
+    """
+    found: dict[int | str, None] = {}
+    for word in (piece.strip() for piece in value.split(",")):
+        if not word:
+            raise click.BadParameter(
+                f"{value!r} holds an empty batch size; write sizes as 1-30,64,full."
+            )
+        ends = re.fullmatch(r"(\d+)\s*[-–]\s*(\d+)", word)
+        sizes = _range(word, int(ends[1]), int(ends[2])) if ends else [batch_size(word)]
+        found.update(dict.fromkeys(sizes))
+    if len(found) > _MOST_SIZES:
+        raise click.BadParameter(
+            f"these are {len(found):,} batch sizes, and {_MOST_SIZES:,} are the most; name fewer."
+        )
+    return tuple(found)
+
+
+def _range(word: str, low: int, high: int) -> range:
+    if low < 1 or high < low:
+        raise click.BadParameter(
+            f"{word!r} is no range of batch sizes: write the smaller one first, from 1, as 1-30."
+        )
+    if high - low >= _MOST_SIZES:
+        raise click.BadParameter(
+            f"{word!r} holds {high - low + 1:,} batch sizes, and {_MOST_SIZES:,} are the most; "
+            "name some of them, as 1-30,64,128."
+        )
+    return range(low, high + 1)
 
 
 def held_out(value: float | str) -> int | float:

@@ -12,6 +12,7 @@ import click
 from rightbatch.cli.output import console
 
 if TYPE_CHECKING:
+    from rightbatch.advice.compare import CompareProgress
     from rightbatch.training.progress import Progress
 
 # A log that grows by a line a minute can be read the next morning; the first lines come sooner,
@@ -94,6 +95,10 @@ class ProgressBar:
             description=describe(progress),
         )
 
+    def print_above(self, line: str) -> None:
+        """Print a line that stays, above the bar."""
+        self._bar.console.print(line)
+
 
 class NoProgress:
     """Nothing is shown, for `--quiet`."""
@@ -110,6 +115,53 @@ def progress_display(*, quiet: bool) -> ProgressBar | ProgressLines | NoProgress
     if quiet:
         return NoProgress()
     return ProgressBar() if sys.stderr.isatty() else ProgressLines()
+
+
+class StudyProgress:
+    """Several runs, one after another: a line for each, and on a terminal a bar for its steps."""
+
+    def __init__(self, bar: ProgressBar | None) -> None:
+        self._bar = bar
+        self._told = 0
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(kind, error, trace)
+
+    def __call__(self, progress: CompareProgress) -> None:
+        """Name a run when it begins, or when it has ended elsewhere, and show its steps."""
+        if progress.run != self._told:
+            self._told = progress.run
+            state = "ended" if progress.training is None else "begins"
+            self._tell(
+                f"run {progress.run} of {progress.runs} {state}: batch {progress.batch_size:,}, "
+                f"learning rate {progress.learning_rate:.4g}, seed {progress.seed}"
+            )
+        if self._bar is not None and progress.training is not None:
+            self._bar(progress.training)
+
+    def _tell(self, line: str) -> None:
+        if self._bar is None:
+            click.echo(line, err=True)
+        else:
+            self._bar.print_above(line)
+
+
+def study_display(*, quiet: bool) -> StudyProgress | NoProgress:
+    """The display of a comparison that suits stderr as it is now."""
+    if quiet:
+        return NoProgress()
+    return StudyProgress(ProgressBar() if sys.stderr.isatty() else None)
 
 
 def describe(progress: Progress) -> str:

@@ -13,9 +13,10 @@ from rightbatch.cli.options import (
     data_options,
     given_on_command_line,
     output_options,
+    report_options,
     training_options,
 )
-from rightbatch.cli.output import Output, command_line, table
+from rightbatch.cli.output import Output, command_line, refuse_unwritable, table
 from rightbatch.cli.parameters import ThemedCommand
 from rightbatch.cli.progress import progress_display
 from rightbatch.options import DataOptions, TrainOptions
@@ -47,11 +48,13 @@ history (a row an epoch, the loss of every step), the checkpoint and the weights
 @click.argument("data", required=False)
 @data_options
 @training_options
+@report_options
 @output_options
 def train(
     data: str | None,
     out: str | None,
     resume: str | None,
+    report: Path | None,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -68,6 +71,7 @@ def train(
             f"--out {out} and --resume {resume} contradict each other: a resumed run stays in its "
             "folder. Leave --out out."
         )
+    refuse_unwritable(report)
     from rightbatch import workflow
 
     context = click.get_current_context()
@@ -81,26 +85,31 @@ def train(
     try:
         with progress_display(quiet=quiet) as progress:
             if resume is not None:
-                report = workflow.resume(
+                trained = workflow.resume(
                     resume, _given(context), started=started, progress=progress
                 )
             else:
-                report = workflow.train(
+                trained = workflow.train(
                     collect(DataOptions, {"data": data, **options}),
                     collect(TrainOptions, options),
                     out=out,
                     command=command_line(),
+                    maps_landscape=report is not None,
                     started=started,
                     progress=progress,
                 )
     except KeyboardInterrupt:
         _tell_how_to_go_on(runs)
         context.exit(INTERRUPTED)
-    output.result(_tables(report), report.to_json())
+    output.result(_tables(trained), trained.to_json())
+    if report is not None:
+        from rightbatch.report.page import write_report
+
+        output.note(f"Report: {write_report(report, trained.run)}")
 
 
 def _given(context: click.Context) -> dict[str, Any]:
-    not_of_the_run = ("out", "resume", "as_json", "quiet")
+    not_of_the_run = ("out", "resume", "report", "as_json", "quiet")
     given = given_on_command_line(context)
     return {name: value for name, value in given.items() if name not in not_of_the_run}
 

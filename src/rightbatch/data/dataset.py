@@ -116,6 +116,13 @@ class Dataset(ABC):
         attached.transforms = (*self.transforms, *transforms)
         return attached
 
+    def __getstate__(self) -> dict[str, Any]:
+        # For runs in other processes: a view of a dict can not be pickled, a block is made again.
+        return {**self.__dict__, "own_parts": dict(self.own_parts), "_blocks": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, own_parts=MappingProxyType(state["own_parts"]))
+
     def __repr__(self) -> str:
         shown = ", ".join(
             f"{column.name}{'*' if column.name == self.target else ''}: {column.dtype}"

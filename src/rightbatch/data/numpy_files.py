@@ -38,19 +38,24 @@ def open_npz(path: Path, options: OpenOptions) -> ArrayDataset:
 
     Compressed members are read and their checksums verified.
     """
+    arrays, target = read_npz(path, options)
+    # The choice is made: positions would count other columns a second time.
+    options = replace(options, columns=None, target=target)
+    return open_arrays(arrays, options, source=str(path))
+
+
+def read_npz(path: Path, options: OpenOptions) -> tuple[dict[str, NDArray[Any]], str | None]:
+    """The chosen members by name, and the name of the target; DataError where one is refused."""
     with path.open("rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
-                arrays, target = _read_members(path, file, archive, options)
+                return _read_members(path, file, archive, options)
         # The file is open: an OSError now is a position that a damaged archive made up.
         except (*_ZIP_ERRORS, OSError) as error:
             raise DataError(
                 f"{path} is no readable .npz archive ({error}); it may be cut off. Save it anew "
                 "with numpy.savez."
             ) from error
-    # The choice is made: positions would count other columns a second time.
-    options = replace(options, columns=None, target=target)
-    return open_arrays(arrays, options, source=str(path))
 
 
 class _Header(NamedTuple):

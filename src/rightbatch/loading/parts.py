@@ -79,6 +79,10 @@ class Part:
             )
         return as_numpy(inputs).shape[1:]
 
+    def __getstate__(self) -> dict[str, Any]:
+        # For runs in other processes: the pipeline holds locks and buffers, and is made again.
+        return {name: value for name, value in self.__dict__.items() if name != "pipeline"}
+
     def __repr__(self) -> str:
         return f"<Part {self.name} of {self.data.name}: {len(self):,} samples>"
 

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rightbatch.errors import OptionError
+from rightbatch.errors import OptionError, is_out_of_memory
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part
+from rightbatch.training.evaluate import evaluation_mode
 from rightbatch.training.losses import find_loss
 from rightbatch.training.models import DenseNetwork, ModelName, build_model
 from rightbatch.training.options import FitOptions
@@ -53,38 +54,38 @@ def task_of(
     keeps_integers = not isinstance(model, DenseNetwork)
     outputs = None
     if part.data.target is not None:
-        outputs = _outputs(model, part, part.data.target, keeps_integers)
+        outputs = count_outputs(model, part, keeps_integers=keeps_integers)
     task = resolve_task(part, model=None, outputs=outputs, loss=loss)
     return replace(task, keeps_integers=keeps_integers)
 
 
-def _outputs(model: nn.Module, part: Part, target: str, keeps_integers: bool) -> int | None:
+def count_outputs(model: nn.Module, part: Part, *, keeps_integers: bool) -> int | None:
     """The number of outputs a sample of a module, found by running it on one; None if unclear."""
     any_classes = Task(
         loss=find_loss("squared_error"),
         outputs=1,
         classes=None,
-        target=target,
+        target=part.data.target or "",
         keeps_integers=keeps_integers,
     )
     batches = Batches(any_classes.prepare(part), 1, shuffle=False, output="torch", threads=0)
-    inputs = next(iter(batches))[0]
+    inputs = next(iter(batches))
+    if part.data.target is not None:
+        inputs = inputs[0]
     first = next(model.parameters(), None)
     if first is not None:
         inputs = _to(inputs, first.device)
-    was_training = model.training
-    model.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng():
+        with evaluation_mode(model), torch.no_grad(), torch.random.fork_rng():
             outputs = model(inputs)
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise OptionError(
             f"the model can not take the inputs of {part.data.name}, shape "
             f"{tuple(getattr(inputs, 'shape', ()))} {getattr(inputs, 'dtype', '')}: {error}."
             f"{_CAST_HINT if keeps_integers and _has_integers(inputs) else ''}"
         ) from error
-    finally:
-        model.train(was_training)
     if not isinstance(outputs, Tensor) or outputs.dim() > 2:
         return None
     return 1 if outputs.dim() < 2 else outputs.shape[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,14 +95,22 @@ def score(model: nn.Module, batches: Batches, loss: Loss) -> dict[str, float]:
 
     The model is left in the mode it was in.
     """
-    was_training = model.training
-    model.eval()
     total = Score(metric=loss.metric)
-    try:
-        with torch.inference_mode():
-            for inputs, target in batches.epoch(0):
-                outputs = model(inputs)
-                total.add(loss.per_sample(outputs, target), outputs, target)
-    finally:
-        model.train(was_training)
+    with evaluation_mode(model), torch.inference_mode():
+        for inputs, target in batches.epoch(0):
+            outputs = model(inputs)
+            total.add(loss.per_sample(outputs, target), outputs, target)
     return total.result()
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for the time of the context; every layer's own mode is put back."""
+    # A layer may be frozen in evaluation mode while the model around it is being trained.
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, was_training in modes.items():
+            module.training = was_training

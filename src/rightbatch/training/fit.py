@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from rightbatch.errors import OptionError, ResumeError
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part, Parts
 from rightbatch.loading.slabs import find_device
-from rightbatch.plan.hashing import derive_key
 from rightbatch.training.building import build, task_of
 from rightbatch.training.checkpoint import model_tensors, save_checkpoint
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, score
@@ -24,11 +22,9 @@ from rightbatch.training.options import FitOptions
 from rightbatch.training.progress import StepObserver, Watcher
 from rightbatch.training.result import FitResult
 from rightbatch.training.run_folder import RunFolder, describe_columns, describe_transforms
+from rightbatch.training.settings import run_settings, threads_for
 from rightbatch.training.trainer import Trainer
 
-# Multiplications of a step's first pass, parameters times samples. 784-100-10 at 128 is 10 million:
-# there a second thread gains nothing on an idle machine and loses much on a busy one.
-_DIVIDED_WORK = 1 << 24
 # What a resumed run may change: how far it goes and what does not touch the result.
 _MAY_CHANGE = {"epochs", "steps", "checkpoint_seconds", "threads"}
 
@@ -131,9 +127,9 @@ def fit(
     if resume and out is None:
         raise OptionError("resume=True needs the run's folder: out=…")
     began = time.perf_counter()
-    with _settings(options.seed):
+    with run_settings(options.seed):
         network, task = build(model, parts.train, options)
-        torch.set_num_threads(options.threads or _threads_for(network, options.batch_size, parts))
+        torch.set_num_threads(options.threads or threads_for(network, options.batch_size, parts))
         torch_device = None if device is None else find_device(device)
         if torch_device is not None:
             network = network.to(torch_device)
@@ -186,6 +182,7 @@ def fit(
         best_epoch=trainer.standing.best_epoch or len(trainer.history),
         stopped_early=trainer.standing.is_finished,
         run=None if folder is None else folder.path,
+        transforms=parts.held_out_transforms,
     )
 
 
@@ -226,7 +223,8 @@ def evaluate(
     if device is None and first is not None:
         device = first.device
     size = min(batch_size, len(part)) if isinstance(batch_size, int) else batch_size
-    batches = Batches(task.prepare(part), size, shuffle=False, output="torch", device=device)
+    prepared = task.prepare(part, is_checked=True)
+    batches = Batches(prepared, size, shuffle=False, output="torch", device=device)
     return score(network, batches, task.loss)
 
 
@@ -263,28 +261,3 @@ def _refuse_changes(
             f"{folder.path} can not be resumed with other settings: {'; '.join(different)}. Give "
             "the same ones, or start another run in another folder"
         )
-
-
-def _is_cuda_used() -> bool:
-    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch leaves it so
-
-
-def _threads_for(network: nn.Module, batch_size: int | str, parts: Parts) -> int:
-    """One thread where a step is too small to be divided, else as many as torch has now."""
-    size = batch_size if isinstance(batch_size, int) else len(parts.train)
-    work = sum(parameter.numel() for parameter in network.parameters()) * size
-    return 1 if work < _DIVIDED_WORK else torch.get_num_threads()
-
-
-@contextmanager
-def _settings(seed: int) -> Iterator[None]:
-    """The random state of torch for the time of a run; it and the threads are put back."""
-    threads_before = torch.get_num_threads()
-    # Asking CUDA for its state would start it up, for nothing where it is not used yet.
-    cuda = range(torch.cuda.device_count()) if _is_cuda_used() else ()
-    with torch.random.fork_rng(cuda):
-        torch.manual_seed(derive_key("training", seed) >> 1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads_before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,19 @@ def to_json_line(row: Row) -> str:
     >>> to_json_line({"epoch": 1, "val_loss": float("inf")})
     '{"epoch": 1, "val_loss": null}\n'
     """
-    finite = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in row.items()
-    }
-    return json.dumps(finite, allow_nan=False) + "\n"
+    return json.dumps(finite_json(row), allow_nan=False) + "\n"
+
+
+def finite_json(value: Any) -> Any:
+    """`value` with null for every NaN and infinity in it, which JSON does not have.
+
+    >>> finite_json({"val_loss": [float("nan"), 1.0]})
+    {'val_loss': [None, 1.0]}
+    """
+    if isinstance(value, Mapping):
+        return {name: finite_json(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_json(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rightbatch.errors import OptionError, did_you_mean
+from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import is_integer, whole_number
 from rightbatch.training.models import ACTIVATIONS, parse_init
 from rightbatch.training.optimizers import OPTIMIZERS
@@ -80,6 +81,17 @@ class FitOptions:
     def epochs_wanted(self) -> int | None:
         """The number of epochs; 10 where neither epochs nor steps were given."""
         return 10 if self.epochs is None and self.steps is None else self.epochs
+
+    def total_steps(self, samples: int) -> int:
+        """The steps of a run on `samples` training samples, if it is not stopped early.
+
+        >>> FitOptions(batch_size=128, epochs=2).total_steps(455)
+        8
+        """
+        if self.steps is not None:
+            return self.steps
+        size = resolve_batch_size(self.batch_size, samples)
+        return -(-samples // size) * (self.epochs_wanted or 0)
 
     def to_json(self) -> dict[str, Any]:
         """The options as JSON; a function is named."""

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from torch import nn
 
+from rightbatch.loading.parts import AnyTransform
+from rightbatch.notebook import html_table
 from rightbatch.training.history import Row
 from rightbatch.training.task import Task
 
@@ -21,6 +23,7 @@ class FitResult:
     `val_r2`. `step_losses` are pairs of (step from 1, loss). `seconds` is the time of this call,
     `samples_per_second` that of training alone, without validation. `leaked_samples` counts the
     held-out samples that training read. `best_epoch` is the epoch whose weights the model has.
+    `transforms` are those of the held-out parts, which predictions of other data take.
     """
 
     model: nn.Module
@@ -35,11 +38,22 @@ class FitResult:
     best_epoch: int
     stopped_early: bool
     run: Path | None
+    transforms: tuple[AnyTransform, ...] = ()
 
     @property
     def epochs(self) -> int:
         """The number of epochs trained, a begun one included."""
         return len(self.history)
+
+    def _repr_html_(self) -> str:
+        # The first epochs and the last ones tell how it went.
+        shown = self.history if len(self.history) <= 10 else [*self.history[:5], *self.history[-5:]]
+        names = [name for name in shown[0] if name not in ("samples", "loading_seconds")]
+        return html_table(
+            [name.replace("_", " ") for name in names],
+            [[_text(row.get(name)) for name in names] for row in shown],
+            caption=f"{self.epochs:,} epochs of batches of {self.batch_size:,}",
+        )
 
     def __repr__(self) -> str:
         last = self.history[-1]
@@ -53,3 +67,9 @@ class FitResult:
             f"<FitResult: {self.epochs} epochs of batches of {self.batch_size:,}: {measures}; "
             f"{self.samples_per_second:,.0f} samples/s{where}>"
         )
+
+
+def _text(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

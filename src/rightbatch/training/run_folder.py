@@ -19,7 +19,9 @@ class RunFolder:
 
     config.json (what was asked), transforms.json (what the batches went through), environment.json
     (versions, machine, threads), history.jsonl (a row an epoch), steps.jsonl (step losses),
-    checkpoint.safetensors (where training stands), model.safetensors (weights of the end).
+    checkpoint.safetensors (where training stands), model.safetensors (weights of the end);
+    from the command line result.json too (what `train --json` prints), and landscape.json where a
+    report was asked for.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,6 +31,8 @@ class RunFolder:
         self.environment = path / "environment.json"
         self.checkpoint = path / "checkpoint.safetensors"
         self.weights = path / "model.safetensors"
+        self.result = path / "result.json"
+        self.landscape = path / "landscape.json"
         self.history = JsonLines(path / "history.jsonl")
         self.steps = JsonLines(path / "steps.jsonl")
 
@@ -46,15 +50,15 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OptionError(f"the run folder {self.path} can not be made: {error}") from error
-        self._write(self.transforms, transforms)
-        self._write(self.environment, describe_environment())
-        self._write(self.config, config)
+        self.write_json(self.transforms, transforms)
+        self.write_json(self.environment, describe_environment())
+        self.write_json(self.config, config)
 
     def note_changes(self, changes: dict[str, Any]) -> None:
         """Write down what a resumed run goes on with."""
         config = self.read_config()
         if {**config, **changes} != config:
-            self._write(self.config, {**config, **changes})
+            self.write_json(self.config, {**config, **changes})
 
     def read_transforms(self) -> list[dict[str, Any]]:
         """What `begin` wrote of the transforms; ResumeError where it can not be read."""
@@ -82,7 +86,8 @@ class RunFolder:
         return config
 
     @staticmethod
-    def _write(path: Path, value: Any) -> None:
+    def write_json(path: Path, value: Any) -> None:
+        """Replace `path` by `value` as JSON; a kill at any time leaves the old or the new whole."""
         write_atomically(path, (json.dumps(value, indent=2) + "\n").encode())
 
 

@@ -23,6 +23,7 @@ from rightbatch.training.losses import Loss, find_loss
 # Whole numbers with more distinct values than this are quantities, not classes.
 _MOST_CLASSES = 1000
 _MOST_LOOKED_AT = 1000
+_MOST_SHOWN = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,8 @@ class EncodeClasses(Transform):
     classes: NDArray[Any]
     dtype: np.dtype[Any]
     column: str | None = None
+    # In training the classes are those of the data themselves, and a batch of one sample pays.
+    is_checked: bool = False
 
     @override
     def describe(self, column: Column) -> Column:
@@ -40,9 +43,24 @@ class EncodeClasses(Transform):
     @override
     def apply(self, values: Values) -> Values:
         values = values.reshape(len(values))
+        if self.is_checked:
+            self._refuse_unknown(values)
         if self._are_codes:
             return values.astype(self.dtype)
         return np.searchsorted(self.classes, values).astype(self.dtype)
+
+    def _refuse_unknown(self, values: Values) -> None:
+        unknown = np.unique(values[~np.isin(values, self.classes)]).tolist()
+        if unknown:
+            known = self.classes.tolist()
+            shown = ", ".join(map(repr, known[:_MOST_SHOWN])) + (
+                f", … {len(known) - _MOST_SHOWN} more" if len(known) > _MOST_SHOWN else ""
+            )
+            raise DataError(
+                f"the target {self.column!r} holds {', '.join(map(repr, unknown[:_MOST_SHOWN]))}, "
+                f"and the model has learned no such class; it knows {shown}. Leave such samples "
+                "out, or open the data without a target to predict without scores"
+            )
 
     @property
     def _are_codes(self) -> bool:
@@ -59,8 +77,9 @@ class EncodeClasses(Transform):
 class Task:
     """What a run learns.
 
-    `classes` are the labels in code order, None for regression; `outputs` is the number of
-    outputs of a built-in model; `loss` the loss of its outputs.
+    `classes` are the labels in code order, None for regression; `labels` the texts that they
+    stand for, where the target is text; `outputs` is the number of outputs of a built-in model;
+    `loss` the loss of its outputs.
     """
 
     loss: Loss
@@ -68,9 +87,14 @@ class Task:
     classes: NDArray[Any] | None
     target: str
     keeps_integers: bool
+    labels: tuple[str, ...] | None = None
 
-    def prepare(self, part: Part) -> Part:
-        """The part with its batches cast for the model and the target encoded for the loss."""
+    def prepare(self, part: Part, *, is_checked: bool = False) -> Part:
+        """The part with its batches cast for the model and the target encoded for the loss.
+
+        Data without a target are cast alone. With `is_checked=True`, reading a label that is none
+        of the classes raises DataError.
+        """
         inputs, target = part.example()
         added: list[Transform | Function] = []
         for name, values in inputs.items() if isinstance(inputs, dict) else [(None, inputs)]:
@@ -84,13 +108,15 @@ class Task:
             wanted = np.dtype(np.int64 if is_index else np.float32)
             if dtype not in ((np.int32, np.int64) if is_index else (np.float32,)):
                 added.append(Cast(wanted, name))
-        encoded = as_numpy(target)
+        column = part.data.target
+        if column is None:
+            return replace(part, transforms=(*part.transforms, *added))
         if self.classes is not None:
             is_binary = self.loss.name == "binary_cross_entropy"
             wanted = np.dtype(np.float32 if is_binary else np.int64)
-            added.append(EncodeClasses(self.classes, wanted, self.target))
-        elif encoded.dtype != np.float32:
-            added.append(Cast(np.dtype(np.float32), self.target))
+            added.append(EncodeClasses(self.classes, wanted, column, is_checked))
+        elif as_numpy(target).dtype != np.float32:
+            added.append(Cast(np.dtype(np.float32), column))
         return replace(part, transforms=(*part.transforms, *added))
 
 
@@ -185,6 +211,7 @@ def resolve_task(
         classes=classes,
         target=data.target,
         keeps_integers=model is None,
+        labels=None if classes is None else data.column(data.target).categories,
     )
 
 

@@ -1,0 +1,136 @@
+"""One run of a comparison, as a task that can be carried out anywhere."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from rightbatch.advice.comparison import Curve
+from rightbatch.advice.training_loss import TrainingLoss
+from rightbatch.advice.trajectory import Recorder, Trajectory
+from rightbatch.errors import NonFiniteLossError
+from rightbatch.loading.parts import Parts
+from rightbatch.training.building import build
+from rightbatch.training.fit import fit
+from rightbatch.training.history import Row, StepLosses
+from rightbatch.training.options import FitOptions
+from rightbatch.training.progress import Progress, Watcher
+from rightbatch.training.task import Task
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """What a run gave: its curve, the options it ran with, and its path where that was asked."""
+
+    curve: Curve
+    options: FitOptions
+    metric: str
+    trajectory: Trajectory | None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """One run to do: model, parts and options; `options.batch_size` is a number.
+
+    Calling it trains. It can be sent to another process where model and data can be pickled.
+    """
+
+    model: str | nn.Module | Callable[[int], nn.Module]
+    parts: Parts
+    options: FitOptions
+    keeps_trajectory: bool
+
+    def __call__(self, progress: Watcher | None = None) -> Run:
+        """Train, check the loss along the way, and give the curve."""
+        model, initial, task = self._start()
+        assert isinstance(self.options.batch_size, int)  # compare has resolved "full"
+        watch = _Watch(progress)
+        recorder = Recorder(initial, self.options.total_steps(len(self.parts.train)))
+        losses = StepLosses()
+
+        def note(step: int, loss: float, network: nn.Module) -> None:
+            losses.add(step, loss)
+            recorder(step, loss, network)
+
+        diverged = None
+        try:
+            fit(model, self.parts, **_keywords(self.options), progress=watch, on_step=note)
+        except NonFiniteLossError as error:
+            diverged = str(error)
+        trajectory = recorder.trajectory
+        checked = []
+        if trajectory is not None:
+            loss_at = TrainingLoss(initial, task, self.parts)
+            checked = [
+                (step, value)
+                for step, point in zip(trajectory.steps.tolist(), trajectory.points, strict=True)
+                if math.isfinite(value := loss_at(point))
+            ]
+        curve = Curve(
+            batch_size=self.options.batch_size,
+            is_full=self.options.batch_size >= len(self.parts.train),
+            learning_rate=self.options.learning_rate,
+            seed=self.options.seed,
+            history=watch.rows,
+            step_losses=losses.pairs,
+            checked_losses=checked,
+            diverged=diverged,
+        )
+        return Run(
+            curve=curve,
+            options=self.options,
+            metric=task.loss.metric,
+            trajectory=trajectory if self.keeps_trajectory else None,
+        )
+
+    def _start(self) -> tuple[str | nn.Module, nn.Module, Task]:
+        """What `fit` is to train, that model at its initial weights, and the task."""
+        if isinstance(self.model, str):
+            # `fit` builds the same network again from the same seed.
+            return (self.model, *build(self.model, self.parts.train, self.options))
+        own = (
+            copy.deepcopy(self.model)
+            if isinstance(self.model, nn.Module)
+            else self.model(self.options.seed)
+        )
+        initial, task = build(copy.deepcopy(own), self.parts.train, self.options)
+        return own, initial, task
+
+
+class _Watch:
+    """Keeps the rows of the history, which a run that diverges would lose, and passes news on."""
+
+    def __init__(self, watcher: Watcher | None) -> None:
+        self.rows: list[Row] = []
+        self._watcher = watcher
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.row is not None:
+            self.rows.append(progress.row)
+        if self._watcher is not None:
+            self._watcher(progress)
+
+
+def loss_of(run: Run) -> float | None:
+    """The lowest validation loss (training loss where there is none); None where it diverged."""
+    if run.curve.diverged is not None:
+        return None
+    name = "val_loss" if "val_loss" in run.curve.history[0] else "train_loss"
+    finite = [row[name] for row in run.curve.history if math.isfinite(row[name])]
+    return min(finite) if finite else None
+
+
+def training_loss_of(job: Job) -> TrainingLoss:
+    """The training loss of a job's model as a function of the weights."""
+    _, initial, task = replace(job)._start()
+    return TrainingLoss(initial, task, job.parts)
+
+
+def _keywords(options: FitOptions) -> dict[str, Any]:
+    # Not `asdict`: it would copy a loss that is an object.
+    return {name: getattr(options, name) for name in options.__dataclass_fields__}

@@ -1,0 +1,221 @@
+"""One self-contained HTML page of any results: it opens anywhere and loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import logging
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import vl_convert
+from markupsafe import Markup
+
+from rightbatch.advice.timing import Speed
+from rightbatch.errors import OptionError
+from rightbatch.report.alerts import Alert, find_alerts
+from rightbatch.report.figures import Figure, Section, figures_of
+from rightbatch.report.findings import Origin, Study
+from rightbatch.report.packing import packed_spec
+from rightbatch.report.reading import Result, read_results
+from rightbatch.report.tables import (
+    data_blocks,
+    origin_of_speed,
+    reproduce_blocks,
+    speed_facts,
+    speed_tables,
+    study_facts,
+    study_table,
+    trial_table,
+)
+from rightbatch.report.theme import style_variables
+from rightbatch.training.checkpoint import write_atomically
+from rightbatch.training.provenance import describe_environment
+
+# The bar of the split has one colour a part.
+_PARTS = 3
+_MOST_BYTES = 2_000_000
+# What the page's own script calls, of all that the bundle holds.
+_EXPORTS = "window.vegaEmbed = vegaEmbed;"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Results that were read, with the figures and the alerts that they call for."""
+
+    studies: list[Study]
+    speeds: list[Speed]
+    figures: list[Figure]
+    alerts: list[Alert]
+
+    @property
+    def origins(self) -> list[Origin]:
+        """Where everything in the report comes from."""
+        of_studies = [origin for study in self.studies for origin in study.origins]
+        return of_studies + [origin_of_speed(speed) for speed in self.speeds]
+
+
+def read_report(*results: Result) -> Report:
+    """Read results and find out what there is to draw and to say.
+
+    Raises OptionError where a path holds no result.
+    """
+    studies, speeds = read_results(results)
+    return Report(
+        studies=studies,
+        speeds=speeds,
+        figures=figures_of(studies, speeds),
+        alerts=find_alerts(studies, speeds),
+    )
+
+
+def write_report(path: str | Path, *results: Result, title: str | None = None) -> Path:
+    """Write one HTML page about `results` to `path`, and give the path.
+
+    Results are run folders, `FitResult`s of runs that have one, comparisons, measurements of
+    speed, and JSON files that `rightbatch compare --json` or `rightbatch speed --json` printed.
+    The page is one file without network, light and dark; everything that comes from data is
+    escaped, and a content security policy lets nothing run but the page's own two scripts.
+    A file that is there already is replaced, once the page is complete.
+
+    Raises OptionError where a result is none, or the file can not be written.
+
+    >>> import tempfile, rightbatch as rb
+    >>> parts = rb.split(rb.open("iris"), val=30, seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = rb.fit("softmax", parts, epochs=2, out=f"{folder}/run")
+    ...     page = write_report(f"{folder}/report.html", result).read_text(encoding="utf-8")
+    >>> "softmax on iris" in page, len(page) < 2_000_000
+    (True, True)
+    """
+    path = Path(path)
+    write_page(path, read_report(*results), title=title)
+    return path
+
+
+def write_page(path: Path, report: Report, *, title: str | None = None) -> int:
+    """Write the page of a report that was read; gives its size in bytes."""
+    content = render(report, title=title).encode()
+    if len(content) > _MOST_BYTES:
+        logging.getLogger(__name__).warning(
+            "%s has %.1f MB: give fewer runs to one report", path, len(content) / 1e6
+        )
+    if path.is_dir():
+        raise OptionError(f"{path} is a folder: name a file, such as {path / 'report.html'}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+    except OSError as error:
+        raise OptionError(f"{path} can not be written: {error}") from error
+    return len(content)
+
+
+def render(report: Report, *, title: str | None = None) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_text), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
+    bundle, script = _bundle(), _text("page.js")
+    charts = [
+        {"id": f"figure-{figure.name}", "spec": packed_spec(_spec(figure))}
+        for figure in report.figures
+    ]
+    in_section: dict[Section, list[Figure]] = {"learning": [], "speed": [], "landscape": []}
+    for figure in report.figures:
+        in_section[figure.section].append(figure)
+    return environment.get_template("page.html.jinja").render(
+        title=title or _title(report),
+        lead=_lead(report),
+        version=describe_environment()["versions"]["rightbatch"],
+        script_hashes=" ".join(_hash(text) for text in (bundle, script)),
+        style=Markup(_style(report)),  # noqa: S704  # of this package, with no word of the data
+        bundle=Markup(bundle),  # noqa: S704  # the same
+        script=Markup(script),  # noqa: S704  # the same
+        charts=charts,
+        facts=[fact for study in report.studies for fact in study_facts(study)]
+        + [fact for speed in report.speeds for fact in speed_facts(speed)],
+        summaries=[study_table(study) for study in report.studies],
+        trials=[made for study in report.studies if (made := trial_table(study)) is not None],
+        speed_tables=[made for speed in report.speeds for made in speed_tables(speed)],
+        data=data_blocks(report.origins),
+        reproduce=reproduce_blocks(report.origins),
+        alerts=report.alerts,
+        notes=[note for study in report.studies for note in study.notes],
+        hints=_hints(report.origins),
+        **in_section,
+    )
+
+
+def _spec(figure: Figure) -> dict[str, Any]:
+    chart = figure.draw(theme="page", width="container")
+    assert chart is not None  # figures_of keeps those that draw something
+    return dict(chart.to_dict())
+
+
+def _title(report: Report) -> str:
+    if report.studies:
+        study = report.studies[0]
+        return f"Batch sizes compared: {study.title}" if study.is_comparison else study.title
+    speed = report.speeds[0]
+    return f"Speed of {speed.model} on {speed.provenance.data}"
+
+
+def _lead(report: Report) -> str:
+    runs = sum(len(study.curves) for study in report.studies)
+    pieces = []
+    if runs:
+        samples = report.origins[0].provenance.sizes.get("train", 0)
+        pieces.append(f"{runs} run{'' if runs == 1 else 's'} on {samples:,} training samples")
+    if report.speeds:
+        sizes = sum(len(speed.points) for speed in report.speeds)
+        pieces.append(f"timings at {sizes} batch sizes")
+    started = report.origins[0].provenance.environment.get("started", "")
+    text = " and ".join(pieces)
+    return f"{text[:1].upper()}{text[1:]}{', ' + str(started)[:10] if started else ''}."
+
+
+def _style(report: Report) -> str:
+    counts = {1, _PARTS}
+    for study in report.studies:
+        counts.add(len({curve.label for curve in study.curves}))
+        counts |= {len({path.label for path in mapped.paths}) for _, mapped in study.landscapes}
+    text = _text("page.css")
+    for name in ("light", "dark"):
+        text = text.replace(name.upper(), style_variables(name, counts))
+    return text
+
+
+def _hints(origins: Sequence[Origin]) -> dict[str, str]:
+    """Commands for the sections that have nothing to show."""
+    model = shlex.quote(str(origins[0].facts.get("model", "mlp:100")))
+    data = shlex.quote(origins[0].provenance.data)
+    compare = f"rightbatch compare {data} --model {model} --batch-sizes 1,32,128,full"
+    return {
+        "learning": f"{compare} --report report.html",
+        "landscape": f"{compare} --report report.html",
+        "speed": f"rightbatch speed {model} {data} --batch-sizes 1-30,64,256 --json > speed.json",
+    }
+
+
+def _text(name: str) -> str:
+    return (files("rightbatch.report") / name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
+
+
+@functools.cache
+def _bundle() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script; making it takes seconds, so once."""
+    text = str(vl_convert.javascript_bundle(_EXPORTS))
+    # In a page, these two would end or bend the script, whatever string they stand in.
+    return text.replace("</script", "<\\/script").replace("<!--", "<\\!--")

@@ -1,0 +1,333 @@
+"""`predict`: a model over samples it has not seen, in batches, in their order."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rightbatch.data.dataset import Dataset
+from rightbatch.errors import OptionError, is_out_of_memory
+from rightbatch.loading.batches import Batches
+from rightbatch.loading.parts import Part, Parts
+from rightbatch.loading.slabs import find_device
+from rightbatch.plan.batching import resolve_batch_size
+from rightbatch.plan.checks import whole_number
+from rightbatch.plan.row_set import RowSet
+from rightbatch.training.evaluate import (
+    EVALUATION_BATCH_SIZE,
+    Score,
+    evaluation_mode,
+    predicted_classes,
+)
+from rightbatch.training.output_task import UnknownLoss
+from rightbatch.training.prediction import Prediction
+from rightbatch.training.prediction_files import Kept, Piece, open_sink
+from rightbatch.training.result import FitResult
+from rightbatch.training.saved_model import load_saved
+from rightbatch.training.task import Task
+
+logger = logging.getLogger(__name__)
+
+_ONE_IS_TOO_MUCH = (
+    "Even one sample at a time finds no room: use a smaller model or a machine with more memory, "
+    "or end what else is running."
+)
+
+
+def predict(
+    model: FitResult | nn.Module | str | Path | Mapping[str, Any],
+    part: Part | Dataset | Any,
+    *,
+    batch_size: int | str = EVALUATION_BATCH_SIZE,
+    activation: str | None = None,
+    loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
+    network: nn.Module | None = None,
+    out: str | Path | None = None,
+    threads: int | None = None,
+    device: str | torch.device | None = None,
+) -> Prediction:
+    """What a model says of every sample of a part, in the order of the part.
+
+    `model` is what `fit` gave, a `torch.nn.Module`, the folder of a run, or weights: a `.npz`,
+    `.safetensors` or `.pkl` file or a mapping of the arrays W1 (inputs x outputs), b1 (outputs),
+    W2, b2, …, which are a dense network with `activation` (`relu`, `sigmoid`, `tanh`) between its
+    layers. No file of them can run code. `part` is a part of a split, or anything that `open`
+    takes, all of whose samples are predicted.
+
+    A run's folder brings its own transforms, which take the place of those of the part; functions
+    among them are taken from the part, by name, for code is not stored. Its columns are found by
+    name and its texts coded as in training. A run of a `torch.nn.Module` needs `network`, a module
+    of the same kind. For other models the transforms of the part stay; what `fit` gave takes those
+    of its training for data that are no part of a split.
+
+    Outputs become class probabilities by a softmax, or by a sigmoid for `binary_cross_entropy`;
+    with the loss `squared_error` they are quantities. The loss is that of the training; of modules
+    and weights it follows from outputs and target, or is given as `loss`.
+
+    The result does not depend on `batch_size`, a number or "full"; the last batch is smaller. A
+    batch that memory has no room for is halved with a warning, and the rest follows in batches of
+    that size. `out` (`.npy`, `.csv`, `.parquet`) is written as it goes, so that memory does not
+    grow with the data, and replaced only once it is whole; `.npy` holds probabilities or values,
+    the others a row a sample: `row` (its number in the data), `target` where there is one,
+    `predicted`, and `probability_CLASS` each. `threads` are torch's CPU threads for the time of
+    the call. The model and its mode are as before afterwards.
+
+    Raises OptionError where model, data and options do not belong together, DataError where the
+    data are not such as the model learned from, or a file of weights is refused.
+
+    >>> import rightbatch as rb
+    >>> weights = {"W1": np.array([[1.0, 0.0], [0.0, 1.0]]), "b1": np.zeros(2)}
+    >>> prediction = rb.predict(weights, ([[3.0, 1.0], [0.0, 2.0]], [0, 0]))
+    >>> prediction.predicted, prediction.accuracy
+    (array([0, 1]), 0.5)
+    >>> np.asarray(prediction).round(3)
+    array([[0.881, 0.119],
+           [0.119, 0.881]], dtype=float32)
+    """
+    if isinstance(part, Parts):
+        named = ", ".join(f"parts.{name}" for name in part.all)
+        raise OptionError(f"predict takes one part, and was given all of them: {named}")
+    began = time.perf_counter()
+    if isinstance(model, FitResult) and model.run is not None and not isinstance(part, Part):
+        # Bare data bring none of the transforms of the training; the folder has them.
+        network = model.model if network is None else network
+        model = model.run
+    saved = load_saved(model, activation=activation, loss=loss, network=network)
+    if not isinstance(part, Part):
+        part = saved.whole(part)
+        if isinstance(model, FitResult):
+            part = replace(part, transforms=model.transforms)
+    try:
+        prepared, task = saved.fit_to(part)
+    except Exception as error:
+        if is_out_of_memory(error):
+            error.add_note(_ONE_IS_TOO_MUCH)
+        raise
+    size = min(resolve_batch_size(batch_size, len(part)), len(part))
+    if threads is not None:
+        threads = whole_number("threads", threads, at_least=1)
+    sink = Kept(len(part)) if out is None else open_sink(Path(out).expanduser(), len(part))
+    passes = _Passes(network=saved.network, task=task, part=prepared, batch_size=size)
+    score = Score(metric=task.loss.metric)
+    with sink, _settings(saved.network, threads, device) as passes.network:
+        for piece in passes.pieces(score):
+            sink.add(piece)
+        sink.finish()
+    has_scores = prepared.data.target is not None
+    if passes.not_finite:
+        logger.warning(
+            f"{saved.name}: the outputs of {passes.not_finite:,} of {len(part):,} samples are NaN "
+            "or infinite; the model has diverged, or an input holds such a value"
+        )
+    scores = score.result() if has_scores else {}
+    kept = sink.arrays if isinstance(sink, Kept) else {}
+    return Prediction(
+        samples=len(part),
+        batch_size=passes.batch_size,
+        seconds=time.perf_counter() - began,
+        loss=None if isinstance(task.loss, UnknownLoss) else scores.get("loss"),
+        correct=score.correct if "accuracy" in scores else None,
+        accuracy=scores.get("accuracy"),
+        r2=scores.get("r2"),
+        classes=passes.labels,
+        out=None if out is None else Path(out).expanduser(),
+        **kept,
+    )
+
+
+@dataclass(kw_only=True)
+class _Passes:
+    """The forward passes over a part, batch after batch, halved where memory runs out."""
+
+    network: nn.Module
+    task: Task
+    part: Part
+    batch_size: int
+    labels: list[Any] | None = None
+    not_finite: int = 0
+
+    def pieces(self, score: Score) -> Iterator[Piece]:
+        """What the model says of each batch, in order; `score` counts what can be counted."""
+        done, has_halved = 0, False
+        while done < len(self.part):
+            is_out = False
+            try:
+                for piece, scored, not_finite in self._batches(done, has_halved):
+                    if scored is not None:
+                        _add(score, *scored)
+                    self.not_finite += not_finite
+                    done += len(piece)
+                    yield piece
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.batch_size == 1:
+                    error.add_note(_ONE_IS_TOO_MUCH)
+                    raise
+                is_out = True
+            if is_out:  # outside of the except clause, which keeps the tensors of the batch alive
+                has_halved = True
+                self._halve(len(self.part) - done)
+
+    def _halve(self, left: int) -> None:
+        before = min(self.batch_size, left)
+        self.batch_size = max(1, before // 2)
+        logger.warning(
+            f"a batch of {before:,} samples finds no room in memory; going on with "
+            f"{self.batch_size:,}"
+        )
+        if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch leaves it so
+            torch.cuda.empty_cache()
+
+    def _batches(
+        self, done: int, is_short_of_memory: bool
+    ) -> Iterator[tuple[Piece, tuple[Tensor, Tensor, Tensor] | None, int]]:
+        part = self.part if done == 0 else _rest(self.part, done)
+        first = next(self.network.parameters(), None)
+        batches = Batches(
+            part,
+            min(self.batch_size, len(part)),
+            shuffle=False,
+            with_rows=True,
+            output="torch",
+            device=None if first is None else first.device,
+            # Batches that are read ahead take memory as well.
+            threads=0 if is_short_of_memory else None,
+        )
+        has_target = part.data.target is not None
+        for batch in batches.epoch(0):
+            inputs, rows = batch[0], batch[-1]
+            target = batch[1] if has_target else None
+            scored = None
+            # The mode belongs to the thread: left on at a yield, it would reach the caller.
+            with torch.inference_mode():
+                outputs = self._run(inputs, len(rows))
+                if target is not None:
+                    scored = (self.task.loss.per_sample(outputs, target), outputs, target)
+                finite = torch.isfinite(outputs).reshape(len(outputs), -1).all(1)
+                piece = self._piece(outputs, rows, target)
+            yield piece, scored, len(finite) - int(finite.sum())
+
+    def _run(self, inputs: Any, samples: int) -> Tensor:
+        try:
+            outputs = self.network(inputs)
+        except RuntimeError as error:
+            if is_out_of_memory(error) or not _is_of_shapes(error):
+                raise
+            raise OptionError(
+                f"the model can not take the inputs of {self.part.data.name}, shape "
+                f"{tuple(getattr(inputs, 'shape', ()))}: {error}"
+            ) from error
+        if not isinstance(outputs, Tensor) or outputs.dim() == 0 or len(outputs) != samples:
+            found = (
+                f"a tensor of shape {tuple(outputs.shape)}"
+                if isinstance(outputs, Tensor)
+                else type(outputs).__name__
+            )
+            raise OptionError(
+                f"for {samples} samples the model gave {found}; predict takes a model that gives "
+                "a tensor with one entry a sample"
+            )
+        return outputs
+
+    def _piece(self, outputs: Tensor, rows: Tensor, target: Tensor | None) -> Piece:
+        task, name = self.task, self.task.loss.name
+        row_numbers = rows.cpu().numpy()
+        if name not in ("cross_entropy", "binary_cross_entropy"):
+            width = outputs.reshape(len(outputs), -1).shape[1]
+            values = outputs.reshape(len(outputs)) if width == 1 else outputs
+            known = None if target is None else target.float().cpu().numpy()
+            if known is not None and known.shape == (len(outputs), 1):
+                known = known.reshape(-1)
+            return Piece(rows=row_numbers, target=known, values=_float32(values))
+        if name == "binary_cross_entropy":
+            positive = torch.sigmoid(outputs.float().reshape(-1))
+            # 1 - p loses the digits of a small probability; the sigmoid of -z keeps them.
+            negative = torch.sigmoid(-outputs.float().reshape(-1))
+            probabilities = torch.stack([negative, positive], 1)
+        else:
+            probabilities = torch.softmax(outputs.float(), 1)
+        if self.labels is None:
+            self.labels = _labels(task, probabilities.shape[1])
+        labels = np.asarray(self.labels)
+        known = None
+        if target is not None:
+            codes = target.argmax(1) if target.dim() == 2 else target.long()
+            known = labels[codes.cpu().numpy()]
+        return Piece(
+            rows=row_numbers,
+            target=known,
+            predicted=labels[predicted_classes(outputs).cpu().numpy()],
+            probabilities=_float32(probabilities),
+            classes=self.labels,
+        )
+
+
+def _add(score: Score, losses: Tensor, outputs: Tensor, target: Tensor) -> None:
+    """Count a batch whole or not at all: where memory runs out, it is counted again."""
+    standing = vars(score).copy()
+    try:
+        score.add(losses, outputs, target)
+    except BaseException:
+        vars(score).update(standing)
+        raise
+
+
+def _labels(task: Task, count: int) -> list[Any]:
+    """The classes as the data name them, in the order of the outputs."""
+    if task.labels is not None:
+        return list(task.labels)
+    return list(range(count)) if task.classes is None else list(task.classes.tolist())
+
+
+def _float32(values: Tensor) -> NDArray[np.float32]:
+    numbers: NDArray[np.float32] = values.float().cpu().numpy()
+    return numbers
+
+
+def _rest(part: Part, done: int) -> Part:
+    """The samples of the part from place `done` on."""
+    span = part.rows.is_range
+    if span is not None:
+        rows = RowSet.from_range(part.rows.total, span[0] + done, span[1])
+    else:
+        rows = RowSet.from_rows(part.rows.total, part.rows.take(np.arange(done, len(part))))
+    return replace(part, rows=rows)
+
+
+def _is_of_shapes(error: RuntimeError) -> bool:
+    """Whether torch complains of shapes or types, rather than of the machine."""
+    words = ("shape", "size", "dtype", "type", "dimension", "input")
+    return any(word in str(error) for word in words)
+
+
+@contextmanager
+def _settings(
+    network: nn.Module, threads: int | None, device: str | torch.device | None
+) -> Iterator[nn.Module]:
+    """The network in evaluation mode, on the device; modes and threads are put back."""
+    first = next(network.parameters(), None)
+    if device is not None:
+        wanted = find_device(device)
+        if first is not None and first.device != wanted:
+            # The caller's model stays where it is.
+            network = copy.deepcopy(network).to(wanted)
+    threads_before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        with evaluation_mode(network):
+            yield network
+    finally:
+        torch.set_num_threads(threads_before)

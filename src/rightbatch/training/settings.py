@@ -1,0 +1,41 @@
+"""What a run sets for its time and puts back: torch's threads and random state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from rightbatch.loading.parts import Parts
+from rightbatch.plan.hashing import derive_key
+
+# Multiplications of a step's first pass, parameters times samples. 784-100-10 at 128 is 10 million:
+# there a second thread gains nothing on an idle machine and loses much on a busy one.
+_DIVIDED_WORK = 1 << 24
+
+
+def _is_cuda_used() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch leaves it so
+
+
+def threads_for(network: nn.Module, batch_size: int | str, parts: Parts) -> int:
+    """One thread where a step is too small to be divided, else as many as torch has now."""
+    size = batch_size if isinstance(batch_size, int) else len(parts.train)
+    work = sum(parameter.numel() for parameter in network.parameters()) * size
+    return 1 if work < _DIVIDED_WORK else torch.get_num_threads()
+
+
+@contextmanager
+def run_settings(seed: int) -> Iterator[None]:
+    """The random state of torch for the time of a run; it and the threads are put back."""
+    threads_before = torch.get_num_threads()
+    # Asking CUDA for its state would start it up, for nothing where it is not used yet.
+    cuda = range(torch.cuda.device_count()) if _is_cuda_used() else ()
+    with torch.random.fork_rng(cuda):
+        torch.manual_seed(derive_key("training", seed) >> 1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads_before)

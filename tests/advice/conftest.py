@@ -1,0 +1,21 @@
+"""Small real data that the tests of the advice share."""
+
+from __future__ import annotations
+
+import pytest
+
+import rightbatch as rb
+from rightbatch.loading.parts import Parts
+
+
+@pytest.fixture(scope="session")
+def cancer() -> Parts:
+    """569 samples of 30 standardised features, split 364, 91, 114 as the course does."""
+    parts = rb.split(rb.open("breast_cancer"), val=0.16, test=0.2, stratify=True, seed=1)
+    return parts.transform(rb.standardize())
+
+
+@pytest.fixture(scope="session")
+def diabetes() -> Parts:
+    """442 samples, 10 features, a quantity."""
+    return rb.split(rb.open("diabetes"), val=0.2, seed=7).transform(rb.standardize())

@@ -1,0 +1,89 @@
+"""`rightbatch compare`, as a user or a script runs it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+CURVE_KEYS = {"batch_size", "learning_rate", "seed", "history", "step_losses"}
+ROW_KEYS = {"epoch", "steps", "samples", "seconds", "train_loss", "val_loss", "val_accuracy"}
+QUICK = ("--batch-sizes", "32,full", "--epochs", 2, "--standardize", "--no-landscape")
+
+
+def test_the_json_holds_a_curve_for_every_batch_size_and_seed(rightbatch):
+    done = rightbatch("compare", "breast_cancer", *QUICK, "--seeds", 2, "--json", "--quiet")
+    assert (done.code, done.err) == (0, "")
+    study = json.loads(done.out)
+    assert [(curve["batch_size"], curve["seed"]) for curve in study["curves"]] == [
+        (32, 0), (32, 1), (455, 0), (455, 1),
+    ]  # fmt: skip
+    for curve in study["curves"]:
+        assert set(curve) >= CURVE_KEYS
+        assert all(set(row) >= ROW_KEYS for row in curve["history"])
+        assert len(curve["step_losses"]) == curve["history"][-1]["steps"]
+    assert study["provenance"]["command"].startswith("rightbatch compare breast_cancer")
+    assert study["landscape"] is None
+
+
+def test_people_get_tables_and_a_line_for_every_run(rightbatch):
+    done = rightbatch("compare", "digits", "--model", "mlp:8", *QUICK)
+    assert done.code == 0
+    assert "run 1 of 2 begins: batch 32" in done.err
+    assert "full batch (1,437)" in done.out
+    assert "To the training loss" in done.out
+    assert "every batch size has the learning rate 0.01" in done.out
+
+
+def test_the_rule_and_the_reference_reach_the_runs(rightbatch):
+    done = rightbatch(
+        "compare", "iris", *QUICK, "--lr", 0.1, "--lr-rule", "linear",
+        "--reference-batch-size", 16, "--json", "--quiet",
+    )  # fmt: skip
+    rates = [curve["learning_rate"] for curve in json.loads(done.out)["curves"]]
+    assert rates == pytest.approx([0.2, 0.75])
+
+
+def test_a_model_of_a_file_runs_in_processes_of_its_own(rightbatch, tmp_path):
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n\n\ndef small():\n    return nn.Sequential(nn.Linear(4, 3))\n"
+    )
+    options = ("compare", "iris", "--model", f"{tmp_path}/nets.py:small", *QUICK, "--json", "-h")
+    assert rightbatch(*options).code == 0
+    alone, together = (
+        json.loads(rightbatch(*options[:-1], "--quiet", "--processes", count).out)
+        for count in (1, 2)
+    )
+    assert [curve["step_losses"] for curve in alone["curves"]] == [
+        curve["step_losses"] for curve in together["curves"]
+    ]
+    assert alone["timings_comparable"]
+    assert not together["timings_comparable"]
+    assert alone["model"] == f"{tmp_path}/nets.py:small"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["digits", "--batch-sizes", "0"], "not a whole number from 1, nor full"),
+        (["digits", "--batch-sizes", "9-3"], "is no range of batch sizes"),
+        (["digits", "--lr-rule", "tune"], "Did you mean 'tuned'?"),
+        (["digits", "--report", "nowhere/report.html"], "there is no folder"),
+        (["digits", "--early-stopping", "3"], "No such option"),
+        ([], "Missing argument 'DATA'"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_says_what_is_valid(
+    rightbatch, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(tmp_path)
+    done = rightbatch("compare", *arguments)
+    assert done.code == 2
+    assert message in done.err
+
+
+def test_data_that_are_refused_exit_with_3(rightbatch, tmp_path):
+    (tmp_path / "empty.csv").write_text("a,b\n")
+    done = rightbatch("compare", tmp_path / "empty.csv", "--target", "b")
+    assert done.code == 3
+    assert "empty.csv" in done.err
