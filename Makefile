@@ -41,7 +41,7 @@ demo: $(STAMP)  ## train, compare batch sizes and time them on real data, and ma
 	  --json --quiet > $(DEMO)/compare.json
 	@$(BIN)/rightbatch speed mlp:10 $(DEMO_DATA) --activation sigmoid --mode train \
 	  --batch-sizes 1-16,32,64,128,256 --json --quiet > $(DEMO)/speed.json
-	@$(BIN)/rightbatch report $(DEMO)/run $(DEMO)/compare.json $(DEMO)/speed.json \
+	@$(BIN)/rightbatch report $(DEMO)/compare.json $(DEMO)/speed.json \
 	  --title "What the batch size does to a small network" -o $(DEMO)/report.html
 
 test: $(STAMP)  ## run the suite (under 8 minutes on 2 cores)
@@ -70,6 +70,7 @@ bench: $(STAMP)  ## install the peers and measure against them
 	$(BIN)/python benchmarks/in_memory.py
 	$(BIN)/python benchmarks/epoch.py
 	$(BIN)/python benchmarks/predict.py
+	$(BIN)/python benchmarks/batch_size.py
 
 clean:  ## remove the environment, the demo and every cache; runs/ stays
 	rm -rf $(VENV) $(DEMO) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -55,6 +55,12 @@ def notes_of(
             f"The law is off by {fit.residual:.0%} at a typical batch size: the times do not "
             "follow it, and n½ is a rough guide."
         )
+    largest = max(point.batch_size for point in points)
+    if fit is not None and largest < fit.half_batch_size < np.inf:
+        notes.append(
+            f"n½ lies beyond {largest:,}, the largest batch size measured: the time a sample still "
+            "falls there, and larger sizes would tell where it ends."
+        )
     if loading is not None:
         fastest = min(points, key=lambda point: point.seconds_per_sample)
         if loading > fastest.seconds_per_sample:

@@ -294,8 +294,8 @@ def _values(curve: Curve, name: str) -> list[float]:
     return [float(value) for value in found if value is not None and math.isfinite(value)]
 
 
-def best_label(curves: Sequence[Curve]) -> tuple[str, str, float] | None:
-    """The label that validated best, by which measure and how well; None without validation.
+def best_labels(curves: Sequence[Curve]) -> tuple[list[str], str, float] | None:
+    """The labels that validated best, by which measure and how well; None without validation.
 
     Of each seed the best epoch counts, of each label the mean of its seeds.
     """
@@ -312,5 +312,5 @@ def best_label(curves: Sequence[Curve]) -> tuple[str, str, float] | None:
             scores[label] = float(np.mean(best))
     if not scores:
         return None
-    chosen = (min if metric is None else max)(scores, key=lambda label: scores[label])
-    return chosen, name, scores[chosen]
+    best_score = (min if metric is None else max)(scores.values())
+    return [label for label, value in scores.items() if value == best_score], name, best_score

@@ -185,7 +185,7 @@ def _of_speed(speed: Speed, prefix: str) -> Iterator[Figure]:
         yield Figure(
             name=f"{prefix}{name}",
             section="speed",
-            group=f"{speed.model} on {speed.provenance.data}",
+            group=f"Speed of {speed.model} on {speed.provenance.data}, {what}",
             title=title,
             caption=caption,
             draw=_speed_drawing(chart, speed),

@@ -58,7 +58,7 @@ class Study:
 def of_comparison(comparison: Comparison) -> Study:
     """A comparison as a study of its own."""
     data = comparison.provenance.data
-    title = f"{comparison.model} on {data}"
+    title = f"Batch sizes compared: {comparison.model} on {data}"
     facts = {
         "model": comparison.model,
         "learning rate": f"{comparison.learning_rate:g} ({comparison.learning_rate_rule})",

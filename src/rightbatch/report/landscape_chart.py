@@ -105,7 +105,8 @@ def _axis(kind: type, field: str, values: list[float], title: str) -> Any:
         axis=altair.Axis(
             grid=False,
             tickCount=5,
-            format="~g",
+            # Without an expression, ticks of 10 and 20 are written 1e+1 and 2e+1.
+            labelExpr="format(datum.value, '~g')",
             titleAnchor="end" if field == "x" else altair.Undefined,
         ),
     )

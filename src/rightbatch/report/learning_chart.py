@@ -19,6 +19,9 @@ METRIC_NAMES = {"accuracy": "accuracy", "r2": "R²"}
 _LEAST_RATIO_OF_DECADES = 5.0
 _TOOLTIPS_A_CURVE = 60
 
+# As an axis' format, "~g" writes ticks of 10 and 20 as 1e+1 and 2e+1.
+_LABEL = "format(datum.value, '~g')"
+
 
 def learning_curves(
     curves: Sequence[Curve],
@@ -168,9 +171,9 @@ def _vertical(rows: list[dict[str, Any]], parts: list[str], *, is_loss: bool) ->
         shown = [max(min(above), max(above) * 1e-8), max(above)]
         return {
             "scale": log_scale(shown),
-            "axis": altair.Axis(values=log_ticks(shown), format="~g"),
+            "axis": altair.Axis(values=log_ticks(shown), labelExpr=_LABEL),
         }
-    return {"scale": altair.Scale(zero=False, nice=True), "axis": altair.Axis(format="~g")}
+    return {"scale": altair.Scale(zero=False, nice=True), "axis": altair.Axis(labelExpr=_LABEL)}
 
 
 def _ends_of_diverged(curves: Sequence[Curve], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

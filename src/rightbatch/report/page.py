@@ -127,9 +127,13 @@ def render(report: Report, *, title: str | None = None) -> str:
         {"id": f"figure-{figure.name}", "spec": packed_spec(_spec(figure))}
         for figure in report.figures
     ]
-    in_section: dict[Section, list[Figure]] = {"learning": [], "speed": [], "landscape": []}
+    in_section: dict[Section, dict[str, list[Figure]]] = {
+        "learning": {},
+        "speed": {},
+        "landscape": {},
+    }
     for figure in report.figures:
-        in_section[figure.section].append(figure)
+        in_section[figure.section].setdefault(figure.group, []).append(figure)
     return environment.get_template("page.html.jinja").render(
         title=title or _title(report),
         lead=_lead(report),
@@ -139,9 +143,14 @@ def render(report: Report, *, title: str | None = None) -> str:
         bundle=Markup(bundle),  # noqa: S704  # the same
         script=Markup(script),  # noqa: S704  # the same
         charts=charts,
-        facts=[fact for study in report.studies for fact in study_facts(study)]
-        + [fact for speed in report.speeds for fact in speed_facts(speed)],
-        summaries=[study_table(study) for study in report.studies],
+        summaries=[
+            {"title": study.title, "facts": study_facts(study), "table": study_table(study)}
+            for study in report.studies
+        ]
+        + [
+            {"title": origin_of_speed(speed).name, "facts": speed_facts(speed), "table": None}
+            for speed in report.speeds
+        ],
         trials=[made for study in report.studies if (made := trial_table(study)) is not None],
         speed_tables=[made for speed in report.speeds for made in speed_tables(speed)],
         data=data_blocks(report.origins),
@@ -162,7 +171,7 @@ def _spec(figure: Figure) -> dict[str, Any]:
 def _title(report: Report) -> str:
     if report.studies:
         study = report.studies[0]
-        return f"Batch sizes compared: {study.title}" if study.is_comparison else study.title
+        return study.title
     speed = report.speeds[0]
     return f"Speed of {speed.model} on {speed.provenance.data}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,10 @@ def read_results(results: Sequence[Result]) -> tuple[list[Study], list[Speed]]:
             _read_run(path, config, name) for (path, config), name in zip(runs, names, strict=True)
         ]
         studies.insert(0, joined(read_runs))
-    return studies, speeds
+    titles = _distinct([study.title for study in studies])
+    return [
+        replace(study, title=title) for study, title in zip(studies, titles, strict=True)
+    ], speeds
 
 
 def _read_json(path: Path) -> Comparison | Speed:
@@ -198,6 +202,11 @@ def _names(runs: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(set(resolved)):
             break
     # The same folder twice is still two curves.
+    return _distinct(names)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names, with a number after each that was there before."""
     return [
         name if names[:place].count(name) == 0 else f"{name} ({names[:place].count(name) + 1})"
         for place, name in enumerate(names)

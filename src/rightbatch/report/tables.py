@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rightbatch.advice.comparison import Curve, Spread, Summary
+from rightbatch.advice.law import StepTime
 from rightbatch.advice.target import ToTarget
 from rightbatch.advice.target import to_target as find_target
 from rightbatch.advice.timing import Speed, half_batch_text, row_texts, time_text
-from rightbatch.report.alerts import best_label
+from rightbatch.report.alerts import best_labels
 from rightbatch.report.curve_rows import by_label, metric_of
 from rightbatch.report.findings import Origin, Study
 from rightbatch.report.learning_chart import METRIC_NAMES
@@ -34,15 +36,15 @@ def study_facts(study: Study) -> list[str]:
     facts = []
     groups = by_label(study.curves)
     seeds = max((len(group) for group in groups.values()), default=0)
-    best = best_label(study.curves)
+    best = best_labels(study.curves)
     if best is not None:
-        label, name, value = best
+        labels, name, value = best
         measure = METRIC_NAMES.get(name.removeprefix("val_"), "loss")
         of_seeds = f", the mean of {seeds} seeds" if seeds > 1 else ""
         if len(groups) > 1:
             facts.append(
-                f"Best on the validation samples: {label}, with {_a(measure)} of {value:.4g} in "
-                f"its best epoch{of_seeds}."
+                f"Best on the validation samples: {_joined(labels)}, with {_a(measure)} of "
+                f"{value:.4g} in the best epoch{of_seeds}."
             )
         else:
             facts.append(f"The validation {measure} is {value:.4g} in the best epoch{of_seeds}.")
@@ -77,12 +79,19 @@ def speed_facts(speed: Speed) -> list[str]:
             f"thread{'' if speed.threads == 1 else 's'}, {speed.device})."
         )
     if speed.fit is not None:
-        facts.append(
-            f"A step costs {time_text(speed.fit.latency_seconds)} whatever its size and "
-            f"{time_text(speed.fit.seconds_per_sample)} a sample, equal at n½ = "
-            f"{half_batch_text(speed.fit)}."
-        )
+        facts.append(_law(speed.fit, max(point.batch_size for point in speed.points)))
     return facts
+
+
+def _law(fit: StepTime, largest: int) -> str:
+    step = f"A step costs {time_text(fit.latency_seconds)} whatever its size"
+    if fit.half_batch_size == math.inf:
+        return f"{step}; up to {largest:,} samples, more of them cost nothing."
+    beyond = f", beyond {largest:,}, the largest measured" if fit.half_batch_size > largest else ""
+    return (
+        f"{step} and {time_text(fit.seconds_per_sample)} a sample, equal at n½ = "
+        f"{half_batch_text(fit)}{beyond}."
+    )
 
 
 def study_table(study: Study) -> Table:
@@ -142,7 +151,8 @@ def speed_tables(speed: Speed) -> list[Table]:
         rows = []
         for trio in speed.neighbours:
             three = [time_text(p.seconds_per_sample) for p in (trio.below, trio.at, trio.above)]
-            saving = "" if trio.saving is None else f"{trio.saving:+.1%}"
+            # Adding zero takes the sign from a rounded minus nothing.
+            saving = "" if trio.saving is None else f"{round(trio.saving, 3) + 0.0:+.1%}"
             rows.append([f"{trio.at.batch_size:,}", *three, saving])
         tables.append(
             Table(
@@ -313,6 +323,10 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_value(inner) for inner in value)
     return str(value)
+
+
+def _joined(labels: Sequence[str]) -> str:
+    return labels[0] if len(labels) == 1 else f"{', '.join(labels[:-1])} and {labels[-1]}"
 
 
 def _a(measure: str) -> str:
