@@ -224,3 +224,18 @@ def test_a_warm_start_takes_other_samples_of_the_same_classes_only(cancer):
         estimator.fit(X, y + 7)
     estimator.set_params(warm_start=False).fit(X, y + 7)
     assert estimator.classes_.tolist() == [7, 8]
+
+
+def test_another_optimizer_of_the_same_shape_starts_afresh(cancer):
+    X, y = cancer
+
+    def steps(estimator):
+        remembered = estimator._learned.optimizer
+        return {float(value) for name, value in remembered.items() if value.numel() == 1}
+
+    estimator = MiniBatchClassifier("logistic", epochs=1, warm_start=True, random_state=0)
+    once = steps(estimator.fit(X, y))
+    assert once == {18.0}
+    estimator.set_params(optimizer="adamw").fit(X, y)
+    assert steps(estimator) == once
+    assert steps(estimator.fit(X, y)) == {36.0}

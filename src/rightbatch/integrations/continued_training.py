@@ -39,7 +39,7 @@ class Learned:
     """A network with what going on with its training needs.
 
     `seed` is that of the whole training and `epochs` the passes behind it, which together name
-    the order of the next one. `optimizer` is what the optimizer remembers. `losses` has the mean
+    the order of the next one. `optimizer` is what the optimizer of that kind remembers. `losses` has the mean
     training loss of every epoch, `validation_losses` that of the validation part where one was
     held out. It pickles and copies as plain arrays.
     """
@@ -48,6 +48,7 @@ class Learned:
     seed: int
     epochs: int = 0
     optimizer: Mapping[str, Tensor] = field(default_factory=dict)
+    optimizer_kind: str = ""
     losses: tuple[float, ...] = ()
     validation_losses: tuple[float, ...] = ()
 
@@ -55,7 +56,7 @@ class Learned:
         # A network's parameters are views of one tensor, and torch would pickle it once for each.
         weights = {name: _array(value) for name, value in self.network.state_dict().items()}
         optimizer = {name: _array(value) for name, value in self.optimizer.items()}
-        rest = (self.seed, self.epochs, self.losses, self.validation_losses)
+        rest = (self.seed, self.epochs, self.losses, self.validation_losses, self.optimizer_kind)
         return _rebuild, (self.network.sizes, self.network.activation, weights, optimizer, *rest)
 
 
@@ -87,7 +88,8 @@ def go_on(
         )
         cursor = trainer.train.state_dict()
         trainer.train.load_state_dict({**cursor, "epoch": learned.epochs})
-        _restore(trainer.optimizer, learned.optimizer)
+        if learned.optimizer_kind == options.optimizer:
+            _restore(trainer.optimizer, learned.optimizer)
         trainer.run()
     # What rb.fit hands back is in training mode; nothing here trains it any further in place.
     network.eval()
@@ -98,6 +100,7 @@ def go_on(
         seed=learned.seed,
         epochs=learned.epochs + len(history),
         optimizer=optimizer_tensors(trainer.optimizer) if is_last_epoch else {},
+        optimizer_kind=options.optimizer,
         losses=learned.losses + tuple(row["train_loss"] for row in history),
         validation_losses=learned.validation_losses
         + tuple(row["val_loss"] for row in history if "val_loss" in row),
@@ -123,6 +126,7 @@ def _rebuild(
     epochs: int,
     losses: tuple[float, ...],
     validation_losses: tuple[float, ...],
+    optimizer_kind: str,
 ) -> Learned:
     # torch's layers draw weights when they are made; reading a file must not move its state.
     with torch.random.fork_rng(()):
@@ -134,6 +138,7 @@ def _rebuild(
         seed=seed,
         epochs=epochs,
         optimizer={name: torch.tensor(value) for name, value in optimizer.items()},
+        optimizer_kind=optimizer_kind,
         losses=losses,
         validation_losses=validation_losses,
     )
