@@ -42,6 +42,17 @@ class DataError(RightbatchError, ValueError):
     exit_code = 3
 
 
+class MissingColumnError(DataError):
+    """A column that was named is not there; `column` is its name or position as it was given."""
+
+    def __init__(self, message: str, *, column: str | int) -> None:
+        super().__init__(message)
+        self.column = column
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), column=self.column), self.args
+
+
 class DuplicateError(DataError):
     """Samples of equal content stand on both sides of a split, and the caller asked for none."""
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rightbatch.data.dataset import Dataset
-from rightbatch.errors import OptionError, ResumeError
+from rightbatch.errors import MissingColumnError, OptionError, ResumeError
 from rightbatch.loading.parts import Part, Parts, split
 from rightbatch.loading.transforms import scale
 from rightbatch.model_file import load_model
@@ -17,8 +20,11 @@ from rightbatch.plan.row_set import RowSet
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE
 from rightbatch.training.predict import predict
 from rightbatch.training.prediction import Prediction
+from rightbatch.training.run_description import RunDescription
 from rightbatch.training.run_folder import RunFolder
 from rightbatch.workflow import open_dataset, prepare, wants_scaling
+
+logger = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test", "all")
 
@@ -88,9 +94,6 @@ def predict_data(
         raise OptionError(f"name the DATA to predict: {path} is no run, which would know its own")
     else:
         chosen = _part_of(DataOptions(data=data, **given), part)
-    for named in (model, str(chosen.data.name), *([data] if data else [])):
-        if out is not None and Path(out).resolve() == Path(named).expanduser().resolve():
-            raise OptionError(f"out={str(out)!r} would replace {named}: name another file")
     prediction = predict(
         model,
         chosen,
@@ -107,8 +110,8 @@ def predict_data(
 
 def _part_of_run(path: Path, data: str | None, given: dict[str, Any], part: str | None) -> Part:
     """The part of the data, by the split of the run where the data are its own."""
-    config = RunFolder(path).read_config()
-    stored: dict[str, Any] = (config.get("command") or {}).get("data") or {}
+    run = RunDescription.read(RunFolder(path))
+    stored: dict[str, Any] = dict(run.command.get("data") or {})
     for name in _OF_THE_RUN:
         if name in given and stored.get(name, ...) != given[name]:
             was = f" ({name} was {stored[name]!r})" if name in stored else ""
@@ -122,15 +125,18 @@ def _part_of_run(path: Path, data: str | None, given: dict[str, Any], part: str 
             "its own lie"
         )
     try:
-        options = DataOptions.from_json(
-            {**stored, **given, **({} if data is None else {"data": data})}
+        settled = DataOptions.from_json(
+            {**stored, **_by_name(run, stored), **({} if data is None else {"data": data}), **given}
         )
-    except TypeError as error:
+    except (TypeError, OptionError) as error:
+        if given and isinstance(error, OptionError):
+            raise
         raise ResumeError(
-            f"the options in {path / 'config.json'} can not be read: {error}"
+            f"the options in {path / 'config.json'} can not be read: {error}. Put the file back "
+            "from a copy, or train anew"
         ) from error
-    opened = open_dataset(options)
-    parts = _own_split(opened, config, part)
+    opened = _open_for(run, settled, given)
+    parts = _own_split(opened, run, part)
     if parts is not None:
         chosen = parts.all.get(part or "test")
         if chosen is not None:
@@ -150,12 +156,68 @@ def _part_of_run(path: Path, data: str | None, given: dict[str, Any], part: str 
     return _all(opened)
 
 
-def _own_split(data: Dataset, config: dict[str, Any], part: str | None) -> Parts | None:
+def _by_name(run: RunDescription, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The run's target and columns by name: in other data, a position is another column."""
+    named: dict[str, Any] = {"target": None if run.target is None else run.target.name}
+    # Where text was spread, the inputs are called COLUMN=TEXT.
+    is_spread = stored.get("categories") == "one-hot"
+    inputs = [
+        column.name.partition("=")[0] if is_spread and column.dtype == np.uint8 else column.name
+        for column in run.inputs
+    ]
+    columns = stored.get("columns")
+    if columns is not None and not set(columns) <= {*inputs, named["target"]}:
+        named["columns"] = list(dict.fromkeys(inputs))
+    return named
+
+
+def _open_for(run: RunDescription, options: DataOptions, given: Mapping[str, Any]) -> Dataset:
+    """The data; the run's target and group may be missing, for nothing is learned any more."""
+    group, columns = run.split.get("group"), options.columns
+    if group is not None and columns is not None and group not in columns:
+        columns = (*columns, group)
+    options = replace(options, columns=columns, group=None)
+    while True:
+        try:
+            data = open_dataset(options)
+            break
+        except MissingColumnError as error:
+            if error.column == options.target and "target" not in given:
+                options = replace(options, target=None)
+            elif error.column == group and "columns" not in given and options.columns is not None:
+                rest = tuple(column for column in options.columns if column != group)
+                options = replace(options, columns=rest)
+            else:
+                raise
+    names = [column.name for column in data.columns]
+    if data.target is None and run.target is not None and run.target.name not in names:
+        logger.warning(
+            f"{data.name} has no column {run.target.name!r}, which the model has learned to tell: "
+            "predictions without scores"
+        )
+    return data
+
+
+def _own_split(data: Dataset, run: RunDescription, part: str | None) -> Parts | None:
     """The run's own parts; None where the data are others, or no part of a split is wanted."""
-    if part == "all" or sum((config.get("sizes") or {}).values()) != len(data):
+    if (
+        part == "all"
+        or sum(run.sizes.values()) != len(data)
+        or data.columns != run.columns
+        or data.target != (None if run.target is None else run.target.name)
+    ):
         return None
-    parts = split(data, **config["split"])
-    return parts if parts.fingerprint == config["data"]["fingerprint"] else None
+    try:
+        # Other data with the same columns are not refused for what their own samples are like.
+        is_strict = run.split.get("on_duplicates") == "error"
+        lenient = {"on_duplicates": "report"} if is_strict else {}
+        parts = split(data, **{**run.split, **lenient})
+    except TypeError as error:
+        raise ResumeError(
+            f"the split in {run.path / 'config.json'} can not be read: {error}. Put the file back "
+            "from a copy, or take --part all"
+        ) from error
+    return parts if parts.fingerprint == run.fingerprint else None
 
 
 def _part_of(options: DataOptions, part: str | None) -> Part:

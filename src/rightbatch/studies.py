@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import threading
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -106,8 +108,34 @@ def _workers(processes: int) -> Iterator[Executor | None]:
         return
     # A forked process inherits torch's threads in a state that can hang; a spawned one does not.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as executor:
+    executor = ProcessPoolExecutor(processes, mp_context=context)
+    try:
+        with _ignored_interrupts():
+            # They start here, and inherit that Ctrl-C, which goes to all of them, is not theirs.
+            list(executor.map(_nothing, range(processes)))
         yield executor
+    except BaseException:
+        for process in (executor._processes or {}).values():
+            process.terminate()
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _ignored_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _nothing(_: int) -> None:
+    """Work that makes a process start."""
 
 
 def measure_speed(

@@ -271,3 +271,23 @@ def test_a_dense_network_of_ones_own_goes_through_the_closed_form_unharmed(cance
     before = model.flat.clone()
     rb.compare(model, cancer, batch_sizes=[32], epochs=1, learning_rate=0.1)
     assert torch.equal(model.flat, before)
+
+
+def test_an_end_beyond_all_numbers_counts_as_diverged_and_leaves_no_infinity_behind():
+    parts = rb.split(rb.open("diabetes"), val=0.2, seed=1)
+    # The last step's loss is 2.7e38, finite still; the weights after it are of no use.
+    study = rb.compare("linear", parts, batch_sizes=[1, "full"], learning_rate=1.0, steps=3074)
+    json.dumps(study.landscape.to_json(), allow_nan=False)
+    one, full = study.curves
+    assert one.diverged is not None
+    assert "Lower the learning rate" in one.diverged
+    assert full.label in {path.label for path in study.landscape.paths}
+
+
+def test_the_transforms_are_part_of_what_it_takes_to_get_it_again(cancer):
+    augmented = cancer.transform(np.abs, train_only=True)
+    study = rb.compare("logistic", augmented, batch_sizes=[64], epochs=1, landscape=False)
+    kinds = [(one["kind"], one.get("train_only", False)) for one in study.provenance.transforms]
+    assert kinds == [("standardize", False), ("function", True)]
+    timing = rb.speed("logistic", cancer.train, batch_sizes=[8], seconds=0.05)
+    assert [one["kind"] for one in timing.provenance.transforms] == ["standardize"]

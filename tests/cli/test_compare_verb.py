@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -87,3 +91,25 @@ def test_data_that_are_refused_exit_with_3(rightbatch, tmp_path):
     done = rightbatch("compare", tmp_path / "empty.csv", "--target", "b")
     assert done.code == 3
     assert "empty.csv" in done.err
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_ctrl_c_ends_all_runs_without_a_traceback(processes):
+    command = [
+        sys.executable, "-m", "rightbatch", "compare", "breast_cancer", "--batch-sizes", "full,1,2",
+        "--epochs", "1000", "--no-landscape", "--processes", str(processes), "--json",
+    ]  # fmt: skip
+    # The first run is short for its size; the others would take hours.
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stderr is not None
+    told = process.stderr.readline()
+    assert "run 1 of 3" in told
+    # As a terminal does it: to every process of the group.
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert "Traceback" not in told + err
+    assert "Interrupted." in err

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
+import click
 import pytest
 
-from rightbatch.cli.output import Output, bytes_text, table
+from rightbatch.cli.output import Output, bytes_text, refuse_unwritable, table
 
 
 def test_nan_and_infinity_become_null(capsys) -> None:
@@ -42,3 +44,14 @@ def test_a_wide_table_is_not_cut_off_a_terminal(capsys) -> None:
 )
 def test_sizes_in_words(size: int, text: str) -> None:
     assert bytes_text(size) == text
+
+
+def test_a_place_that_takes_no_file_is_refused_before_the_work(tmp_path) -> None:
+    refuse_unwritable(None)
+    refuse_unwritable(tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(click.UsageError, match="there is no folder"):
+        refuse_unwritable(tmp_path / "no" / "report.html")
+    if Path("/proc").is_dir():
+        with pytest.raises(click.UsageError, match=r"can not be written"):
+            refuse_unwritable(Path("/proc/report.html"))

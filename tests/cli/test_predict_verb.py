@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +205,106 @@ def test_wrong_arguments_are_told(arguments, code, told, rightbatch, run, toy) -
     assert done.code == code, done.err
     assert told in done.err
     assert done.out == ""
+
+
+def shop_rows(*, has_target: bool = True, has_group: bool = True) -> str:
+    kept = [True, True, has_group, has_target]
+    rows = [["size", "colour", "owner", "price"]] + [
+        [f"{k / 7}", ["red", "green", "blue"][k % 3], f"{k // 4}", f"{k * 0.5}"] for k in range(90)
+    ]
+    lines = (",".join(field for field, keep in zip(row, kept, strict=True) if keep) for row in rows)
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("target", "columns"),
+    [("price", None), ("-1", None), ("3", "0,1"), ("-1", "size,colour"), ("price", "1,0")],
+)
+@pytest.mark.parametrize("categories", ["codes", "one-hot"])
+def test_data_without_target_and_group_are_predicted_without_scores(
+    target, columns, categories, rightbatch, tmp_path: Path
+) -> None:
+    shop, new = tmp_path / "shop.csv", tmp_path / "new.csv"
+    shop.write_text(shop_rows())
+    arguments = ["--target", target, "--group", "owner", "--standardize", "--quiet"]
+    arguments += ["--categories", categories, *(["--columns", columns] if columns else [])]
+    trained = rightbatch("train", shop, *arguments, "--out", tmp_path / "run", "--json")
+    own = report_of(rightbatch("predict", tmp_path / "run", "--json", "--quiet"))
+    assert own["part"] == "test"
+    assert own["r2"] == pytest.approx(report_of(trained)["test_r2"])
+    out = tmp_path / "out.csv"
+    whole = rightbatch("predict", tmp_path / "run", "--part", "all", "--out", out)
+    assert whole.code == 0, whole.err
+    expected = pyarrow.csv.read_csv(out).to_pydict()
+    for has_target, has_group in ((False, True), (True, False), (False, False)):
+        new.write_text(shop_rows(has_target=has_target, has_group=has_group))
+        done = rightbatch("predict", tmp_path / "run", new, "--out", out, "--json")
+        report = report_of(done)
+        assert (report["samples"], report["part"]) == (90, "all")
+        assert ("has no column 'price'" in done.err) is not has_target
+        assert ("predictions without scores" in done.err) is not has_target
+        assert (report["r2"] is None) is not has_target
+        found = pyarrow.csv.read_csv(out).to_pydict()
+        assert found["predicted"] == pytest.approx(expected["predicted"], rel=1e-6)
+    refused = rightbatch("predict", tmp_path / "run", new, "--target", "prize")
+    assert refused.code == 3
+    assert "no target 'prize'" in refused.err
+
+
+def test_a_run_from_python_finds_its_own_target_and_test_part(rightbatch, tmp_path: Path) -> None:
+    shop = tmp_path / "shop.csv"
+    shop.write_text(shop_rows())
+    parts = rb.split(rb.open(shop, target="price"), test=0.2, seed=5, group="owner")
+    result = rb.fit("linear", parts.transform(rb.standardize()), epochs=2, out=tmp_path / "run")
+    report = report_of(rightbatch("predict", tmp_path / "run", shop, "--json", "--quiet"))
+    assert (report["part"], report["samples"]) == ("test", len(parts.test))
+    assert report["r2"] == rb.predict(result, parts.test).r2
+    shop.write_text(shop_rows(has_target=False, has_group=False))
+    report = report_of(rightbatch("predict", tmp_path / "run", shop, "--json", "--quiet"))
+    assert (report["part"], report["r2"]) == ("all", None)
+
+
+def test_data_are_never_replaced_by_what_is_said_of_them(rightbatch, tmp_path: Path, toy) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("a.csv", "b.csv"):
+        (folder / name).write_text("x\n1\n2\n")
+    np.savez(tmp_path / "line.npz", W1=np.ones((1, 1)), b1=np.zeros(1))
+    for data in (folder, folder / "*.csv"):
+        done = rightbatch("predict", tmp_path / "line.npz", data, "--out", folder / "b.csv")
+        assert done.code == 2
+        assert "would replace" in done.err
+        assert (folder / "b.csv").read_text() == "x\n1\n2\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "told"),
+    [
+        ("config.json", {"split": None}, "can not be read|is not what"),
+        ("config.json", {"split": {"bogus": 1}}, "bogus"),
+        ("config.json", {"sizes": 3}, "is not what"),
+        ("config.json", {"columns": [{"name": "x"}]}, "it lacks 'categories'"),
+        ("config.json", {"columns": 5}, "is not what"),
+        ("config.json", {"target": "nothing"}, "it lacks 'nothing'"),
+        ("config.json", {"classes": [[1, 2], [3]]}, "is not what"),
+        ("config.json", {"classes": [0, 1, 2]}, "names 3 classes"),
+        ("config.json", {"loss": "bogus"}, "bogus"),
+        ("config.json", {"model": "mlp:5,5"}, "are not those of mlp:5,5"),
+        ("config.json", {"model": "softmax"}, "is another model"),
+        ("config.json", {"options": {"activation": "bogus"}}, "activation 'bogus'"),
+        ("config.json", {"command": {"data": {"data": "breast_cancer", "bogus": 1}}}, "bogus"),
+        ("config.json", {"command": {"data": "breast_cancer"}}, "can not be read|is not what"),
+        ("config.json", {"command": 3}, "is not what"),
+        ("transforms.json", [3], "can not be read"),
+        ("transforms.json", [{"kind": "scale"}], "can not be read"),
+        ("transforms.json", [{"kind": "bogus"}], "bogus"),
+    ],
+)
+def test_damaged_runs_are_told(name, damage, told, rightbatch, run) -> None:
+    path = run[0] / name
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(damage if isinstance(damage, list) else {**content, **damage}))
+    done = rightbatch("predict", run[0], "breast_cancer")
+    assert done.code == 2, done.err
+    assert re.search(told, done.err), done.err
+    assert done.err.count("\n") < 6

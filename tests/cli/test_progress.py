@@ -11,9 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from rightbatch.advice.compare import CompareProgress
+from rightbatch.advice.stopwatch import SpeedProgress
 from rightbatch.cli import progress as module
 from rightbatch.cli.main import run
-from rightbatch.cli.progress import NoProgress, ProgressLines, progress_display
+from rightbatch.cli.progress import (
+    NoProgress,
+    ProgressLines,
+    progress_display,
+    rounds_display,
+    study_display,
+)
 from rightbatch.training.progress import Progress
 
 # Colours of the foreground: 30 to 37, 38 (of a palette) and 90 to 97, bold or not.
@@ -124,3 +132,34 @@ def test_no_color_is_honoured(shown_on_terminal, monkeypatch) -> None:
     shown = shown_on_terminal()
     assert "train loss" in shown
     assert not COLOUR.search(shown)
+
+
+def test_of_a_measurement_a_line_comes_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    news = SpeedProgress(rounds=12, seconds=20.0, total_seconds=60.0)
+    with rounds_display(quiet=False) as display:
+        display(news)
+        assert capsys.readouterr().err == ""
+        monkeypatch.setattr("rightbatch.cli.progress._ROUNDS_INTERVAL_SECONDS", 0.0)
+        display(news)
+    assert capsys.readouterr().err == "12 rounds in 20 of 60 s\n"
+    with rounds_display(quiet=True) as display:
+        assert display is None
+
+
+@pytest.mark.parametrize("display", [study_display, rounds_display])
+def test_on_a_terminal_there_is_a_bar(display, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    training = Progress(
+        epoch=1, steps=3, total_steps=6, train_loss=0.5, samples_per_second=1.0, row=None
+    )
+    compared = CompareProgress(
+        run=1, runs=2, batch_size=32, learning_rate=0.1, seed=0, training=training
+    )
+    measured = SpeedProgress(rounds=2, seconds=1.0, total_seconds=2.0)
+    with display(quiet=False) as show:
+        show(compared if display is study_display else measured)
+    told = capsys.readouterr().err
+    assert "50%" in told
+    assert ("run 1 of 2 begins" in told) == (display is study_display)

@@ -12,7 +12,7 @@ import pytest
 from rightbatch.advice.speed import MODES as LIBRARY_MODES
 from rightbatch.advice.timing import Speed
 from rightbatch.cli.parameters import batch_sizes
-from rightbatch.cli.speed import MODES, SpeedDisplay, speed
+from rightbatch.cli.speed import MODES, speed
 
 QUICK = ("--seconds", "0.02")
 
@@ -109,7 +109,7 @@ def test_people_get_a_table_a_law_and_the_neighbours(rightbatch) -> None:
     assert done.code == 0, done.err
     assert "mlp:8 on digits: the forward pass, 1 thread, cpu" in done.out
     assert "samples/s" in done.out
-    assert "n½ = " in done.out
+    assert "n½, where both are equal" in done.out
     assert "power of two" in done.out
     assert done.err == ""
 
@@ -220,20 +220,3 @@ def test_every_option_has_a_theme_and_a_help_text() -> None:
             assert parameter.help, parameter.name
             assert getattr(parameter, "theme", None), parameter.name
     assert MODES == LIBRARY_MODES
-
-
-def test_off_a_terminal_a_line_comes_now_and_then(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from rightbatch.advice.stopwatch import SpeedProgress
-
-    news = SpeedProgress(rounds=12, seconds=20.0, total_seconds=60.0)
-    with SpeedDisplay(quiet=False) as display:
-        display(news)
-        assert capsys.readouterr().err == ""
-        monkeypatch.setattr("rightbatch.cli.speed._LINE_SECONDS", 0.0)
-        display(news)
-    assert capsys.readouterr().err == "12 rounds in 20 of 60 s\n"
-    with SpeedDisplay(quiet=True) as display:
-        display(news)
-    assert capsys.readouterr().err == ""

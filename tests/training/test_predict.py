@@ -349,7 +349,7 @@ def test_all_parts_at_once_are_refused(cancer) -> None:
 def test_what_would_be_fitted_on_the_samples_themselves_is_refused(cancer) -> None:
     result = rb.fit("logistic", cancer, epochs=1)
     with pytest.raises(OptionError, match="would be fitted on the very samples"):
-        predict(result, rb.open("breast_cancer").transform(rb.standardize()))
+        predict(result.model, rb.open("breast_cancer").transform(rb.standardize()))
 
 
 def test_what_fit_gave_takes_its_own_transforms_for_bare_data():

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import rightbatch as rb
-from rightbatch.errors import DataError, OptionError, RightbatchError
+from rightbatch.errors import DataError, OptionError, ResumeError, RightbatchError
 from rightbatch.loading.transform import Function
 from rightbatch.plan.row_set import RowSet
 from rightbatch.training.predict import predict
@@ -267,7 +267,7 @@ def test_what_is_no_finished_run_is_told(tmp_path: Path, cancer) -> None:
     config = tmp_path / "run" / "config.json"
     (tmp_path / "model.safetensors").rename(tmp_path / "run" / "model.safetensors")
     config.write_text("{}")
-    with pytest.raises(OptionError, match="lacks 'options'"):
+    with pytest.raises(ResumeError, match="lacks 'columns'"):
         load_saved(tmp_path / "run")
 
 

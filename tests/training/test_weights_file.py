@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from safetensors.numpy import save_file
 
@@ -150,3 +152,22 @@ def test_the_weights_of_a_run_lead_to_its_folder(tmp_path: Path) -> None:
     path = save(tmp_path / "model.safetensors", {"model.layers.0.weight": np.eye(2)})
     with pytest.raises(DataError, match=f"give the run's folder, {tmp_path}"):
         read_weights(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16])
+def test_narrow_floats_are_read_as_the_numbers_they_are(dtype, tmp_path: Path) -> None:
+    weights = {"W1": torch.eye(2).to(dtype), "b1": torch.zeros(2).to(dtype)}
+    safetensors.torch.save_file(weights, tmp_path / "w.safetensors")
+    found = read_weights(tmp_path / "w.safetensors")
+    np.testing.assert_array_equal(found["W1"], np.eye(2))
+
+
+def test_an_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "w.npz"
+    np.savez_compressed(path, W1=np.zeros((3000, 3000)), b1=np.zeros(2))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="b1 has the shape"):
+        read_weights(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2e7, "W1 takes 72 MB"

@@ -60,7 +60,7 @@ def map_landscape(
             steps=trajectory.steps.tolist(),
             x=points[:, 0].tolist(),
             y=points[:, 1].tolist(),
-            losses=[loss(weights) for weights in trajectory.points],
+            losses=[_finite(loss(weights)) for weights in trajectory.points],
         )
         for (label, batch_size, trajectory), points in zip(trajectories, placed, strict=True)
     ]

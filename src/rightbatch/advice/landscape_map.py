@@ -10,7 +10,8 @@ from typing import Any, Self
 class DescentPath:
     """The way of one run, projected on the plane: entry k is the point after `steps[k]` steps.
 
-    `losses` are the training losses at the run's real weights, not at their projections.
+    `losses` are the training losses at the run's real weights, not at their projections; None
+    where they are not finite.
     """
 
     label: str
@@ -18,7 +19,7 @@ class DescentPath:
     steps: list[int]
     x: list[float]
     y: list[float]
-    losses: list[float]
+    losses: list[float | None]
 
 
 @dataclass(frozen=True, kw_only=True)

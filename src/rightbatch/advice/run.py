@@ -63,14 +63,22 @@ class Job:
         except NonFiniteLossError as error:
             diverged = str(error)
         trajectory = recorder.trajectory
-        checked = []
+        checked: list[tuple[int, float]] = []
         if trajectory is not None:
             loss_at = TrainingLoss(initial, task, self.parts)
+            values = [loss_at(point) for point in trajectory.points]
+            steps = trajectory.steps.tolist()
             checked = [
                 (step, value)
-                for step, point in zip(trajectory.steps.tolist(), trajectory.points, strict=True)
-                if math.isfinite(value := loss_at(point))
+                for step, value in zip(steps, values, strict=True)
+                if math.isfinite(value)
             ]
+            if diverged is None and not math.isfinite(values[-1]):
+                # The last loss was still finite, and the update after it left nothing of the model.
+                diverged = (
+                    f"the training loss at the weights after the last step, {steps[-1]:,}, is "
+                    f"{values[-1]}. Lower the learning rate (now {self.options.learning_rate:g})"
+                )
         curve = Curve(
             batch_size=self.options.batch_size,
             is_full=self.options.batch_size >= len(self.parts.train),

@@ -42,7 +42,7 @@ from rightbatch.loading.slabs import find_device
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import is_integer, whole_number
 from rightbatch.training.options import FitOptions
-from rightbatch.training.provenance import Provenance, describe_environment
+from rightbatch.training.provenance import Provenance, describe_environment, describe_transforms
 
 logger = logging.getLogger(__name__)
 
@@ -185,6 +185,7 @@ def speed(
             data=part.data.name,
             fingerprint=part.fingerprint,
             sizes={part.name: len(part)},
+            transforms=describe_transforms(part),
             environment=environment,
         ),
     )

@@ -87,7 +87,8 @@ class Speed:
         if fastest is not first:
             told += f", {time_text(fastest.seconds_per_sample)} at {fastest.batch_size:,}"
         if self.fit is not None:
-            told += f"; n½ = {half_batch_text(self.fit)}"
+            largest = max(point.batch_size for point in self.points)
+            told += f"; n½ {half_batch_text(self.fit, largest)}"
         return (
             f"<Speed of {self.model} ({self.mode}, {_count(self.threads, 'thread')}, "
             f"{self.device}): {told}>"
@@ -158,13 +159,18 @@ def time_text(seconds: float) -> str:
     return f"{value:.{decimals}f} {unit}"
 
 
-def half_batch_text(fit: StepTime) -> str:
+def half_batch_text(fit: StepTime, largest: int | None = None) -> str:
     """n½ for people: to three digits, and in words where there is none.
+
+    Beyond `largest`, the largest batch size that was measured, it is not told as a number: what
+    was not run is not known.
 
     >>> half_batch_text(StepTime(latency_seconds=1e-4, seconds_per_sample=3e-6, p=1, residual=0))
     '33.3'
     """
     half = fit.half_batch_size
+    if largest is not None and half > largest:
+        return f"beyond {largest:,}, the largest measured"
     if half == float("inf"):
         return "beyond every size measured"
     return f"{half:,.0f}" if half >= 100 else f"{half:.3g}"

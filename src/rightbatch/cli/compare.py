@@ -166,8 +166,11 @@ def _tables(comparison: Comparison) -> Iterator[RenderableType]:
         ends.add_row(*(row.get(name, "") for name in columns))
     yield ends
     reached = to_target(comparison.curves)
-    if reached is not None:
-        yield f"To the training loss {reached.target:.4g}, which every run came down to:"
+    if reached is not None and len(reached.points) > 1:
+        those = "which every run came down to"
+        if any(curve.diverged is not None for curve in comparison.curves):
+            those = "which every run that did not diverge came down to"
+        yield f"To the training loss {reached.target:.4g}, {those}:"
         columns = ["batch", "seed", "steps", "samples", "seconds"]
         target = table(*columns, right=columns[1:])
         for point in reached.points:

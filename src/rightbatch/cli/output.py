@@ -10,6 +10,7 @@ import json
 import logging
 import shlex
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,11 +70,22 @@ def command_line() -> str:
 
 def refuse_unwritable(path: Path | None) -> None:
     """Raise UsageError where a result could not be written to `path`: said before the work."""
-    if path is not None and not path.absolute().parent.is_dir():
+    if path is None:
+        return
+    folder = path.absolute().parent
+    if not folder.is_dir():
         raise click.UsageError(
-            f"{path} can not be written: there is no folder {path.absolute().parent}. Make it "
-            "first, or name another place."
+            f"{path} can not be written: there is no folder {folder}. Make it first, or name "
+            "another place."
         )
+    try:
+        # Rights say little, file systems may refuse: only trying tells.
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise click.UsageError(
+            f"{path} can not be written: {error.strerror}. Name another place."
+        ) from error
 
 
 def console(*, to_stderr: bool) -> Console:

@@ -66,7 +66,7 @@ A run applies its own transforms and finds its own test part again.
     metavar="FILE",
     type=click.Path(path_type=Path),
     help="Write the predictions: .csv or .parquet (a row a sample) or .npy (probabilities or "
-    "values). A file of that name is replaced.  [default: scores only]",
+    "values). A file of that name is replaced, unless it is read from.  [default: scores only]",
 )
 @_predicting(
     "--activation",

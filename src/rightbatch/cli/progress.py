@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,12 +15,14 @@ from rightbatch.cli.output import console
 
 if TYPE_CHECKING:
     from rightbatch.advice.compare import CompareProgress
+    from rightbatch.advice.stopwatch import SpeedProgress
     from rightbatch.training.progress import Progress
 
 # A log that grows by a line a minute can be read the next morning; the first lines come sooner,
 # so that a user sees that something happens.
 _FIRST_INTERVAL_SECONDS = 5.0
 _LONGEST_INTERVAL_SECONDS = 60.0
+_ROUNDS_INTERVAL_SECONDS = 10.0
 
 
 class ProgressLines:
@@ -55,13 +59,12 @@ class ProgressLines:
         click.echo(f"step {progress.steps:,}{whole}  {describe(progress)}", err=True)
 
 
-class ProgressBar:
-    """A bar over all steps, with the losses beside it; rich takes it away when it is left."""
+class Bar:
+    """A bar with words beside it; rich takes it away when it is left."""
 
     def __init__(self) -> None:
         self._bar: Any = None
         self._task: Any = None
-        self._row = ""
 
     def __enter__(self) -> Self:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -86,18 +89,21 @@ class ProgressBar:
     ) -> None:
         self._bar.stop()
 
-    def __call__(self, progress: Progress) -> None:
+    def show(self, completed: float, total: float, words: str) -> None:
         """Move the bar."""
-        self._bar.update(
-            self._task,
-            completed=progress.steps,
-            total=progress.total_steps,
-            description=describe(progress),
-        )
+        self._bar.update(self._task, completed=completed, total=total, description=words)
 
     def print_above(self, line: str) -> None:
         """Print a line that stays, above the bar."""
         self._bar.console.print(line)
+
+
+class ProgressBar(Bar):
+    """A bar over all steps, with the losses beside it."""
+
+    def __call__(self, progress: Progress) -> None:
+        """Move the bar."""
+        self.show(progress.steps, progress.total_steps, describe(progress))
 
 
 class NoProgress:
@@ -124,20 +130,6 @@ class StudyProgress:
         self._bar = bar
         self._told = 0
 
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(kind, error, trace)
-
     def __call__(self, progress: CompareProgress) -> None:
         """Name a run when it begins, or when it has ended elsewhere, and show its steps."""
         if progress.run != self._told:
@@ -157,11 +149,47 @@ class StudyProgress:
             self._bar.print_above(line)
 
 
-def study_display(*, quiet: bool) -> StudyProgress | NoProgress:
-    """The display of a comparison that suits stderr as it is now."""
+@contextmanager
+def study_display(*, quiet: bool) -> Iterator[StudyProgress | None]:
+    """The display of a comparison that suits stderr as it is now; None for `--quiet`."""
     if quiet:
-        return NoProgress()
-    return StudyProgress(ProgressBar() if sys.stderr.isatty() else None)
+        yield None
+    elif sys.stderr.isatty():
+        with ProgressBar() as bar:
+            yield StudyProgress(bar)
+    else:
+        yield StudyProgress(None)
+
+
+class RoundsProgress:
+    """The rounds of a measurement: a bar over their time, or a line now and then."""
+
+    def __init__(self, bar: Bar | None) -> None:
+        self._bar = bar
+        self._told = time.monotonic()
+
+    def __call__(self, progress: SpeedProgress) -> None:
+        """Take the news, and show it where it is time."""
+        rounds = f"{progress.rounds:,} round{'' if progress.rounds == 1 else 's'}"
+        if self._bar is not None:
+            self._bar.show(progress.seconds, progress.total_seconds, rounds)
+        elif time.monotonic() - self._told >= _ROUNDS_INTERVAL_SECONDS:
+            self._told = time.monotonic()
+            click.echo(
+                f"{rounds} in {progress.seconds:.0f} of {progress.total_seconds:.0f} s", err=True
+            )
+
+
+@contextmanager
+def rounds_display(*, quiet: bool) -> Iterator[RoundsProgress | None]:
+    """The display of a measurement of speed that suits stderr as it is now; None for `--quiet`."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        with Bar() as bar:
+            yield RoundsProgress(bar)
+    else:
+        yield RoundsProgress(None)
 
 
 def describe(progress: Progress) -> str:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,8 +17,9 @@ from rightbatch.cli.options import (
     output_options,
     report_options,
 )
-from rightbatch.cli.output import Output, command_line, console, refuse_unwritable, table
+from rightbatch.cli.output import Output, command_line, refuse_unwritable, table
 from rightbatch.cli.parameters import Choice, ThemedCommand, batch_sizes, stacked, themed
+from rightbatch.cli.progress import rounds_display
 from rightbatch.options import DataOptions
 
 if TYPE_CHECKING:
@@ -30,12 +28,10 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from rightbatch.advice.law import StepTime
-    from rightbatch.advice.stopwatch import SpeedProgress
     from rightbatch.advice.timing import Speed
 
 MODES = ("predict", "train")
 PARTS = ("train", "val", "test", "all")
-_LINE_SECONDS = 10.0
 
 _measuring = themed("Measurement")
 _model = themed("Model")
@@ -164,7 +160,7 @@ def speed(
 
     given = given_on_command_line(click.get_current_context())
     chosen = collect(DataOptions, {"data": data, **options})
-    with SpeedDisplay(quiet=quiet) as progress:
+    with rounds_display(quiet=quiet) as progress:
         measured = measure_speed(
             model,
             with_options_of_run(model, chosen, given.keys() & options.keys()),
@@ -188,57 +184,6 @@ def speed(
         output.note(f"Report: {write_report(report, measured)}")
 
 
-class SpeedDisplay:
-    """A bar over the time of the rounds on a terminal, a line now and then elsewhere."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
-        self._bar: Any = None
-        self._task: Any = None
-        self._told = time.monotonic()
-
-    def __enter__(self) -> Self:
-        if not self._quiet and sys.stderr.isatty():
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self._bar = Progress(
-                BarColumn(bar_width=24),
-                TextColumn("{task.percentage:>3.0f}%", markup=False),
-                TimeRemainingColumn(compact=True),
-                TextColumn("{task.description}", markup=False),
-                console=console(to_stderr=True),
-                transient=True,
-            )
-            self._bar.start()
-            self._task = self._bar.add_task("warming up", total=None)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, progress: SpeedProgress) -> None:
-        """Take the news, and show it where it is time."""
-        rounds = f"{progress.rounds:,} round{'' if progress.rounds == 1 else 's'}"
-        if self._bar is not None:
-            self._bar.update(
-                self._task,
-                completed=progress.seconds,
-                total=progress.total_seconds,
-                description=rounds,
-            )
-        elif not self._quiet and time.monotonic() - self._told >= _LINE_SECONDS:
-            self._told = time.monotonic()
-            click.echo(
-                f"{rounds} in {progress.seconds:.0f} of {progress.total_seconds:.0f} s", err=True
-            )
-
-
 def _tables(measured: Speed) -> Iterator[RenderableType]:
     from rightbatch.advice.timing import row_texts
 
@@ -254,7 +199,7 @@ def _tables(measured: Speed) -> Iterator[RenderableType]:
         points.add_row(*row_texts(point))
     yield points
     if measured.fit is not None:
-        yield _law_text(measured.fit)
+        yield _law_text(measured.fit, max(point.batch_size for point in measured.points))
     if measured.neighbours:
         yield _neighbours_table(measured)
     if measured.loading_seconds_per_sample is not None:
@@ -265,13 +210,14 @@ def _tables(measured: Speed) -> Iterator[RenderableType]:
         yield f"Note: {note}"
 
 
-def _law_text(fit: StepTime) -> str:
+def _law_text(fit: StepTime, largest: int) -> str:
     from rightbatch.advice.timing import half_batch_text, time_text
 
     return (
-        f"A batch takes {time_text(fit.latency_seconds)} whatever its size, and "
-        f"{time_text(fit.seconds_per_sample)} a sample: n½ = {half_batch_text(fit)}, where both "
-        f"are equal (t(B) = (aᵖ + (bB)ᵖ)^(1/p) with p = {fit.p:.2g}, off by {fit.residual:.1%})"
+        f"By the fitted law a batch takes about {time_text(fit.latency_seconds)} whatever its "
+        f"size, and {time_text(fit.seconds_per_sample)} a sample; n½, where both are equal: "
+        f"{half_batch_text(fit, largest)} (t(B) = (aᵖ + (bB)ᵖ)^(1/p) with p = {fit.p:.2g}, off by "
+        f"{fit.residual:.1%})"
     )
 
 

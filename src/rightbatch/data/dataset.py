@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -27,7 +28,14 @@ class Dataset(ABC):
     to ranges of rows where the source itself brings them (MNIST's folder does). `notes` are
     sentences about what opening did to the data (rows dropped, values filled): nothing is lost
     in silence. `transforms` are attached by `transform` and run when batches are made.
+
+    `files` are those that the data are read from, as far as they are known: nothing may be written
+    in their place. `source_rows` (N,) int64 are the samples' row numbers in the source where rows
+    were dropped when it was opened; None where they are the samples' own.
     """
+
+    files: tuple[Path, ...] = ()
+    source_rows: NDArray[np.int64] | None = None
 
     def __init__(
         self,

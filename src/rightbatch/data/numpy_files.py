@@ -52,10 +52,26 @@ def read_npz(path: Path, options: OpenOptions) -> tuple[dict[str, NDArray[Any]],
                 return _read_members(path, file, archive, options)
         # The file is open: an OSError now is a position that a damaged archive made up.
         except (*_ZIP_ERRORS, OSError) as error:
-            raise DataError(
-                f"{path} is no readable .npz archive ({error}); it may be cut off. Save it anew "
-                "with numpy.savez."
-            ) from error
+            raise _broken_archive(path, error) from error
+
+
+def npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of every member by name, from the headers alone; DataError as `read_npz`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {
+                _column_name(path, member): _member_header(path, archive, member).shape
+                for member in archive.infolist()
+            }
+    except (*_ZIP_ERRORS, OSError) as error:
+        raise _broken_archive(path, error) from error
+
+
+def _broken_archive(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path} is no readable .npz archive ({error}); it may be cut off. Save it anew with "
+        "numpy.savez."
+    )
 
 
 class _Header(NamedTuple):

@@ -211,7 +211,10 @@ def _open_folder(folder: Path, options: OpenOptions) -> Dataset:
     from rightbatch.data import tables
 
     if idx.is_idx_folder(folder):
-        return idx.open_idx_folder(folder, options)
+        data = idx.open_idx_folder(folder, options)
+        files = (path for path in sorted(folder.iterdir()) if path.is_file())
+        data.files = tuple(filter(idx.is_idx, files))
+        return data
     paths = tables.tables_in(folder)
     if paths:
         return tables.open_tables(paths, options, source=str(folder))
@@ -230,13 +233,17 @@ def _open_file(path: Path, options: OpenOptions) -> Dataset:
 
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        return numpy_files.open_npy(path, options)
-    if suffix == ".npz":
-        return numpy_files.open_npz(path, options)
-    if tables.is_csv(path) or tables.is_parquet(path):
-        return tables.open_tables([path], options, source=str(path))
-    if idx.is_idx(path):
-        return idx.open_idx(path, options)
-    raise DataError(
-        f"{path} is of no kind that can be opened: its ending is {suffix or 'absent'!r}. {_VALID}"
-    )
+        data = numpy_files.open_npy(path, options)
+    elif suffix == ".npz":
+        data = numpy_files.open_npz(path, options)
+    elif tables.is_csv(path) or tables.is_parquet(path):
+        data = tables.open_tables([path], options, source=str(path))
+    elif idx.is_idx(path):
+        data = idx.open_idx(path, options)
+    else:
+        raise DataError(
+            f"{path} is of no kind that can be opened: its ending is {suffix or 'absent'!r}. "
+            f"{_VALID}"
+        )
+    data.files = (path,)
+    return data

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from rightbatch.data.missing import MissingPolicy
-from rightbatch.errors import DataError, OptionError, did_you_mean
+from rightbatch.errors import DataError, MissingColumnError, OptionError, did_you_mean
 
 CATEGORIES = ("codes", "one-hot")
 
@@ -120,9 +120,10 @@ def _resolve(source: str, names: Sequence[str], wanted: str | int, *, role: str)
             f"{source} has no {role} at position {position}: valid are 0 to {len(names) - 1}, or "
             f"-1 for the last. Its columns are: {listed}."
         )
-    raise DataError(
+    raise MissingColumnError(
         f"{source} has no {role} {wanted!r}.{did_you_mean(str(wanted), names)} "
-        f"Its columns are: {listed}."
+        f"Its columns are: {listed}.",
+        column=wanted,
     )
 
 

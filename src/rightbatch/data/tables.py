@@ -23,6 +23,8 @@ CSV_SUFFIXES = (".csv", ".tsv", ".tab", ".data", ".csv.gz", ".tsv.gz", ".tab.gz"
 # Read as CSV where somebody names the file, but not picked out of a folder: notes end so too.
 TEXT_SUFFIXES = (".txt", ".txt.gz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
+# No column of a file: such a name can not stand in one.
+_ROW = "\0row"
 
 
 def is_csv(path: Path) -> bool:
@@ -64,7 +66,9 @@ def open_tables(paths: Sequence[Path], options: OpenOptions, *, source: str) -> 
         files: list[TableFile] = [ParquetFile(path) for path in parquet]
     else:
         files = [CsvFile(path, header=options.header) for path in others]
-    return build_dataset(files, options, source=source)
+    data = build_dataset(files, options, source=source)
+    data.files = tuple(paths)
+    return data
 
 
 def build_dataset(
@@ -82,6 +86,7 @@ def build_dataset(
     chosen = options.choose(name, first.names, default_target=default_target)
     tables = [file.read(chosen.columns) for file in files]
     locate = _locator(files, [table.num_rows for table in tables])
+    tables_rows = sum(table.num_rows for table in tables)
 
     notes = list(dict.fromkeys(note for file in files for note in file.notes))
     columns = {}
@@ -96,17 +101,29 @@ def build_dataset(
     del tables
     if chosen.target is not None:
         _refuse_infinite_target(name, chosen.target, columns[chosen.target], locate)
+    if options.missing.kind == "drop":
+        columns[_ROW] = _row_numbers(tables_rows)
     columns, settled = apply_missing_policy(
         options.missing, columns, source=name, target=chosen.target, locate=locate
     )
+    rows = columns.pop(_ROW, None)
     arrays, categories = _as_arrays(columns, chosen.target, options)
-    return ArrayDataset(
+    data = ArrayDataset(
         arrays,
         name=name,
         target=chosen.target,
         categories=categories,
         notes=[*notes, *settled],
     )
+    if rows is not None and len(rows) < tables_rows:
+        data.source_rows = rows.to_numpy()
+    return data
+
+
+def _row_numbers(count: int) -> Any:
+    import pyarrow as pa
+
+    return pa.chunked_array([pa.array(np.arange(count, dtype=np.int64))])
 
 
 def _as_arrays(

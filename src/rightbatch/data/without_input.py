@@ -32,6 +32,8 @@ class WithoutInput(Dataset):
             notes=data.notes,
         )
         self.transforms = data.transforms
+        self.files = data.files
+        self.source_rows = data.source_rows
         self._data = data
         self._hidden = hidden
 

@@ -110,11 +110,13 @@ class Track:
         return values
 
     def _convert(self, raw: NDArray[Any], out: NDArray[Any]) -> None:
-        if self.affine is not None:
-            self.affine(raw, out=out)
-        else:
-            # As astype() converts: the dtype was asked for.
-            np.copyto(out, raw, casting="unsafe")
+        # What float32 can not hold becomes infinite, and whoever reads the outputs says so.
+        with np.errstate(over="ignore"):
+            if self.affine is not None:
+                self.affine(raw, out=out)
+            else:
+                # As astype() converts: the dtype was asked for.
+                np.copyto(out, raw, casting="unsafe")
 
     @cached_property
     def _is_straight(self) -> bool:

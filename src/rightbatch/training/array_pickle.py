@@ -75,6 +75,11 @@ def parse_array_pickle(content: bytes, *, name: str = "the pickle") -> dict[str,
     arrays: dict[str, NDArray[Any]] = {}
     for key, entry in value.items():
         word = key.decode("latin-1") if isinstance(key, bytes) else key
+        if word in arrays:
+            raise DataError(
+                f"{name} holds {shown(word)} twice, as text and as bytes: which of the two is "
+                "meant can not be known. Save it anew with numpy.savez"
+            )
         if isinstance(entry, _Array):
             array = entry.values
         elif isinstance(entry, np.generic):

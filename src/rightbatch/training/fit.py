@@ -18,10 +18,12 @@ from rightbatch.loading.slabs import find_device
 from rightbatch.training.building import build, task_of
 from rightbatch.training.checkpoint import model_tensors, save_checkpoint
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, score
+from rightbatch.training.matching import match
 from rightbatch.training.options import FitOptions
 from rightbatch.training.progress import StepObserver, Watcher
+from rightbatch.training.provenance import describe_transforms
 from rightbatch.training.result import FitResult
-from rightbatch.training.run_folder import RunFolder, describe_columns, describe_transforms
+from rightbatch.training.run_folder import RunFolder, describe_columns
 from rightbatch.training.settings import run_settings, threads_for
 from rightbatch.training.trainer import Trainer
 
@@ -147,7 +149,7 @@ def fit(
             "classes": None if task.classes is None else task.classes.tolist(),
             **(config or {}),
         }
-        transforms = describe_transforms(parts)
+        transforms = describe_transforms(parts.train, parts.held_out_transforms)
         trainer = Trainer(
             network,
             parts,
@@ -182,6 +184,8 @@ def fit(
         best_epoch=trainer.standing.best_epoch or len(trainer.history),
         stopped_early=trainer.standing.is_finished,
         run=None if folder is None else folder.path,
+        inputs=parts.data.inputs,
+        target=None if parts.data.target is None else parts.data.column(parts.data.target),
         transforms=parts.held_out_transforms,
     )
 
@@ -199,7 +203,8 @@ def evaluate(
     For a `FitResult` the loss is that of its training. The mean is over samples, so a smaller
     last batch weighs what it holds. R² weighs several outputs by how much they vary.
 
-    Raises OptionError where model or part is none, or the model does not fit the data.
+    Raises OptionError where model or part is none, or the model does not fit the data, DataError
+    where a `FitResult` has not learned from such columns or texts.
 
     >>> import rightbatch as rb
     >>> parts = rb.split(rb.open("iris"), test=0.2, stratify=True)
@@ -217,6 +222,8 @@ def evaluate(
         )
     if isinstance(model, FitResult):
         network, task = model.model, model.task
+        # The columns by name, the texts by the codes that the model has learned.
+        part = match(part, model.inputs, model.target)
     else:
         network, task = model, task_of(model, part, loss)
     first = next(network.parameters(), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,10 +14,13 @@ from rightbatch.data.column import Column
 from rightbatch.data.dataset import Arrays, Dataset
 from rightbatch.errors import DataError, did_you_mean
 from rightbatch.loading.parts import Part
+from rightbatch.training.recoding import Recoding, codes_of_numbers
 
 logger = logging.getLogger(__name__)
 
 _MOST_SHOWN = 8
+# What `open` calls an array without a name.
+_NAMELESS = "x"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +29,13 @@ class Source:
 
     name: str
     feature: int | None = None
-    codes: NDArray[Any] | None = None
+    recoding: Recoding | None = None
 
     def read(self, values: NDArray[Any]) -> NDArray[Any]:
         """The values of this column, from those of the data's column."""
         if self.feature is not None:
             values = values[:, self.feature]
-        return values if self.codes is None else self.codes[values]
+        return values if self.recoding is None else self.recoding(values)
 
 
 class MatchedData(Dataset):
@@ -55,6 +58,8 @@ class MatchedData(Dataset):
             own_parts=data.own_parts,
             notes=data.notes,
         )
+        self.files = data.files
+        self.source_rows = data.source_rows
         self._data = data
         self._sources = dict(sources)
         self._arrays: dict[str, NDArray[Any]] = {}
@@ -107,6 +112,8 @@ def match(part: Part, inputs: Sequence[Column], target: Column | None) -> Part:
     name, whatever their order; a single input column is found as such. Codes of a text column are
     those of the model's own texts. An array of F features stands for F columns of numbers.
 
+    Numbers stand for the texts that they are written as, where the model has learned texts.
+
     Raises DataError where a column is missing, of another shape or kind, or holds a text that the
     model has not met.
     """
@@ -119,32 +126,20 @@ def match(part: Part, inputs: Sequence[Column], target: Column | None) -> Part:
             f"{data.name}: the model was not trained on {_listed(unused)}, which is not used"
         )
     columns = [matching.describe(column, sources[column.name]) for column in inputs]
-    if target is not None and matching.target is not None:
-        found = data.column(matching.target)
-        sources[target.name] = Source(
-            name=found.name, codes=matching.codes(found, target.categories, "the target")
-        )
-        columns.append(matching.describe(target, sources[target.name]))
     has_target = target is not None and matching.target is not None
-    matched = MatchedData(data, columns, sources, target.name if target and has_target else None)
-    return replace(part, data=matched)
-
-
-def match_labels(part: Part, labels: tuple[str, ...] | None) -> Part:
-    """The part with the texts of its target coded as `labels` has them; DataError for others."""
-    data = part.data
-    if data.target is None or labels is None:
+    if target is not None and matching.target is not None:
+        sources[target.name] = matching.target_source(target)
+        columns.append(matching.describe(target, sources[target.name]))
+    target_name = target.name if target is not None and has_target else None
+    is_as_wanted = (
+        data.target == target_name
+        and [column.name for column in data.inputs] == [column.name for column in inputs]
+        and all(source == Source(name=name) for name, source in sources.items())
+    )
+    if is_as_wanted:
+        # The data's own blocks of values serve: no second copy of them is made.
         return part
-    found = data.column(data.target)
-    if found.categories is None or found.categories == labels:
-        return part
-    wanted = replace(found, categories=labels)
-    codes = _Matching(part, data.inputs, wanted).codes(found, labels, "the target")
-    sources: dict[str, Source | None] = {
-        column.name: Source(name=column.name) for column in data.inputs
-    }
-    sources[found.name] = Source(name=found.name, codes=codes)
-    return replace(part, data=MatchedData(data, [*data.inputs, wanted], sources, data.target))
+    return replace(part, data=MatchedData(data, columns, sources, target_name))
 
 
 class _Matching:
@@ -170,6 +165,7 @@ class _Matching:
             and all(column.shape == () and column.categories is None for column in inputs)
         )
         self._is_single = len(inputs) == len(self._given) == 1
+        self._spread: dict[str, tuple[tuple[str, ...], Recoding]] = {}
 
     def source(self, wanted: Column) -> Source | None:
         """Where the input `wanted` is found; DataError where it is not, or is another thing."""
@@ -177,6 +173,9 @@ class _Matching:
             return Source(name=self._given[0].name, feature=self._wanted.index(wanted.name))
         found = self._given[0] if self._is_single else self._by_name.get(wanted.name)
         if found is None:
+            spread = self._one_hot(wanted)
+            if spread is not None:
+                return spread
             if self._is_absent_category(wanted):
                 return None
             raise DataError(
@@ -200,13 +199,32 @@ class _Matching:
                 f"on {wanted.dtype}: bytes from 0 to 255 and fractions are not on one scale. "
                 "Give the data as they were in training"
             )
-        return Source(name=found.name, codes=self.codes(found, wanted.categories, "the column"))
+        if _NAMELESS not in (found.name, wanted.name) and found.name != wanted.name:
+            logger.warning(
+                f"{self._data.name}: the column {found.name!r} is taken for {wanted.name!r}, the "
+                "only input that the model was trained on"
+            )
+        recoding = self.recoding(found, wanted, wanted.categories, "the column")
+        return Source(name=found.name, recoding=recoding)
+
+    def target_source(self, wanted: Column) -> Source:
+        """Where the target is found; DataError where it is another thing than was learned."""
+        assert self.target is not None  # the caller has asked
+        found = self._data.column(self.target)
+        if wanted.categories is not None and found.shape != wanted.shape:
+            raise DataError(
+                f"{self._data.name}: a sample of the target {found.name!r} has the shape "
+                f"{found.shape}, and the model has learned the texts {_listed(wanted.categories)}. "
+                "Give one label a sample, or open the data without a target"
+            )
+        recoding = self.recoding(found, wanted, wanted.categories, "the target")
+        return Source(name=found.name, recoding=recoding)
 
     def describe(self, wanted: Column, source: Source | None) -> Column:
         """The column that comes out."""
         if source is None:
             return wanted
-        dtype = self._data.column(source.name).dtype if source.codes is None else wanted.dtype
+        dtype = self._data.column(source.name).dtype if source.recoding is None else wanted.dtype
         return replace(wanted, dtype=dtype)
 
     def unused(self, sources: Mapping[str, Source | None]) -> list[str]:
@@ -227,44 +245,102 @@ class _Matching:
                 )
         return unused
 
-    def codes(
-        self, found: Column, categories: tuple[str, ...] | None, what: str
-    ) -> NDArray[Any] | None:
-        """What each code of `found` becomes, so that equal texts get equal codes; None: itself."""
+    def recoding(
+        self, found: Column, wanted: Column, categories: tuple[str, ...] | None, what: str
+    ) -> Recoding | None:
+        """What values of `found` become, so that equal texts get equal codes; None: themselves."""
         if found.categories == categories:
             return None
-        if found.categories is None and what == "the target":
-            return None  # codes 0 … K-1 in the place of texts: their range is checked when read
-        if found.categories is None or categories is None:
-            is_text, was_text = (
-                "text" if column is not None else "numbers"
-                for column in (found.categories, categories)
-            )
+        if categories is None:
             raise DataError(
-                f"{self._data.name}: {what} {found.name!r} holds {is_text}, and the model was "
-                f"trained on {was_text}. Open the data as they were opened for the training"
+                f"{self._data.name}: {what} {found.name!r} holds text, and the model was trained "
+                "on numbers. Open the data as they were opened for the training"
             )
+        if found.categories is None:
+            return self._of_numbers(found, wanted, categories, what)
         code_of = {text: code for code, text in enumerate(categories)}
-        codes = np.array([code_of.get(text, -1) for text in found.categories], np.int64)
+        codes = np.array([code_of.get(text, -1) for text in found.categories], wanted.dtype)
         unknown = self._met(found, np.flatnonzero(codes < 0))
         if unknown:
-            raise DataError(
-                f"{self._data.name}: {what} {found.name!r} holds {_listed(unknown)}, which the "
-                f"model has not met in training; it knows {_listed(categories)}. Leave such rows "
-                "out, or train on data that have them"
+            raise self._unknown(found, unknown, categories, what)
+        return Recoding(codes=codes)
+
+    def _of_numbers(
+        self, found: Column, wanted: Column, categories: tuple[str, ...], what: str
+    ) -> Recoding:
+        """A table in which every text is a number holds numbers: they mean what they were."""
+        # No two numbers are written alike: of more than there are texts, some are unknown.
+        numbers = self._distinct(found, most=len(categories))[: len(categories) + _MOST_SHOWN]
+        codes, unknown, ambiguous = codes_of_numbers(
+            numbers, categories, may_be_codes=what == "the target"
+        )
+        if unknown:
+            raise self._unknown(
+                found,
+                unknown,
+                categories,
+                what,
+                " The column holds numbers, and the model was trained on texts.",
             )
-        return codes
+        for number, texts in ambiguous.items():
+            raise DataError(
+                f"{self._data.name}: {what} {found.name!r} holds numbers, and the model was "
+                f"trained on texts: {number} may be {' or '.join(map(repr, texts))}. Give the "
+                "column as texts"
+            )
+        return Recoding(codes=codes.astype(wanted.dtype), values=numbers)
+
+    def _one_hot(self, wanted: Column) -> Source | None:
+        """Where `wanted` is one category of a column that these data hold in one piece."""
+        stem, equals, category = wanted.name.partition("=")
+        found = self._by_name.get(stem)
+        if not equals or found is None or found.shape != () or wanted.dtype != np.uint8:
+            return None
+        if stem not in self._spread:
+            names = [name.partition("=") for name in self._wanted]
+            known = tuple(text for start, mark, text in names if mark and start == stem)
+            coded = Column(name=stem, dtype=np.dtype(np.int64), categories=known)
+            whole = self.recoding(found, coded, known, "the column")
+            self._spread[stem] = (known, whole or Recoding(codes=np.arange(len(known))))
+        known, recoding = self._spread[stem]
+        return Source(name=stem, recoding=recoding.is_code(known.index(category)))
+
+    def _unknown(
+        self,
+        found: Column,
+        unknown: Sequence[Any],
+        categories: Sequence[str],
+        what: str,
+        why: str = "",
+    ) -> DataError:
+        return DataError(
+            f"{self._data.name}: {what} {found.name!r} holds {_listed(unknown)}, which the model "
+            f"has not met in training; it knows {_listed(categories)}.{why} Leave such rows out, "
+            "or train on data that have them"
+        )
+
+    def _distinct(self, found: Column, *, most: int) -> NDArray[Any]:
+        """The values that samples of the part have, ascending; cut short beyond `most`."""
+        distinct = np.empty(0, found.dtype)
+        for values in self._chunks(found):
+            distinct = np.union1d(distinct, values)
+            if len(distinct) > most:
+                break
+        return distinct
 
     def _met(self, found: Column, codes: NDArray[Any]) -> list[str]:
         """The texts of those `codes` that samples of the part really have."""
         met: set[int] = set()
         if len(codes):
-            array = self._data.array(found.name)
-            for rows in self._part.rows.chunks():
-                values = self._data.rows(rows)[found.name] if array is None else array[rows]
+            for values in self._chunks(found):
                 met.update(np.unique(values[np.isin(values, codes)]).tolist())
         assert found.categories is not None  # the caller has asked for its codes
         return [found.categories[code] for code in sorted(met)]
+
+    def _chunks(self, found: Column) -> Iterator[NDArray[Any]]:
+        array = self._data.array(found.name)
+        for rows in self._part.rows.chunks():
+            yield self._data.rows(rows)[found.name] if array is None else array[rows]
 
     def _is_absent_category(self, wanted: Column) -> bool:
         """Whether `wanted` is one category of a one-hot column, and no sample here has it."""
@@ -272,6 +348,6 @@ class _Matching:
         return bool(equals) and any(name.startswith(f"{stem}=") for name in self._by_name)
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Sequence[Any]) -> str:
     shown = ", ".join(map(repr, names[:_MOST_SHOWN]))
     return shown + (f", … {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else "")

@@ -97,8 +97,8 @@ def _numbered_classes(
             return None
         raise DataError(
             f"the target {target!r} of {part.data.name} holds {len(texts)} texts and the model has "
-            f"{outputs} outputs: which output is which text can not be known. Give the classes as "
-            f"numbers from 0 to {count - 1}, or open the data without a target"
+            f"{_outputs(outputs)}: which output is which text can not be known. Give the classes "
+            f"as numbers from 0 to {count - 1}, or open the data without a target"
         )
     values = part.data.array(target)
     if values is None:
@@ -112,7 +112,11 @@ def _numbered_classes(
         return None
     raise DataError(
         f"the target {target!r} of {part.data.name} holds {len(labels):,} classes from {labels[0]} "
-        f"to {labels[-1]}, and the model has {outputs} outputs: it needs classes from 0 to "
+        f"to {labels[-1]}, and the model has {_outputs(outputs)}: it needs classes from 0 to "
         f"{count - 1}. Where the target is a quantity, say so: loss='squared_error' "
         "(--loss squared_error)"
     )
+
+
+def _outputs(count: int) -> str:
+    return f"{count} output{'s' if count != 1 else ''}"

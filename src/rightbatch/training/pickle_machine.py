@@ -255,6 +255,9 @@ class PickleMachine:
             values[key] = value
 
     def _remember(self, place: int) -> None:
+        # Numbers that a file chooses freely could all fall on one place of the table.
+        if not 0 <= place < min(_MOST_STEPS, len(self._content)):
+            raise RefusedError("it numbers what it remembers otherwise than from 0 up")
         self._memo[place] = self._top()
 
     def _recall(self, place: int) -> None:

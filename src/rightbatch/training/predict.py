@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rightbatch.data.dataset import Dataset
-from rightbatch.errors import OptionError, is_out_of_memory
+from rightbatch.errors import DataError, OptionError, is_out_of_memory
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part, Parts
 from rightbatch.loading.slabs import find_device
+from rightbatch.loading.transform import Function
+from rightbatch.loading.transforms import Cast
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import whole_number
 from rightbatch.plan.row_set import RowSet
@@ -30,6 +33,7 @@ from rightbatch.training.evaluate import (
     evaluation_mode,
     predicted_classes,
 )
+from rightbatch.training.kept_inputs import refuse_inputs
 from rightbatch.training.output_task import UnknownLoss
 from rightbatch.training.prediction import Prediction
 from rightbatch.training.prediction_files import Kept, Piece, open_sink
@@ -65,11 +69,10 @@ def predict(
     layers. No file of them can run code. `part` is a part of a split, or anything that `open`
     takes, all of whose samples are predicted.
 
-    A run's folder brings its own transforms, which take the place of those of the part; functions
-    among them are taken from the part, by name, for code is not stored. Its columns are found by
-    name and its texts coded as in training. A run of a `torch.nn.Module` needs `network`, a module
-    of the same kind. For other models the transforms of the part stay; what `fit` gave takes those
-    of its training for data that are no part of a split.
+    A run's folder and what `fit` gave bring the transforms of their held-out parts, which take the
+    place of those of the part; their columns are found by name, and texts coded as in training. A
+    folder has functions by name alone, and takes them from the part; a run of a `torch.nn.Module`
+    needs `network`, a module of the same kind. For other models the transforms of the part stay.
 
     Outputs become class probabilities by a softmax, or by a sigmoid for `binary_cross_entropy`;
     with the loss `squared_error` they are quantities. The loss is that of the training; of modules
@@ -78,10 +81,11 @@ def predict(
     The result does not depend on `batch_size`, a number or "full"; the last batch is smaller. A
     batch that memory has no room for is halved with a warning, and the rest follows in batches of
     that size. `out` (`.npy`, `.csv`, `.parquet`) is written as it goes, so that memory does not
-    grow with the data, and replaced only once it is whole; `.npy` holds probabilities or values,
-    the others a row a sample: `row` (its number in the data), `target` where there is one,
-    `predicted`, and `probability_CLASS` each. `threads` are torch's CPU threads for the time of
-    the call. The model and its mode are as before afterwards.
+    grow with the data, and replaced only once it is whole; a file that model or data are read from
+    is refused. `.npy` holds probabilities or values, the others a row a sample: `row` (its number
+    in the source, from 0), `target` where there is one, `predicted`, and `probability_CLASS` each.
+    `threads` are torch's CPU threads for the time of the call. The model and its mode are as
+    before afterwards.
 
     Raises OptionError where model, data and options do not belong together, DataError where the
     data are not such as the model learned from, or a file of weights is refused.
@@ -99,17 +103,16 @@ def predict(
         named = ", ".join(f"parts.{name}" for name in part.all)
         raise OptionError(f"predict takes one part, and was given all of them: {named}")
     began = time.perf_counter()
-    if isinstance(model, FitResult) and model.run is not None and not isinstance(part, Part):
-        # Bare data bring none of the transforms of the training; the folder has them.
-        network = model.model if network is None else network
-        model = model.run
     saved = load_saved(model, activation=activation, loss=loss, network=network)
     if not isinstance(part, Part):
         part = saved.whole(part)
-        if isinstance(model, FitResult):
-            part = replace(part, transforms=model.transforms)
+    output = None if out is None else Path(out).expanduser()
+    if output is not None:
+        refuse_inputs(output, model, part.data)
     try:
         prepared, task = saved.fit_to(part)
+    except IndexError as error:
+        raise _beyond(part.data.name, error) from error
     except Exception as error:
         if is_out_of_memory(error):
             error.add_note(_ONE_IS_TOO_MUCH)
@@ -117,8 +120,14 @@ def predict(
     size = min(resolve_batch_size(batch_size, len(part)), len(part))
     if threads is not None:
         threads = whole_number("threads", threads, at_least=1)
-    sink = Kept(len(part)) if out is None else open_sink(Path(out).expanduser(), len(part))
-    passes = _Passes(network=saved.network, task=task, part=prepared, batch_size=size)
+    sink = Kept(len(part)) if output is None else open_sink(output, len(part))
+    passes = _Passes(
+        network=saved.network,
+        task=task,
+        part=prepared,
+        batch_size=size,
+        takes_target=sink.takes_target,
+    )
     score = Score(metric=task.loss.metric)
     with sink, _settings(saved.network, threads, device) as passes.network:
         for piece in passes.pieces(score):
@@ -141,7 +150,7 @@ def predict(
         accuracy=scores.get("accuracy"),
         r2=scores.get("r2"),
         classes=passes.labels,
-        out=None if out is None else Path(out).expanduser(),
+        out=output,
         **kept,
     )
 
@@ -154,6 +163,7 @@ class _Passes:
     task: Task
     part: Part
     batch_size: int
+    takes_target: bool
     labels: list[Any] | None = None
     not_finite: int = 0
 
@@ -222,6 +232,8 @@ class _Passes:
     def _run(self, inputs: Any, samples: int) -> Tensor:
         try:
             outputs = self.network(inputs)
+        except IndexError as error:
+            raise _beyond(self.part.data.name, error) from error
         except RuntimeError as error:
             if is_out_of_memory(error) or not _is_of_shapes(error):
                 raise
@@ -244,10 +256,15 @@ class _Passes:
     def _piece(self, outputs: Tensor, rows: Tensor, target: Tensor | None) -> Piece:
         task, name = self.task, self.task.loss.name
         row_numbers = rows.cpu().numpy()
+        source_rows = self.part.data.source_rows
+        if not self.takes_target:
+            target = None
+        elif source_rows is not None:
+            row_numbers = source_rows[row_numbers]
         if name not in ("cross_entropy", "binary_cross_entropy"):
             width = outputs.reshape(len(outputs), -1).shape[1]
             values = outputs.reshape(len(outputs)) if width == 1 else outputs
-            known = None if target is None else target.float().cpu().numpy()
+            known = None if target is None else self._quantities(target, rows.cpu().numpy())
             if known is not None and known.shape == (len(outputs), 1):
                 known = known.reshape(-1)
             return Piece(rows=row_numbers, target=known, values=_float32(values))
@@ -272,6 +289,32 @@ class _Passes:
             probabilities=_float32(probabilities),
             classes=self.labels,
         )
+
+    def _quantities(self, target: Tensor, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """The target as the data have it; as it was learned where a transform has changed it."""
+        data, name = self.part.data, self.part.data.target
+        assert name is not None  # there are no values of it otherwise
+        if self._changes_target:
+            return _float32(target)
+        array = data.array(name)
+        return data.rows(rows)[name] if array is None else array[rows]
+
+    @cached_property
+    def _changes_target(self) -> bool:
+        return any(
+            transform.takes_target
+            if isinstance(transform, Function)
+            else transform.column == self.part.data.target and not isinstance(transform, Cast)
+            for transform in self.part.transforms
+        )
+
+
+def _beyond(data: str, error: IndexError) -> DataError:
+    return DataError(
+        f"{data}: {error}. An input holds a number that is beyond what the model knows, such as a "
+        "code above those of an embedding, or one below zero. Leave such samples out, or give the "
+        "data the codes of the training"
+    )
 
 
 def _add(score: Score, losses: Tensor, outputs: Tensor, target: Tensor) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rightbatch.errors import OptionError
 from rightbatch.notebook import html_table
+from rightbatch.training.history import finite_json
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,8 +54,8 @@ class Prediction:
         return np.array(found, dtype=dtype, copy=copy)
 
     def to_json(self) -> dict[str, Any]:
-        """The scores as one JSON-able object, without the arrays."""
-        return {
+        """The scores as one JSON-able object, without the arrays; None for NaN."""
+        report: dict[str, Any] = {
             "samples": self.samples,
             "correct": self.correct,
             "accuracy": self.accuracy,
@@ -64,6 +65,8 @@ class Prediction:
             "batch_size": self.batch_size,
             "output": None if self.out is None else str(self.out),
         }
+        finite: dict[str, Any] = finite_json(report)
+        return finite
 
     @property
     def _measures(self) -> dict[str, str]:

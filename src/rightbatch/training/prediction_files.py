@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -13,19 +17,24 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from rightbatch.errors import OptionError, did_you_mean
+from rightbatch.training.checkpoint import sync_folder
 
 OUTPUT_ENDINGS = (".npy", ".csv", ".parquet")
 
 # Small pieces make large Parquet files that are slow to read; large ones take memory.
 _ROWS_AT_ONCE = 1 << 16
 _BYTES_AT_ONCE = 1 << 24
+# So much of a name is repeated in that of the unfinished file: a whole one may fill what a disk
+# takes already.
+_MOST_NAME = 40
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Piece:
     """What the model says of one batch: classes with probabilities, or values.
 
-    `rows` (B,) int64 are row numbers in the data; `target` is as the data have it.
+    `rows` (B,) int64 are row numbers in the source; `target` is as the data have it, None where
+    they have none or the sink has no use for it.
     """
 
     rows: NDArray[np.int64]
@@ -53,7 +62,9 @@ class Piece:
         if self.predicted is not None and self.probabilities is not None:
             named["predicted"] = self.predicted
             for place, label in enumerate(self.classes or []):
-                named[f"probability_{label}"] = self.probabilities[:, place]
+                # A class may have no text at all, and a column needs one that tells it apart.
+                word = "''" if label == "" else label
+                named[f"probability_{word}"] = self.probabilities[:, place]
         else:
             named.update(_spread("predicted", self.numbers))
         return named
@@ -61,6 +72,8 @@ class Piece:
 
 class Sink(ABC):
     """Takes pieces in order; as a context it undoes what was begun where something fails."""
+
+    takes_target = False
 
     @abstractmethod
     def add(self, piece: Piece) -> None:
@@ -128,15 +141,17 @@ def open_sink(path: Path, samples: int) -> Sink:
 
 
 class _File(Sink):
-    """A file that takes its own name once it is whole: until then it is called `….partial`."""
+    """A file that takes its own name once it is whole.
+
+    Until then it lies beside it under a name that nobody else has: of two that are written at
+    once, the last to finish stays, and each is whole.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._partial = path.with_name(path.name + ".partial")
-        try:
-            self._file: IO[bytes] = self._partial.open("wb")
-        except OSError as error:
-            raise OptionError(f"out={str(path)!r} can not be written: {error}") from error
+        self._partial = path.with_name(f".{path.name[:_MOST_NAME]}.{secrets.token_hex(8)}.partial")
+        with self._telling():
+            self._file: IO[bytes] = self._partial.open("xb")
 
     @override
     def __exit__(
@@ -145,12 +160,33 @@ class _File(Sink):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None:
-            self._file.close()
-            self._partial.replace(self._path)
-        else:
+        try:
+            if error is None:
+                with self._telling():
+                    self._file.flush()
+                    os.fsync(self._file.fileno())
+                    self._file.close()
+                    self._partial.replace(self._path)
+        finally:
             self._partial.unlink(missing_ok=True)
-            self._file.close()
+            with suppress(OSError):
+                # Of what could not be written, the rest can not be written either.
+                self._file.close()
+        if error is None:
+            # The file is whole and in its place, also where its folder can not be synced.
+            with suppress(OSError):
+                sync_folder(self._path.parent)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OptionError(
+                f"out={str(self._path)!r} can not be written: {error.strerror or error}. Make "
+                "room, or name a file where there is room and which you may write; what was there "
+                "before is as it was"
+            ) from error
 
 
 class NpyFile(_File):
@@ -169,11 +205,14 @@ class NpyFile(_File):
             header = {"descr": "<f4", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(self._file, header)
             self._is_begun = True
-        self._file.write(numbers.data)
+        with self._telling():
+            self._file.write(numbers.data)
 
 
 class TableFile(_File):
     """A row a sample, as CSV or Parquet by the ending."""
+
+    takes_target = True
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -198,7 +237,8 @@ class TableFile(_File):
     def finish(self) -> None:
         self._write()
         if self._writer is not None:
-            self._writer.close()
+            with self._telling():
+                self._writer.close()
 
     def _write(self) -> None:
         if not self._waiting:
@@ -208,10 +248,11 @@ class TableFile(_File):
 
         table = pa.concat_tables(self._waiting)
         self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
-        if self._writer is None:
-            kind = csv.CSVWriter if self._is_csv else parquet.ParquetWriter
-            self._writer = kind(self._file, table.schema)
-        self._writer.write_table(table)
+        with self._telling():
+            if self._writer is None:
+                kind = csv.CSVWriter if self._is_csv else parquet.ParquetWriter
+                self._writer = kind(self._file, table.schema)
+            self._writer.write_table(table)
 
 
 def _spread(name: str, values: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -11,7 +12,7 @@ from typing import Any, Self
 
 import torch
 
-from rightbatch.loading.parts import Parts
+from rightbatch.loading.parts import AnyTransform, Part, Parts
 
 _LIBRARIES = ("rightbatch", "torch", "numpy", "pyarrow", "scikit-learn", "safetensors")
 
@@ -21,7 +22,8 @@ class Provenance:
     """What it takes to get a result again.
 
     `command` is the command line as it was typed, None where Python called. `sizes` are samples
-    by part, `split` the arguments of the split, `environment` versions and machine.
+    by part, `split` the arguments of the split, `transforms` what the training batches go through,
+    `environment` versions and machine.
     """
 
     command: str | None = None
@@ -30,6 +32,7 @@ class Provenance:
     sizes: dict[str, int]
     split: dict[str, Any] = field(default_factory=dict)
     duplicate_samples: int | None = None
+    transforms: list[dict[str, Any]] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -42,6 +45,7 @@ class Provenance:
             sizes=parts.sizes,
             split=dict(parts.settings),
             duplicate_samples=parts.duplicate_samples,
+            transforms=describe_transforms(parts.train, parts.held_out_transforms),
             environment=describe_environment(),
         )
 
@@ -53,6 +57,17 @@ class Provenance:
     def from_json(cls, stored: dict[str, Any]) -> Self:
         """What `to_json` gave."""
         return cls(**stored)
+
+
+def describe_transforms(
+    part: Part, held_out: Sequence[AnyTransform] | None = None
+) -> list[dict[str, Any]]:
+    """The part's transforms as JSON; those that are not in `held_out` are marked `train_only`."""
+    kept = {id(transform) for transform in (part.transforms if held_out is None else held_out)}
+    return [
+        {**transform.to_json(), **({} if id(transform) in kept else {"train_only": True})}
+        for transform in part.transforms
+    ]
 
 
 def describe_environment() -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from rightbatch.data.column import Column
 from rightbatch.loading.parts import AnyTransform
 from rightbatch.notebook import html_table
 from rightbatch.training.history import Row
@@ -23,7 +24,8 @@ class FitResult:
     `val_r2`. `step_losses` are pairs of (step from 1, loss). `seconds` is the time of this call,
     `samples_per_second` that of training alone, without validation. `leaked_samples` counts the
     held-out samples that training read. `best_epoch` is the epoch whose weights the model has.
-    `transforms` are those of the held-out parts, which predictions of other data take.
+    `inputs` and `target` are the columns that it learned from, `transforms` those of the held-out
+    parts: predictions find columns by name and texts by themselves, and take these transforms.
     """
 
     model: nn.Module
@@ -38,6 +40,8 @@ class FitResult:
     best_epoch: int
     stopped_early: bool
     run: Path | None
+    inputs: tuple[Column, ...]
+    target: Column | None
     transforms: tuple[AnyTransform, ...] = ()
 
     @property

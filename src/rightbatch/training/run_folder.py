@@ -8,7 +8,6 @@ from typing import Any
 
 from rightbatch.data.dataset import Dataset
 from rightbatch.errors import OptionError, ResumeError
-from rightbatch.loading.parts import Parts
 from rightbatch.training.checkpoint import write_atomically
 from rightbatch.training.history import JsonLines
 from rightbatch.training.provenance import describe_environment
@@ -101,13 +100,4 @@ def describe_columns(data: Dataset) -> list[dict[str, Any]]:
             "categories": None if column.categories is None else list(column.categories),
         }
         for column in data.columns
-    ]
-
-
-def describe_transforms(parts: Parts) -> list[dict[str, Any]]:
-    """The training part's transforms as JSON, those that are for training alone marked."""
-    held_out = {id(transform) for transform in parts.held_out_transforms}
-    return [
-        {**transform.to_json(), **({} if id(transform) in held_out else {"train_only": True})}
-        for transform in parts.train.transforms
     ]

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
 from rightbatch.data.column import Column
@@ -18,15 +17,15 @@ from rightbatch.data.opening import open as open_data
 from rightbatch.errors import DataError, OptionError, did_you_mean
 from rightbatch.loading.parts import AnyTransform, Part, whole
 from rightbatch.loading.transform import Function, Transform
-from rightbatch.loading.transforms import transform_from_json
 from rightbatch.plan.row_set import RowSet
 from rightbatch.training.building import count_outputs
 from rightbatch.training.checkpoint import load_checkpoint, restore_model
 from rightbatch.training.losses import find_loss
-from rightbatch.training.matching import match, match_labels
-from rightbatch.training.models import Activation, DenseNetwork, ModelName
+from rightbatch.training.matching import match
+from rightbatch.training.models import DenseNetwork
 from rightbatch.training.output_task import UnknownLoss, task_of_outputs
 from rightbatch.training.result import FitResult
+from rightbatch.training.run_description import NamedFunction, RunDescription, is_model_name
 from rightbatch.training.run_folder import RunFolder
 from rightbatch.training.task import Task
 from rightbatch.training.weights_file import WEIGHT_ENDINGS, dense_network, read_weights
@@ -39,9 +38,9 @@ AnyModel = FitResult | nn.Module | str | Path | Mapping[str, Any]
 class SavedModel:
     """A network and what is known of the data it learned from.
 
-    `task` is known of a run and of a `FitResult`; of other models it follows from the data.
-    `inputs` and `target` are the columns of a run's data, `transforms` what its held-out batches
-    went through, as JSON; None where no run says so, and the part's own transforms stay.
+    Of a run and of what `fit` gave, all is known: the `task`, the columns `inputs` and `target` of
+    the data, and the `transforms` that held-out batches went through, which take the place of those
+    of a part. Of other models the task follows from the data, whose own transforms stay.
     """
 
     network: nn.Module
@@ -50,7 +49,7 @@ class SavedModel:
     loss: AnyLoss = None
     inputs: tuple[Column, ...] | None = None
     target: Column | None = None
-    transforms: tuple[dict[str, Any], ...] | None = None
+    transforms: tuple[AnyTransform | NamedFunction, ...] | None = None
 
     def prepare(self, part: Part) -> Part:
         """The part as the network takes it: columns, transforms, casts, and the target encoded.
@@ -65,8 +64,6 @@ class SavedModel:
         """`prepare`, with the task that model and data have together."""
         if self.inputs is not None:
             part = match(part, self.inputs, self.target)
-        elif self.task is not None:
-            part = match_labels(part, self.task.labels)
         if self.transforms is not None:
             part = replace(part, transforms=self._own_transforms(part))
         if self.inputs is None:
@@ -98,7 +95,8 @@ class SavedModel:
                         "what was fitted"
                     )
             return whole(data)
-        # A run has its own transforms; of those of the data it takes the functions it lacks.
+        # A trained model has its own transforms; of those of the data it takes the functions that
+        # a folder has by name alone.
         functions = tuple(
             transform if isinstance(transform, Function) else Function(transform)
             for transform in data.transforms
@@ -108,15 +106,15 @@ class SavedModel:
         return Part(data=data, rows=rows, name="all", transforms=functions)
 
     def _own_transforms(self, part: Part) -> tuple[AnyTransform, ...]:
-        """The run's transforms; functions are taken from the part, by name."""
+        """The model's transforms; functions that it has by name alone are taken from the part."""
         assert self.transforms is not None  # the caller has asked
         target = None if self.target is None else self.target.name
         return tuple(
-            _function(described, part)
-            if described.get("kind") == "function"
-            else transform_from_json(described)
-            for described in self.transforms
-            if part.data.target is not None or described.get("column") != target or target is None
+            _function(transform.name, part) if isinstance(transform, NamedFunction) else transform
+            for transform in self.transforms
+            if part.data.target is not None
+            or target is None
+            or getattr(transform, "column", None) != target
         )
 
     def _check_width(self, part: Part) -> None:
@@ -163,7 +161,14 @@ def load_saved(
         if isinstance(source, nn.Module):
             return SavedModel(network=source, name=type(source).__name__, loss=loss)
         _refuse_other_loss(loss, source.task.loss.name, "the result of fit")
-        return SavedModel(network=source.model, name=type(source.model).__name__, task=source.task)
+        return SavedModel(
+            network=source.model,
+            name=type(source.model).__name__,
+            task=source.task,
+            inputs=source.inputs,
+            target=source.target,
+            transforms=source.transforms,
+        )
     if not is_weights and not isinstance(source, (str, Path)):
         raise OptionError(
             f"a {type(source).__name__} is no model; valid are what rb.fit gave, a "
@@ -193,81 +198,49 @@ def _load_run(
             f"{path} is no run folder: it has no config.json. Give the folder that a run was "
             "started with (--out), or a weights file"
         )
-    config = folder.read_config()
+    run = RunDescription.read(folder)
     if not folder.weights.is_file():
         raise OptionError(
             f"{path} holds no weights yet: the run was not finished. Go on with it: rightbatch "
             f"train --resume {path}, or rb.fit(…, out=…, resume=True)"
         )
-    try:
-        options, stored = config["options"], config["loss"]
-        # Columns are not all inputs: one may have said which samples belong together.
-        columns = {column.name: column for column in map(_column, config["columns"])}
-        group = config["split"].get("group")
-        target = columns.get(config["target"])
-        inputs = tuple(
-            column for column in columns.values() if column.name not in (config["target"], group)
-        )
-        classes = None if config["classes"] is None else np.array(config["classes"])
-        model = config["model"]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise OptionError(
-            f"{folder.config} is not what this version of rightbatch writes: it lacks {error}. Use "
-            "the version that environment.json names, or train anew"
-        ) from error
-    _refuse_other_loss(loss, stored, str(path))
-    if activation is not None and activation != options.get("activation"):
+    _refuse_other_loss(loss, run.loss, str(path))
+    if activation is not None and activation != run.activation:
         raise OptionError(
             f"activation={activation!r} contradicts {path}, whose model has "
-            f"{options.get('activation')!r}: leave it out"
+            f"{run.activation!r}: leave it out"
         )
     tensors, _ = load_checkpoint(folder.weights)
     if network is None:
-        _refuse_module(path, model, config)
-        shapes = [
-            tensors[f"model.layers.{place}.weight"].shape
-            for place in range(len(ModelName.parse(model).hidden) + 1)
-        ]
-        sizes = (shapes[0][1], *(shape[0] for shape in shapes))
-        network = DenseNetwork(sizes, cast("Activation", options["activation"]))
+        _refuse_module(run)
+        network = run.build(tensors)
     else:
         network = copy.deepcopy(network)
+    run.refuse_other(network, tensors)
     restore_model(network, tensors, "model")
     # The function of a custom loss is not stored; without it, there is no loss to tell.
-    known = loss if stored == "custom" else stored
+    known = loss if run.loss == "custom" else run.loss
+    target, classes = run.target, run.classes
     task = Task(
         loss=UnknownLoss() if known is None else find_loss(known),
         outputs=network.sizes[-1] if isinstance(network, DenseNetwork) else 1,
         classes=classes,
-        target=config["target"] or "",
-        keeps_integers=not _is_named(model),
+        target="" if target is None else target.name,
+        keeps_integers=not run.is_named,
         labels=None if target is None or classes is None else target.categories,
     )
     return SavedModel(
         network=network.eval(),
         name=str(path),
         task=task,
-        inputs=inputs,
+        inputs=run.inputs,
         target=target,
-        transforms=tuple(
-            described for described in folder.read_transforms() if not described.get("train_only")
-        ),
+        transforms=run.read_transforms(),
     )
 
 
-def _column(described: dict[str, Any]) -> Column:
-    categories = described["categories"]
-    return Column(
-        name=described["name"],
-        dtype=np.dtype(described["dtype"]),
-        shape=tuple(described["shape"]),
-        categories=None if categories is None else tuple(categories),
-    )
-
-
-def _function(described: dict[str, Any], part: Part) -> Function:
+def _function(name: str, part: Part) -> Function:
     """The function of that name among the transforms of the part; OptionError where none is."""
-    name = str(described.get("name"))
     functions = {
         transform.name: transform
         for transform in part.transforms
@@ -282,25 +255,15 @@ def _function(described: dict[str, Any], part: Part) -> Function:
     return functions[name]
 
 
-def _is_named(model: object) -> bool:
-    """Whether a stored model is a built-in one, rather than the name of a module's class."""
-    try:
-        ModelName.parse(str(model))
-    except OptionError:
-        return False
-    return True
-
-
-def _refuse_module(path: Path, model: object, config: dict[str, Any]) -> None:
+def _refuse_module(run: RunDescription) -> None:
     """OptionError where the model is code, which a folder does not hold."""
-    if _is_named(model):
+    if run.is_named:
         return
-    command = config.get("command") or {}
-    given = (command.get("training") or {}).get("model")
+    given = (run.command.get("training") or {}).get("model")
     hint = f"--model {given}" if given else "--model FILE.py:FUNCTION"
     raise OptionError(
-        f"the model of {path} is code, {given or model}, and code is not run because a folder "
-        f"names it: give a module of the same kind, network=… ({hint})"
+        f"the model of {run.path} is code, {given or run.model}, and code is not run because a "
+        f"folder names it: give a module of the same kind, network=… ({hint})"
     )
 
 
@@ -309,7 +272,7 @@ def _refuse_no_model(path: Path, given: str) -> None:
     if not path.is_file():
         named = (
             ". Models by name are not trained yet: rightbatch train, or rb.fit, trains one"
-            if _is_named(given)
+            if is_model_name(given)
             else ""
         )
         raise OptionError(

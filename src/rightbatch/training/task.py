@@ -202,8 +202,14 @@ def resolve_task(
     if outputs is not None and chosen.name != "custom" and outputs != count:
         what = f"{len(classes)} classes" if classes is not None else _describe(target)
         raise OptionError(
-            f"the model has {outputs} outputs; {chosen.name} with the target {data.target!r} "
-            f"({what}) takes {count}"
+            f"the model has {outputs} output{'s' if outputs != 1 else ''}; {chosen.name} with the "
+            f"target {data.target!r} ({what}) takes {count}"
+            + (
+                ". Where the target is a quantity, say so: loss='squared_error' "
+                "(--loss squared_error)"
+                if classes is not None and given is None and outputs == 1
+                else ""
+            )
         )
     return Task(
         loss=chosen,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from rightbatch.data.numpy_files import read_npz
+from rightbatch.data.numpy_files import npz_shapes, read_npz
 from rightbatch.data.options import OpenOptions
 from rightbatch.errors import DataError, OptionError, did_you_mean
 from rightbatch.training.array_pickle import read_array_pickle
@@ -21,6 +21,7 @@ from rightbatch.training.models import ACTIVATIONS, Activation, DenseNetwork
 
 WEIGHT_ENDINGS = (".npz", ".safetensors", ".pkl", ".pickle")
 
+_FLOATS_OF_NUMPY = (torch.float16, torch.float32, torch.float64)
 _NAME = re.compile(r"[Wb][1-9][0-9]{0,3}")
 _VALID = (
     "Valid are W1, b1, W2, b2, …: the weights (inputs x outputs) and the biases (outputs) of each "
@@ -36,6 +37,8 @@ def read_weights(path: Path) -> dict[str, NDArray[Any]]:
     """
     ending = path.suffix.lower()
     if ending == ".npz":
+        # From the headers, so that nothing large is unpacked in vain.
+        _check_shapes(npz_shapes(path), str(path))
         return read_npz(path, OpenOptions())[0]
     if ending in (".pkl", ".pickle"):
         return read_array_pickle(path)
@@ -50,11 +53,19 @@ def read_weights(path: Path) -> dict[str, NDArray[Any]]:
             f"{path} holds the weights of a run, which belong to its config.json: give the run's "
             f"folder, {path.parent}"
         )
-    # NumPy has no bfloat16; the network is float32 in any case.
-    return {
-        name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-        for name, tensor in tensors.items()
-    }
+    return {name: _as_numpy(name, tensor, path) for name, tensor in tensors.items()}
+
+
+def _as_numpy(name: str, tensor: torch.Tensor, path: Path) -> NDArray[Any]:
+    try:
+        # NumPy has no bfloat16 and none of eight bits; the network is float32 in any case.
+        narrow = tensor.is_floating_point() and tensor.dtype not in _FLOATS_OF_NUMPY
+        return (tensor.float() if narrow else tensor).numpy()
+    except (TypeError, RuntimeError) as error:
+        raise DataError(
+            f"{path}: {name} is {tensor.dtype}, which can not be read as numbers. Save it as "
+            "float32"
+        ) from error
 
 
 def dense_network(
@@ -97,46 +108,56 @@ def _layers(
     arrays: Mapping[Any, Any], source: str
 ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
     """Weights and biases, layer by layer, checked."""
-    if not arrays:
+    count = _count_layers(arrays, source)
+    numbers = {name: _numbers(name, arrays, source) for name in arrays}
+    _check_shapes({name: values.shape for name, values in numbers.items()}, source)
+    return [(numbers[f"W{k}"], numbers[f"b{k}"].reshape(-1)) for k in range(1, count + 1)]
+
+
+def _count_layers(names: Collection[Any], source: str) -> int:
+    """The number of layers; DataError where a name is none or one is missing."""
+    if not names:
         raise DataError(f"{source} holds no arrays. {_VALID}.")
-    for name in arrays:
+    for name in names:
         if not isinstance(name, str) or _NAME.fullmatch(name) is None:
             shown = repr(name)[:80] if isinstance(name, str) else f"a {type(name).__name__}"
             raise DataError(f"{source} holds an array called {shown}. {_VALID}.")
-    count = max(int(name[1:]) for name in arrays)
+    count = max(int(name[1:]) for name in names)
     lacking = [
         f"{kind}{number}"
         for number in range(1, count + 1)
         for kind in "Wb"
-        if f"{kind}{number}" not in arrays
+        if f"{kind}{number}" not in names
     ]
     if lacking:
         raise DataError(
             f"{source} lacks {', '.join(lacking[:8])}{', …' if len(lacking) > 8 else ''}; it holds "
-            f"{', '.join(list(arrays)[:8])}{', …' if len(arrays) > 8 else ''}. {_VALID}."
+            f"{', '.join(list(names)[:8])}{', …' if len(names) > 8 else ''}. {_VALID}."
         )
-    layers: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
-    for number in range(1, count + 1):
-        weights = _numbers(f"W{number}", arrays, source)
-        biases = _numbers(f"b{number}", arrays, source)
-        if weights.ndim != 2 or 0 in weights.shape:
+    return count
+
+
+def _check_shapes(shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
+    """DataError where the arrays of these shapes do not chain."""
+    outputs: int | None = None
+    for number in range(1, _count_layers(shapes, source) + 1):
+        weights, biases = shapes[f"W{number}"], shapes[f"b{number}"]
+        if len(weights) != 2 or 0 in weights:
             raise DataError(
-                f"{source}: W{number} has the shape {weights.shape}; it needs two axes, inputs x "
-                "outputs"
+                f"{source}: W{number} has the shape {weights}; it needs two axes, inputs x outputs"
             )
-        if layers and layers[-1][0].shape[1] != weights.shape[0]:
+        if outputs is not None and outputs != weights[0]:
             raise DataError(
-                f"{source}: W{number - 1} has {layers[-1][0].shape[1]} outputs and W{number} takes "
-                f"{weights.shape[0]} inputs (shape {weights.shape}). Weights are inputs x outputs: "
-                "transpose them if they were saved as outputs x inputs"
+                f"{source}: W{number - 1} has {outputs} outputs and W{number} takes {weights[0]} "
+                f"inputs (shape {weights}). Weights are inputs x outputs: transpose them if they "
+                "were saved as outputs x inputs"
             )
-        if biases.shape not in ((weights.shape[1],), (1, weights.shape[1])):
+        outputs = weights[1]
+        if biases not in ((outputs,), (1, outputs)):
             raise DataError(
-                f"{source}: b{number} has the shape {biases.shape} and W{number} {weights.shape}; "
-                f"the bias needs the shape ({weights.shape[1]},), one number an output"
+                f"{source}: b{number} has the shape {biases} and W{number} {weights}; the bias "
+                f"needs the shape ({outputs},), one number an output"
             )
-        layers.append((weights, biases.reshape(-1)))
-    return layers
 
 
 def _numbers(name: str, arrays: Mapping[str, Any], source: str) -> NDArray[np.float32]:
