@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from rightbatch.advice.comparison import Curve
+from rightbatch.report.alert import grouped
 from rightbatch.report.alerts import (
-    diverging,
+    checks_without_finding,
     find_alerts,
     leaks,
+    slow_loading,
+    uncertain_timings,
+)
+from rightbatch.report.findings import Origin, Study, of_comparison
+from rightbatch.report.reading import read_results
+from rightbatch.report.run_alerts import (
+    diverging,
     loader_bound,
     not_converged,
     overfitting,
-    slow_loading,
-    uncertain_timings,
     untuned_rates,
     validation_noise,
 )
-from rightbatch.report.findings import Origin, Study, of_comparison
 from rightbatch.training.provenance import Provenance
 
 
@@ -58,18 +65,52 @@ def test_a_diverged_run_is_serious_and_names_a_lower_rate() -> None:
     assert "learning rate of 0.3: the loss of step 3 is nan" in alert.text
     assert "try 0.1" in alert.advice
     assert diverging([curve_of([1.0, math.nan])])
-    assert "above the 1 of its first epoch" in diverging([curve_of([1.0, 2.0])])[0].text
+    assert "above the 1 of the first epoch" in diverging([curve_of([1.0, 2.0])])[0].text
     assert diverging([curve_of(FALLING)]) == []
 
 
+RISING = [0.5, 0.3] + [0.3 + 0.02 * k for k in range(18)]
+
+
+def test_the_advice_of_a_diverged_run_is_given_once() -> None:
+    why = "the loss of step 3 is nan. Lower the learning rate (now 0.3), scale the inputs"
+    alerts = diverging([curve_of([1.0], diverged=why, seed=seed) for seed in (0, 1)])
+    (alert,) = alerts
+    assert alert.text == (
+        "batch 8 (seeds 0 and 1) diverged at a learning rate of 0.3: the loss of step 3 is nan."
+    )
+    other = diverging([curve_of([1.0], diverged=why, size=64)])
+    (group,) = grouped(alerts + other)
+    assert (len(group.texts), len(group.advice)) == (2, 1)
+
+
 def test_overfitting_is_a_validation_loss_that_rises_while_training_falls() -> None:
-    rising = [0.5, 0.3] + [0.3 + 0.02 * k for k in range(18)]
-    (alert,) = overfitting([curve_of(FALLING, rising)])
-    assert "lowest in epoch 2 (0.3)" in alert.text
+    (alert,) = overfitting([curve_of(FALLING, RISING)])
+    assert "lowest around epoch" in alert.text
     assert overfitting([curve_of(FALLING, FALLING)]) == []
     # Both rise: that is diverging, not overfitting.
-    assert overfitting([curve_of(rising, rising)]) == []
+    assert overfitting([curve_of(RISING, RISING)]) == []
     assert overfitting([curve_of(FALLING)]) == []
+
+
+def test_overfitting_takes_a_fall_of_the_training_loss_that_is_worth_a_word() -> None:
+    flat = [1 - 0.001 * k for k in range(20)]
+    assert overfitting([curve_of(flat, RISING)]) == []
+    # The losses at the weights at the end of each epoch, where they are known, decide.
+    checked = [(4 * k, 1.0) for k in range(21)]
+    assert overfitting([curve_of(FALLING, RISING, checked_losses=checked)]) == []
+
+
+def test_a_validation_loss_that_oscillates_does_not_overfit() -> None:
+    waves = [1 + 0.3 * math.sin(2.4 * k) for k in range(20)]
+    assert overfitting([curve_of(FALLING, waves)]) == []
+
+
+def test_the_seeds_of_a_label_are_one_alert() -> None:
+    curves = [curve_of(FALLING, RISING, seed=seed) for seed in (0, 1, 2)]
+    curves.append(curve_of(FALLING, FALLING, seed=3))
+    (alert,) = overfitting(curves)
+    assert alert.text.startswith("batch 8 (seeds 0, 1 and 2): ")
 
 
 def test_noise_larger_than_the_difference_decides_nothing() -> None:
@@ -83,6 +124,54 @@ def test_noise_larger_than_the_difference_decides_nothing() -> None:
     apart = [close[0], curve_of(FALLING, (3 + noise[1]).tolist(), size=64)]
     assert validation_noise(apart) == []
     assert validation_noise(close[:1]) == []
+
+
+def test_the_swing_of_other_runs_leaves_the_ranking_alone() -> None:
+    wild = np.exp(np.arange(20) + 3 * (np.arange(20) % 2)).tolist()
+    calm = [curve_of(FALLING, [1 / k for k in range(1, 21)], size=8)]
+    calm.append(curve_of(FALLING, [2 / k for k in range(1, 21)], size=64))
+    assert validation_noise(calm) == []
+    assert validation_noise([*calm, curve_of(wild, wild, size=1)]) == []
+    swinging = (5 + np.array([1, -1] * 10)).tolist()
+    assert validation_noise([*calm, curve_of(FALLING, swinging, size=2)]) == []
+
+
+def test_runs_on_other_data_are_not_ranked_against_each_other(run, tmp_path) -> None:
+    other = shutil.copytree(run, tmp_path / "other")
+    (study,), _ = read_results([run, other])
+    assert len(study.comparable()) == 1
+    assert "validation-noise" in {alert.kind for alert in find_alerts([study], [])}
+    config = json.loads((other / "config.json").read_text())
+    config["data"] = {"name": "elsewhere", "fingerprint": "f"}
+    (other / "config.json").write_text(json.dumps(config))
+    (study,), _ = read_results([run, other])
+    assert [len(curves) for curves, _ in study.comparable()] == [1, 1]
+    assert "validation-noise" not in {alert.kind for alert in find_alerts([study], [])}
+
+
+def test_only_what_was_looked_at_is_said_to_be_in_order(comparison, speed) -> None:
+    assert checks_without_finding([], [speed], []) == [
+        "Looked at, and in order: the intervals of the timings are narrow.",
+        "Not looked at: the time of loading beside the timings.",
+    ]
+    study = of_comparison(comparison)
+    fine, unseen = checks_without_finding([study], [], [])
+    assert "no run diverged" in fine
+    assert "leaks" in unseen
+    blind = [
+        replace(
+            curve,
+            history=[
+                {name: value for name, value in row.items() if not name.startswith("val")}
+                for row in curve.history
+            ],
+        )
+        for curve in study.curves
+    ]
+    unseen = checks_without_finding([replace(study, curves=blind)], [], [])[1]
+    assert "overfitting, which takes a validation part" in unseen
+    alerts = diverging([curve_of([1.0, 2.0])])
+    assert "diverged" not in checks_without_finding([study], [], alerts)[0]
 
 
 def test_a_loss_that_still_falls_is_named_with_its_fall() -> None:

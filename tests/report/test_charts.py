@@ -13,7 +13,7 @@ from rightbatch.advice.target import TargetPoint, ToTarget
 from rightbatch.advice.timing import Speed
 from rightbatch.report.axes import SwitchedAxis, log_ticks
 from rightbatch.report.curve_rows import epoch_rows, kept, labels_of, step_rows
-from rightbatch.report.landscape_chart import landscape
+from rightbatch.report.landscape_chart import landscape, shown_extent
 from rightbatch.report.learning_chart import learning_curves
 from rightbatch.report.packing import packed
 from rightbatch.report.reading import read_results
@@ -221,3 +221,48 @@ def test_packing_is_reversible() -> None:
     rows = [{"run": "a", "x": 1.0}, {"run": "b", "x": None}, {"run": "a"}]
     assert packed(rows) == {"run": {"words": ["a", "b"], "at": [0, 1, 0]}, "x": [1, None, None]}
     assert packed([]) == {}
+
+
+def test_an_explosion_does_not_take_the_room_of_the_others() -> None:
+    curves = [curve_of([1.0, 1e3, 1e9], size=1), curve_of([2.0, 1.0, 0.5], size=8)]
+    scale = learning_curves(curves).to_dict()["layer"][0]["encoding"]["y"]["scale"]
+    assert scale["domain"][1] <= 20
+    # Both explode: ten times the lower of them is what can be read.
+    alone = learning_curves(curves[:1]).to_dict()["layer"][0]["encoding"]["y"]["scale"]
+    assert alone["domain"][1] <= 10
+
+
+def test_an_r2_far_below_zero_is_cut_off() -> None:
+    curve = curve_of([1.0, 0.5, 0.4])
+    rows = [{**row, "val_r2": r2} for row, r2 in zip(curve.history, (-1e9, 0.2, 0.6), strict=True)]
+    spec = learning_curves([replace(curve, history=rows)], measure="metric").to_dict()
+    low, high = spec["layer"][0]["encoding"]["y"]["scale"]["domain"]
+    assert -1 <= low < 0.2 < 0.6 <= high < 1
+
+
+def test_perfect_scaling_ends_near_the_data() -> None:
+    points = [
+        TargetPoint(
+            batch_size=size, label=f"batch {size}", seed=0, steps=100.0, samples=1.0, seconds=1.0
+        )
+        for size in (1, 64)
+    ]
+    rows = rows_of(to_target(ToTarget(target=0.1, measure="train_loss", points=points)))
+    perfect = [row["steps"] for row in rows if "seconds" not in row]
+    assert perfect == [100, pytest.approx(100 / 3, rel=1e-3), None]
+
+
+def test_a_path_that_explodes_leaves_the_map_to_the_others(bowl) -> None:
+    wild = replace(bowl.paths[0], x=[-1.5, 0.0, 2.0], losses=[3.0, 1e3, None])
+    (left, right), _ = shown_extent(replace(bowl, paths=[wild, bowl.paths[1]]))
+    assert (left, right) == pytest.approx((-1.725, 0.225))
+    assert shown_extent(bowl) == ((bowl.x[0], bowl.x[-1]), (bowl.y[0], bowl.y[-1]))
+    # Where the others are a point on the map, the whole map is shown.
+    dot = replace(bowl.paths[1], x=[0.0, 0.01, 0.02])
+    assert shown_extent(replace(bowl, paths=[wild, dot]))[0] == (bowl.x[0], bowl.x[-1])
+
+
+def test_points_of_a_path_without_a_number_are_left_out(bowl) -> None:
+    path = replace(bowl.paths[0], x=[-1.5, math.inf, 0.1], losses=[3.0, 2.0, None])
+    rows = rows_of(landscape(replace(bowl, paths=[path])))
+    assert {row["steps"]: row["loss"] for row in rows if "steps" in row} == {0: 3.0, 2: None}

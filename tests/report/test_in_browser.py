@@ -47,6 +47,7 @@ def visit(browser, report) -> Iterator:
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(report.as_uri())
         page.wait_for_selector("html[data-ready]", state="attached")
+        assert page.locator("figure[data-failed]").count() == 0, complaints
         assert page.get_attribute("html", "data-ready") == "true", complaints
         return page
 
@@ -166,3 +167,29 @@ def test_it_prints(visit) -> None:
     assert page.locator("nav").is_hidden()
     assert page.locator("#figure-loss .switches").is_hidden()
     assert page.locator("#figure-loss svg").is_visible()
+
+
+def test_a_chart_that_can_not_be_drawn_says_so_and_leaves_the_others(
+    browser, report, tmp_path
+) -> None:
+    page_text = report.read_text(encoding="utf-8")
+    broken = tmp_path / "broken.html"
+    start = page_text.index('id="spec-figure-loss">') + len('id="spec-figure-loss">')
+    broken.write_text(page_text[:start] + "{NaN" + page_text[start:], encoding="utf-8")
+    page = browser.new_page()
+    page.goto(broken.as_uri())
+    page.wait_for_selector("html[data-ready]", state="attached")
+    assert page.get_attribute("html", "data-ready") == "failed"
+    assert page.locator("figure[data-failed]").count() == 1
+    assert "This chart could not be drawn" in page.locator("#figure-loss .failed").inner_text()
+    assert page.locator("figure[data-drawn] svg").count() == len(CHARTS) - 1
+    page.close()
+
+
+def test_the_first_column_stays_while_a_table_scrolls(visit) -> None:
+    page = visit(viewport={"width": 400, "height": 800})
+    scroll = page.locator("#summary .scroll").first
+    first = scroll.locator("tbody th").first
+    before = first.bounding_box()["x"]
+    scroll.evaluate("node => { node.scrollLeft = 120; }")
+    assert first.bounding_box()["x"] == pytest.approx(before, abs=1)

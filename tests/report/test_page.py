@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import re
 import shutil
 from dataclasses import replace
@@ -74,10 +75,11 @@ def test_the_policy_lets_the_two_scripts_run_and_no_other(page) -> None:
     policy = policy.replace("&#39;", "'")
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     scripts = Outline(page).scripts
-    assert len(scripts) == 3
+    # A specification a chart, which no browser runs, and the two.
+    assert len(scripts) == 7 + 2
     hashes = {
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
-        for script in scripts[1:]
+        for script in scripts[-2:]
     }
     allowed = re.search(r"script-src ([^;]*)", policy).group(1).split()
     assert set(allowed) == hashes
@@ -85,11 +87,13 @@ def test_the_policy_lets_the_two_scripts_run_and_no_other(page) -> None:
 
 def test_sections_without_results_say_what_to_run(run, speed, tmp_path) -> None:
     of_run = write_report(tmp_path / "run.html", run).read_text(encoding="utf-8")
-    assert "rightbatch speed mlp:4 breast_cancer" in of_run
-    assert "rightbatch compare breast_cancer --model mlp:4" in of_run
+    # The run was made from Python: there is no command to repeat, and none is made up.
+    assert "Measure it with rb.speed" in of_run
+    assert "rightbatch speed" not in of_run
     of_speed = write_report(tmp_path / "speed.html", speed).read_text(encoding="utf-8")
     assert "No run is in this report" in of_speed
-    assert "Nothing looks wrong" in of_speed
+    assert "Looked at, and in order: the intervals of the timings are narrow." in of_speed
+    assert "diverged" not in of_speed.split('id="alerts"')[1].split("</section>")[0]
 
 
 def test_names_from_data_can_not_become_markup(run, comparison, speed, tmp_path) -> None:
@@ -106,11 +110,11 @@ def test_names_from_data_can_not_become_markup(run, comparison, speed, tmp_path)
     worse = replace(speed, model=HOSTILE, notes=[HOSTILE], mode=HOSTILE)
     path = write_report(tmp_path / "r.html", hostile, bad, worse, title=HOSTILE)
     outline = Outline(path.read_text(encoding="utf-8"))
-    assert len(outline.scripts) == 3
+    assert len(outline.scripts) == len(read_report(hostile, bad, worse).figures) + 2
     assert not [tag for tag, _ in outline.tags if tag == "img"]
     assert not [name for _, attributes in outline.tags for name in attributes if name[:2] == "on"]
     assert "49" not in [text.strip() for text in re.findall(r"<h1>(.*?)</h1>", path.read_text())]
-    charts = json.loads(outline.scripts[0])
+    charts = [json.loads(script) for script in outline.scripts[:-2]]
     assert any(hostile.name in json.dumps(chart, ensure_ascii=False) for chart in charts)
 
 
@@ -126,3 +130,50 @@ def test_an_old_page_is_replaced_and_folders_are_made(run, tmp_path) -> None:
         write_report(path.parent, run)
     with pytest.raises(OptionError, match="can not be written"):
         write_report(path / "below.html", run)
+
+
+def test_numbers_that_are_not_finite_never_reach_the_page(comparison, bowl, tmp_path) -> None:
+    paths = [
+        replace(path, losses=[path.losses[0], None, math.nan], x=[path.x[0], math.inf, path.x[2]])
+        for path in bowl.paths
+    ]
+    broken = [
+        replace(
+            curve,
+            history=[{**row, "train_loss": math.nan} for row in curve.history],
+            checked_losses=[(0, math.inf)],
+            diverged="the loss of step 9 is nan",
+        )
+        for curve in comparison.curves[:2]
+    ]
+    bad = replace(
+        comparison,
+        curves=broken + comparison.curves[2:],
+        landscape=replace(bowl, paths=paths),
+    )
+    page = write_report(tmp_path / "nan.html", bad).read_text(encoding="utf-8")
+
+    def refused(word: str) -> None:
+        raise AssertionError(word)
+
+    specs = Outline(page).scripts[:-2]
+    assert len(specs) == 5
+    for spec in specs:
+        json.loads(spec, parse_constant=refused)
+
+
+def test_runs_that_all_diverged_at_once_are_told_of(comparison, tmp_path) -> None:
+    curves = [
+        replace(curve, history=[], step_losses=[], checked_losses=[], diverged="the loss is nan")
+        for curve in comparison.curves
+    ]
+    page = write_report(
+        tmp_path / "none.html", replace(comparison, curves=curves, landscape=None)
+    ).read_text(encoding="utf-8")
+    assert "No run got to the end of an epoch." in page
+    assert "batch 16 (seeds 0 and 1) diverged at a learning rate of 0.1: the loss is nan." in page
+
+
+def test_half_of_a_letter_is_no_reason_to_fail(comparison, tmp_path) -> None:
+    page = write_report(tmp_path / "half.html", replace(comparison, model="mlp \ud800"))
+    assert "mlp ?" in page.read_text(encoding="utf-8")

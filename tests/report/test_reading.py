@@ -22,19 +22,24 @@ def test_a_run_folder_is_a_curve_named_after_it(run) -> None:
     assert len(curve.step_losses) == curve.history[-1]["steps"]
     assert study.title == "mlp:4 on breast_cancer"
     assert study.origins[0].provenance.sizes == {"train": 364, "val": 91, "test": 114}
-    assert study.origins[0].transforms[0]["kind"] == "standardize"
+    assert study.origins[0].provenance.transforms[0]["kind"] == "standardize"
 
 
 def test_runs_are_one_study_with_names_that_differ(run, tmp_path) -> None:
     other = shutil.copytree(run, tmp_path / "else" / run.name)
-    (study,), _ = read_results([run, str(other), other])
+    (study,), _ = read_results([run, str(other)])
     parent = run.parent.name
-    assert [curve.label for curve in study.curves] == [
-        f"{parent}/small",
-        "else/small",
-        "else/small (2)",
-    ]
+    assert [curve.label for curve in study.curves] == [f"{parent}/small", "else/small"]
     assert not study.timings_comparable
+
+
+def test_what_is_given_twice_is_drawn_once(run, comparison, caplog) -> None:
+    (runs, compared), _ = read_results([run, comparison, str(run), comparison])
+    assert len(runs.curves) == 1
+    assert len(compared.curves) == len(comparison.curves)
+    assert [record.getMessage().split(" is ")[1] for record in caplog.records] == [
+        "given twice; the report shows it once"
+    ] * 2
 
 
 def test_what_json_printed_is_read_again(comparison, speed, tmp_path) -> None:
@@ -76,9 +81,10 @@ def test_a_run_under_way_may_end_in_half_a_line(run, tmp_path) -> None:
         ("[1, 2]", "holds a list"),
         ('{"epochs": 3}', "an object with epochs, and neither `curves` nor `points`"),
         ("not json", "can not be read as JSON"),
-        ('{"curves": [{"seed": 1}]}', "looks like a comparison"),
-        ('{"points": 7, "fit": null}', "looks like a speed"),
+        ('{"curves": [{"seed": 1}]}', "the field model is missing"),
+        ('{"points": 7, "fit": null}', "the field model is missing"),
         ('{"points": []}', "Make it anew"),
+        ("[" * 100_000, "can not be read as JSON"),
     ],
 )
 def test_json_of_something_else_is_refused(tmp_path, content, message) -> None:
@@ -102,3 +108,107 @@ def test_folders_and_paths_that_are_none_are_refused(run, tmp_path) -> None:
     (young / "history.jsonl").write_text('nonsense\n{"epoch": 1}\n')
     with pytest.raises(OptionError, match="line 1, is no JSON"):
         read_results([young])
+
+
+def at(*place, to):
+    """A change of a stored result: the value at this place becomes `to`."""
+
+    def change(stored) -> None:
+        for step in place[:-1]:
+            stored = stored[step]
+        stored[place[-1]] = to
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (at("curves", to=[]), "curves is []"),
+        (at("curves", 0, "history", to=None), "curves[0].history is None"),
+        (at("curves", 0, "history", to=[{}]), "curves[0].history[0].epoch is missing"),
+        (at("curves", 0, "history", 0, "train_loss", to="x"), "history[0].train_loss is 'x'"),
+        (at("curves", 0, "history", 0, "epoch", to="<b>"), "history[0].epoch is '<b>'"),
+        (at("curves", 0, "batch_size", to="9"), "curves[0].batch_size is '9'"),
+        (at("curves", 0, "batch_size", to=0), "curves[0].batch_size is 0"),
+        (at("curves", 0, "learning_rate", to=None), "curves[0].learning_rate is None"),
+        (at("curves", 0, "step_losses", to="abc"), "curves[0].step_losses is 'abc'"),
+        (at("settings", to=None), "settings is None"),
+        (at("notes", to=None), "notes is None"),
+        (at("extra", to=1), "extra is 1"),
+        (at("provenance", to=None), "provenance is None"),
+        (at("provenance", "sizes", to=[1]), "provenance.sizes is [1]"),
+        (at("provenance", "sizes", "train", to="a"), "provenance.sizes.train is 'a'"),
+        (at("provenance", "environment", to=None), "provenance.environment is None"),
+        (at("landscape", "losses", 0, to=[1]), "landscape.losses[0] is [1]"),
+        (at("landscape", "x", to=[]), "landscape.x is []"),
+        (at("landscape", "y", 1, to=-9.0), "landscape.y is"),
+        (at("landscape", "explained", to=[]), "landscape.explained is []"),
+        (at("landscape", "paths", 0, "x", to=[1.0]), "landscape.paths[0] is"),
+    ],
+)
+def test_a_comparison_with_a_wrong_field_is_refused_by_its_name(
+    comparison, tmp_path, change, field
+) -> None:
+    stored = json.loads(json.dumps(finite_json(comparison.to_json())))
+    change(stored)
+    refused(tmp_path / "compare.json", stored, field)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (at("points", to=[]), "points is []"),
+        (at("points", 0, "seconds_per_sample", to=0), "points[0].seconds_per_sample is 0"),
+        (at("points", 0, "seconds_per_sample", to=None), "seconds_per_sample is None"),
+        (at("points", 0, "low", to=float("nan")), "points[0].low is nan"),
+        (at("fit", "p", to=0), "fit.p is 0"),
+        (at("fit", "p", to="x"), "fit.p is 'x'"),
+        (at("threads", to=True), "threads is True"),
+    ],
+)
+def test_a_speed_with_a_wrong_field_is_refused_by_its_name(speed, tmp_path, change, field) -> None:
+    stored = speed.to_json()
+    change(stored)
+    refused(tmp_path / "speed.json", stored, field)
+
+
+def refused(path, stored, field) -> None:
+    path.write_text(json.dumps(stored))
+    with pytest.raises(OptionError) as error:
+        read_results([path])
+    assert str(error.value).startswith(f"{path} can not be used: ")
+    assert field in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "field"),
+    [
+        ("config.json", '{"options": {"batch_size": "x"}}', "options.batch_size is 'x'"),
+        ("config.json", '{"options": []}', "options is []"),
+        ("config.json", '{"options": {}, "sizes": {"train": "x"}}', "sizes.train is 'x'"),
+        ("environment.json", "[]", "the whole is []"),
+        ("history.jsonl", '{"epoch": 1}', "history.jsonl, line 1, can not be used"),
+        ("steps.jsonl", '{"step": 1}', "the field loss is missing"),
+        ("landscape.json", '{"x": []}', "landscape.json can not be used"),
+        ("transforms.json", '{"kind": 1}', "transforms.json can not be used"),
+    ],
+)
+def test_a_run_folder_with_a_wrong_field_is_refused_by_its_name(
+    run, tmp_path, file, content, field
+) -> None:
+    broken = shutil.copytree(run, tmp_path / "broken")
+    (broken / file).write_text(content)
+    with pytest.raises(OptionError) as error:
+        read_results([broken])
+    assert str(broken) in str(error.value)
+    assert field in str(error.value)
+
+
+def test_losses_that_are_null_are_no_fault(comparison, tmp_path) -> None:
+    stored = json.loads(json.dumps(finite_json(comparison.to_json())))
+    stored["landscape"]["paths"][0]["losses"][0] = None
+    stored["curves"][0]["history"][0]["train_loss"] = None
+    path = tmp_path / "compare.json"
+    path.write_text(json.dumps(stored))
+    assert len(read_results([path])[0][0].curves) == len(comparison.curves)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from rightbatch.report.alerts import Alert
+    from rightbatch.report.alert import Alert
 
 _page = themed("Page")
 
@@ -86,8 +86,10 @@ def report(
 def _texts(
     alerts: list[Alert], output: str, size: int, charts: int, written: list[Path]
 ) -> Iterator[RenderableType]:
-    for alert in alerts:
-        yield f"{alert.severity.capitalize()}: {alert.text} {alert.advice}"
+    from rightbatch.report.alert import grouped
+
+    for group in grouped(alerts):
+        yield f"{group.severity.capitalize()}: {' '.join([*group.texts, *group.advice])}"
     if written:
         yield f"Charts: {len(written)} files in {written[0].parent}"
     yield f"Report: {output}, {charts} charts, {bytes_text(size)}"

@@ -74,10 +74,12 @@ class SwitchedAxis:
         return f"indexof({self.in_decades!r}, axis) >= 0"
 
 
-def log_scale(values: Sequence[float], *, padding: float = 1.15) -> altair.Scale:
-    """A logarithmic scale around `values`, all above 0."""
+def log_scale(
+    values: Sequence[float], *, padding: float = 1.15, clamp: bool = True
+) -> altair.Scale:
+    """A logarithmic scale around `values`, all above 0; `clamp` holds others at its ends."""
     return altair.Scale(
-        type="log", domain=[min(values) / padding, max(values) * padding], nice=False, clamp=True
+        type="log", domain=[min(values) / padding, max(values) * padding], nice=False, clamp=clamp
     )
 
 

@@ -14,6 +14,10 @@ from rightbatch.advice.comparison import Curve
 
 MOST_EPOCH_ROWS = 400
 MOST_STEP_ROWS = 1500
+_RISE_OF_EXPLOSION = 1.05
+_ROOM_ABOVE_FIRST = 10.0
+# What lies below is all the same: far worse than predicting the mean.
+_WORST_R2 = -1.0
 POSITIONS = ("epochs", "steps", "samples", "seconds")
 
 
@@ -42,6 +46,59 @@ def metric_of(curves: Iterable[Curve]) -> str | None:
             if any(_number(row.get(f"val_{metric}")) is not None for row in curve.history):
                 return metric
     return None
+
+
+def finite_values(curve: Curve, name: str) -> list[float]:
+    """A measure of the history, epochs that lack it left out."""
+    found = [_number(row.get(name)) for row in curve.history]
+    return [value for value in found if value is not None]
+
+
+def explodes(curve: Curve) -> bool:
+    """Whether a run diverged, or its training loss ends above where it began.
+
+    >>> explodes(Curve(batch_size=1, is_full=False, learning_rate=1.0, seed=0, step_losses=[],
+    ...                history=[{"train_loss": 1.0}, {"train_loss": 9.0}]))
+    True
+    """
+    losses = finite_values(curve, "train_loss")
+    if curve.diverged is not None or len(losses) < len(curve.history):
+        return True
+    return len(losses) > 1 and losses[-1] > _RISE_OF_EXPLOSION * losses[0]
+
+
+def ceiling_of(curves: Sequence[Curve]) -> float:
+    """The highest loss that a chart should make room for: ten times the highest first one.
+
+    Infinite where no run explodes. The first loss is that at the initial weights where it is
+    known: the first epoch of a run that explodes is far above it.
+    """
+    if not any(explodes(curve) for curve in curves):
+        return math.inf
+    sane = [curve for curve in curves if not explodes(curve)]
+    firsts = [
+        loss
+        for curve in curves
+        for step, loss in curve.checked_losses[:1]
+        if step == 0 and loss > 0
+    ]
+    firsts += [values[0] for curve in sane if (values := finite_values(curve, "train_loss"))]
+    firsts += [values[0] for curve in sane if (values := finite_values(curve, "val_loss"))]
+    if not firsts:
+        firsts = [min(values) for curve in curves if (values := finite_values(curve, "train_loss"))]
+    return _ROOM_ABOVE_FIRST * max(firsts) if firsts and max(firsts) > 0 else math.inf
+
+
+def r2_floor(curves: Sequence[Curve]) -> float:
+    """The lowest R² that a chart should make room for: -1, or ten times the best if that is lower.
+
+    Minus infinite where nothing lies below.
+    """
+    values = [value for curve in curves for value in finite_values(curve, "val_r2")]
+    if not values:
+        return -math.inf
+    floor = _WORST_R2 if max(values) > _WORST_R2 else _ROOM_ABOVE_FIRST * max(values)
+    return floor if min(values) < floor else -math.inf
 
 
 def epoch_rows(curves: Sequence[Curve], measures: dict[str, str]) -> list[dict[str, Any]]:

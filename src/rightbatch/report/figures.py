@@ -11,17 +11,27 @@ from typing import Literal, Protocol
 import altair
 
 from rightbatch.advice.target import to_target as find_target
-from rightbatch.advice.timing import Speed, half_batch_text
+from rightbatch.advice.timing import Speed
 from rightbatch.errors import OptionError
-from rightbatch.report.curve_rows import by_label, metric_of
+from rightbatch.report.captions import (
+    landscape_caption,
+    loss_caption,
+    metric_caption,
+    step_caption,
+    target_caption,
+    throughput_caption,
+    time_caption,
+)
+from rightbatch.report.curve_rows import explodes, metric_of
 from rightbatch.report.findings import Study
 from rightbatch.report.landscape_chart import landscape
-from rightbatch.report.learning_chart import METRIC_NAMES, learning_curves
+from rightbatch.report.learning_chart import learning_curves
 from rightbatch.report.step_chart import step_losses
 from rightbatch.report.target_chart import to_target
 from rightbatch.report.theme import save
 from rightbatch.report.throughput_chart import throughput
 from rightbatch.report.time_chart import time_per_sample
+from rightbatch.report.wording import measure_name
 
 Section = Literal["learning", "speed", "landscape"]
 
@@ -78,15 +88,7 @@ def save_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
 
 def _of_study(study: Study, prefix: str) -> Iterator[Figure]:
     curves = study.curves
-    metric = METRIC_NAMES[metric_of(curves) or "accuracy"]
-    groups = by_label(curves)
-    seeds = max((len(group) for group in groups.values()), default=0)
-    band = (
-        f" Lines are means of {seeds} seeds, bands run from the least to the greatest."
-        if (seeds > 1)
-        else ""
-    )
-    isolate = " Click a name to isolate its curve." if len(groups) > 1 else ""
+    metric = metric_of(curves)
 
     def figure(
         name: str, section: Section, title: str, caption: str, draw: Drawing, *, wide: bool = True
@@ -105,39 +107,32 @@ def _of_study(study: Study, prefix: str) -> Iterator[Figure]:
         "loss",
         "learning",
         "How the loss falls",
-        "Against epochs, small batches fall fastest, for they update most often; against seconds, "
-        f"the order can turn round.{band}{isolate}"
-        if len(groups) > 1
-        else "The training loss is the mean over each epoch, before each update. Dashed is the "
-        "other of the two: where the validation loss turns upwards while the training loss falls, "
-        "the model begins to learn by heart.",
+        loss_caption(curves, timings_comparable=study.timings_comparable),
         lambda **how: learning_curves(curves, **how),
     )
     yield figure(
         "metric",
         "learning",
-        f"Validation {metric}",
-        "What the loss is worth on samples that training has not seen.",
+        f"Validation {measure_name(metric or 'accuracy')}",
+        metric_caption(curves, metric),
         lambda **how: learning_curves(curves, measure="metric", **how),
     )
     yield figure(
         "steps",
         "learning",
         "The loss of every step",
-        "Each point is one batch before its update. The full batch is smooth; the smaller the "
-        "batch, the noisier its loss, around a mean that falls."
-        if len(groups) > 1
-        else "Each point is one batch before its update: the smaller the batch, the noisier.",
+        step_caption(curves),
         lambda **how: step_losses(curves, **how),
     )
-    reached = find_target(curves)
+    # One loss to reach means something on one data set alone.
+    sane = [curve for curve in curves if not explodes(curve)]
+    reached = find_target(sane) if len(study.comparable()) == 1 else None
     if reached is not None:
         yield figure(
             "target",
             "learning",
             f"The way to a training loss of {reached.target:.3g}",
-            "Along the dashed line a doubled batch halves the steps and costs nothing; where the "
-            "curve leaves it, larger batches take more samples for the same result.",
+            target_caption(reached, sane),
             lambda **how: to_target(reached, **how),
         )
     for index, (name, mapped) in enumerate(study.landscapes, start=1):
@@ -146,10 +141,7 @@ def _of_study(study: Study, prefix: str) -> Iterator[Figure]:
             f"landscape{number}",
             "landscape",
             f"The way downhill{': ' + name if name else ''}",
-            "Height lines of the training loss on the plane that holds most of the movement. A "
-            "ring is the start, a dot the end: the full batch walks straight across the lines, "
-            f"smaller batches stray. Losses on {mapped.samples:,} training samples; away from the "
-            "plane the loss is different.",
+            landscape_caption(mapped),
             _landscape_drawing(mapped),
         )
 
@@ -160,26 +152,9 @@ def _landscape_drawing(mapped: object) -> Drawing:
 
 def _of_speed(speed: Speed, prefix: str) -> Iterator[Figure]:
     what = {"predict": "predicting", "train": "training"}.get(speed.mode, speed.mode)
-    half = ""
-    if speed.fit is not None:
-        half = (
-            f" The curve is the fitted law, which bends at n½ = {half_batch_text(speed.fit)}: "
-            "below it a step's fixed cost dominates, above it the samples' own."
-        )
     draws: list[tuple[str, str, str, Callable[..., altair.LayerChart]]] = [
-        (
-            "time",
-            "Time a sample",
-            f"What a sample costs in {what}, against the batch size; bars are 95 % "
-            f"intervals.{half}",
-            time_per_sample,
-        ),
-        (
-            "throughput",
-            "Samples a second",
-            "The same as throughput: where it levels off, a larger batch gains no more time.",
-            throughput,
-        ),
+        ("time", "Time a sample", time_caption(speed, what), time_per_sample),
+        ("throughput", "Samples a second", throughput_caption(speed), throughput),
     ]
     for name, title, caption, chart in draws:
         yield Figure(

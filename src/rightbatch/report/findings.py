@@ -27,15 +27,14 @@ class RunCurve(Curve):
 class Origin:
     """Where a result comes from, for the sections on data and on reproducing it.
 
-    `facts` are the options it was made with; `columns`, `transforms`, `classes` and `result` (the
-    scores of `rightbatch train`) are there for run folders alone.
+    `facts` are the options it was made with; `columns`, `classes` and `result` (the scores of
+    `rightbatch train`) are there for run folders alone.
     """
 
     name: str
     provenance: Provenance
     facts: dict[str, Any] = field(default_factory=dict)
     columns: list[dict[str, Any]] = field(default_factory=list)
-    transforms: list[dict[str, Any]] = field(default_factory=list)
     classes: list[Any] | None = None
     result: dict[str, Any] = field(default_factory=dict)
 
@@ -54,6 +53,20 @@ class Study:
     is_comparison: bool = False
     learning_rate_rule: str | None = None
 
+    def comparable(self) -> list[tuple[list[Curve], int | None]]:
+        """The curves of one data set, split and loss together, with its validation samples.
+
+        Those of a comparison are all of one; run folders may be of several.
+        """
+        if self.is_comparison:
+            return [(self.curves, self.origins[0].provenance.sizes.get("val"))]
+        groups: dict[str, tuple[list[Curve], int | None]] = {}
+        for curve, origin in zip(self.curves, self.origins, strict=True):
+            known = origin.provenance
+            key = repr((known.data, known.fingerprint, known.split, origin.facts.get("loss")))
+            groups.setdefault(key, ([], known.sizes.get("val")))[0].append(curve)
+        return list(groups.values())
+
 
 def of_comparison(comparison: Comparison) -> Study:
     """A comparison as a study of its own."""
@@ -63,7 +76,8 @@ def of_comparison(comparison: Comparison) -> Study:
         "model": comparison.model,
         "learning rate": f"{comparison.learning_rate:g} ({comparison.learning_rate_rule})",
         "seeds": ", ".join(str(seed) for seed in sorted({c.seed for c in comparison.curves})),
-        **comparison.settings,
+        # The seed among the settings is the first of these.
+        **{name: value for name, value in comparison.settings.items() if name != "seed"},
     }
     return Study(
         title=title,

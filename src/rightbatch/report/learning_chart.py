@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import altair
 
 from rightbatch.advice.comparison import Curve
 from rightbatch.report.axes import SwitchedAxis, log_scale, log_ticks
-from rightbatch.report.curve_rows import by_label, epoch_rows, kept, labels_of, metric_of
+from rightbatch.report.curve_rows import (
+    by_label,
+    ceiling_of,
+    epoch_rows,
+    kept,
+    labels_of,
+    metric_of,
+    r2_floor,
+)
 from rightbatch.report.legend import IsolatingLegend
 from rightbatch.report.theme import dressed, rows_chart
+from rightbatch.report.wording import METRIC_NAMES
 
 _MEASURES = {"training loss": "train_loss", "validation loss": "val_loss"}
-METRIC_NAMES = {"accuracy": "accuracy", "r2": "R²"}
 # A range narrower than this reads better on a linear axis.
 _LEAST_RATIO_OF_DECADES = 5.0
 _TOOLTIPS_A_CURVE = 60
 
 # As an axis' format, "~g" writes ticks of 10 and 20 as 1e+1 and 2e+1.
-_LABEL = "format(datum.value, '~g')"
+_LABEL = "format(datum.value, ',~g')"
 
 
 def learning_curves(
@@ -36,7 +46,8 @@ def learning_curves(
     A line a batch size, the mean of its seeds in their band from least to greatest; a cross where
     a run diverged. The reader switches the axis between epochs, steps, samples and seconds, and
     between the loss on the training and on the validation samples; a click on a legend entry
-    isolates its curve. None where no run measured it.
+    isolates its curve. Losses of runs that explode are cut off at ten times the highest first
+    one. None where no run measured it.
 
     >>> history = [{"epoch": k, "steps": 3 * k, "samples": 9 * k, "seconds": 0.1 * k,
     ...             "train_loss": 1 / k} for k in (1, 2, 3)]
@@ -58,12 +69,11 @@ def learning_curves(
         return None
     labels = labels_of(curves)
     axis, legend = SwitchedAxis(rows), IsolatingLegend(labels, width=width)
+    shown = _shown(rows, parts, curves, is_loss=measure == "loss")
     value = altair.Y(
-        "y:Q",
-        title=measure if measure == "loss" else f"validation {parts[0]}",
-        **_vertical(rows, parts, is_loss=measure == "loss"),
+        "y:Q", title=measure if measure == "loss" else f"validation {parts[0]}", **shown.channel
     )
-    base = _drawn(rows_chart(rows), axis)
+    base = _drawn(rows_chart(rows), axis, shown)
     layers: list[altair.Chart] = []
     if any(len(seeds) > 1 for seeds in by_label(curves).values()):
         layers.append(
@@ -83,15 +93,18 @@ def learning_curves(
     if len(labels) == 1 and len(parts) == 2:
         # A single run has room for both: the one that is not shown, dashed, to compare with.
         layers.append(
-            base.transform_calculate(y=f"datum[part == '{parts[0]}' ? '{parts[1]}' : '{parts[0]}']")
+            base.transform_calculate(
+                y=shown.lifted(f"datum[part == '{parts[0]}' ? '{parts[1]}' : '{parts[0]}']")
+            )
             .mark_line(clip=True, strokeWidth=1.25, strokeDash=[5, 4], opacity=0.7)
             .encode(x=axis.encoding, y=value, color=legend.colour)
         )
-    layers.append(_readings(rows, axis, legend, value, parts))
+    layers.append(_readings(rows, axis, legend, value, parts, shown))
     crosses = _ends_of_diverged(curves, rows)
     if crosses:
         layers.append(
-            _drawn(rows_chart(crosses), axis)
+            _drawn(rows_chart(crosses), axis, shown)
+            .transform_calculate(y=f"clamp(datum.y, {shown.low!r}, {shown.high!r})")
             .mark_text(text="✕", style="diverged")
             .encode(
                 x=axis.encoding,
@@ -119,12 +132,27 @@ def learning_curves(
     return dressed(chart, theme, series=len(labels))
 
 
-def _drawn(chart: altair.Chart, axis: SwitchedAxis) -> altair.Chart:
+@dataclass(frozen=True, kw_only=True)
+class _Shown:
+    """The range of values that the chart shows, and the scale and the axis of it."""
+
+    low: float
+    high: float
+    channel: dict[str, Any]
+
+    def lifted(self, value: str) -> str:
+        """The expression of a value that is not below the axis: a loss of 0 has no logarithm."""
+        if self.channel["scale"].type != "log":
+            return value
+        return f"isValid({value}) ? max({value}, {self.low!r}) : null"
+
+
+def _drawn(chart: altair.Chart, axis: SwitchedAxis, shown: _Shown) -> altair.Chart:
     return chart.transform_calculate(
         x=axis.calculation,
-        y="datum[part]",
-        low="datum[part + '_low']",
-        high="datum[part + '_high']",
+        y=shown.lifted("datum[part]"),
+        low=shown.lifted("datum[part + '_low']"),
+        high=shown.lifted("datum[part + '_high']"),
     ).transform_filter("isValid(datum.y)")
 
 
@@ -134,6 +162,7 @@ def _readings(
     legend: IsolatingLegend,
     value: altair.Y,
     parts: list[str],
+    shown: _Shown,
 ) -> altair.Chart:
     """Points that show their numbers under the pointer, and nothing else."""
     chosen = []
@@ -144,8 +173,8 @@ def _readings(
         name="hovered", on="pointerover", empty=False, clear="pointerout"
     )
     points: altair.Chart = (
-        _drawn(rows_chart(chosen), axis)
-        .mark_point(filled=True, size=70)
+        _drawn(rows_chart(chosen), axis, shown)
+        .mark_point(filled=True, size=70, clip=True)
         .encode(
             x=axis.encoding,
             y=value,
@@ -162,18 +191,35 @@ def _readings(
     return points
 
 
-def _vertical(rows: list[dict[str, Any]], parts: list[str], *, is_loss: bool) -> dict[str, Any]:
-    """Scale and axis of the values: decades for a loss that falls far, else linear."""
+def _shown(
+    rows: list[dict[str, Any]], parts: list[str], curves: Sequence[Curve], *, is_loss: bool
+) -> _Shown:
+    """Decades for a loss that falls far, else linear; without the heights of explosions."""
     fields = [f"{name}{end}" for name in parts for end in ("_low", "_high")]
     values = [row[field] for row in rows for field in fields if field in row]
-    above = [value for value in values if value > 0]
-    if is_loss and above and max(above) / min(above) > _LEAST_RATIO_OF_DECADES:
-        shown = [max(min(above), max(above) * 1e-8), max(above)]
-        return {
-            "scale": log_scale(shown),
-            "axis": altair.Axis(values=log_ticks(shown), labelExpr=_LABEL),
-        }
-    return {"scale": altair.Scale(zero=False, nice=True), "axis": altair.Axis(labelExpr=_LABEL)}
+    ceiling = ceiling_of(curves) if is_loss else math.inf
+    floor = r2_floor(curves) if parts == [METRIC_NAMES["r2"]] else -math.inf
+    inside = [value for value in values if floor <= value <= ceiling] or values
+    low, high = min(inside), max(inside)
+    above = [value for value in inside if value > 0]
+    if is_loss and above and high / min(above) > _LEAST_RATIO_OF_DECADES:
+        low = max(min(above), high * 1e-8)
+        scale = log_scale([low, high], clamp=False)
+        return _Shown(
+            low=low,
+            high=high,
+            channel={
+                "scale": scale,
+                "axis": altair.Axis(values=log_ticks([low, high]), labelExpr=_LABEL),
+            },
+        )
+    scale = altair.Scale(zero=False, nice=True)
+    if len(inside) < len(values):
+        margin = 0.04 * (high - low)
+        scale = altair.Scale(zero=False, nice=False, domain=[low - margin, high + margin])
+    return _Shown(
+        low=low, high=high, channel={"scale": scale, "axis": altair.Axis(labelExpr=_LABEL)}
+    )
 
 
 def _ends_of_diverged(curves: Sequence[Curve], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

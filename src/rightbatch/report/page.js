@@ -1,8 +1,18 @@
 "use strict";
 (() => {
   const root = document.documentElement;
-  const charts = JSON.parse(document.getElementById("charts").textContent);
   const views = [];
+
+  // Says so in the figure itself: whoever reads the page does not look at the console.
+  const fail = (figure, error) => {
+    console.error(error);
+    root.dataset.ready = "failed";
+    figure.dataset.failed = "true";
+    const line = document.createElement("p");
+    line.className = "failed";
+    line.textContent = `This chart could not be drawn: ${error && error.message ? error.message : error}`;
+    figure.querySelector(".chart").replaceChildren(line);
+  };
 
   // Rows come packed in columns, see packing.py.
   const column = (stored) => (Array.isArray(stored) ? stored : stored.at.map((k) => stored.words[k]));
@@ -54,13 +64,12 @@
     Object.values(node).forEach((inner) => fitLegends(inner, columns));
   };
 
-  const draw = async ({ id, spec }) => {
-    const room = document.getElementById(id).querySelector(".chart").clientWidth - 48;
+  const draw = async (figure, spec) => {
+    const room = figure.querySelector(".chart").clientWidth - 48;
     if (spec.usermeta) fitLegends(spec.layer, Math.max(1, Math.floor(room / spec.usermeta.entryPixels)));
     for (const [name, stored] of Object.entries(spec.datasets)) {
       spec.datasets[name] = unpacked(stored);
     }
-    const figure = document.getElementById(id);
     const result = await window.vegaEmbed(figure.querySelector(".chart"), spec, {
       mode: "vega-lite",
       renderer: "svg",
@@ -75,13 +84,16 @@
     figure.dataset.drawn = "true";
   };
 
-  Promise.all(charts.map(draw)).then(
-    () => {
-      root.dataset.ready = "true";
-    },
-    (error) => {
-      console.error(error);
-      root.dataset.ready = "failed";
-    },
-  );
+  // Each chart is parsed and drawn by itself: one that fails leaves the others as they are.
+  const drawOrFail = async (figure) => {
+    try {
+      await draw(figure, JSON.parse(document.getElementById(`spec-${figure.id}`).textContent));
+    } catch (error) {
+      fail(figure, error);
+    }
+  };
+
+  Promise.all(Array.from(document.querySelectorAll("figure"), drawOrFail)).then(() => {
+    root.dataset.ready ??= "true";
+  });
 })();

@@ -6,8 +6,8 @@ import base64
 import functools
 import hashlib
 import logging
-import shlex
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -19,23 +19,26 @@ from markupsafe import Markup
 
 from rightbatch.advice.timing import Speed
 from rightbatch.errors import OptionError
-from rightbatch.report.alerts import Alert, find_alerts
+from rightbatch.report.alert import Alert, grouped
+from rightbatch.report.alerts import checks_without_finding, find_alerts
+from rightbatch.report.checking import naming
+from rightbatch.report.facts import lead, speed_facts, study_facts
 from rightbatch.report.figures import Figure, Section, figures_of
 from rightbatch.report.findings import Origin, Study
+from rightbatch.report.hints import hints
 from rightbatch.report.packing import packed_spec
 from rightbatch.report.reading import Result, read_results
 from rightbatch.report.tables import (
     data_blocks,
     origin_of_speed,
     reproduce_blocks,
-    speed_facts,
     speed_tables,
-    study_facts,
     study_table,
     trial_table,
 )
 from rightbatch.report.theme import style_variables
 from rightbatch.training.checkpoint import write_atomically
+from rightbatch.training.history import finite_json
 from rightbatch.training.provenance import describe_environment
 
 # The bar of the split has one colour a part.
@@ -47,12 +50,16 @@ _EXPORTS = "window.vegaEmbed = vegaEmbed;"
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Results that were read, with the figures and the alerts that they call for."""
+    """Results that were read, with the figures and the alerts that they call for.
+
+    `names` are the paths that they were read from.
+    """
 
     studies: list[Study]
     speeds: list[Speed]
     figures: list[Figure]
     alerts: list[Alert]
+    names: list[str]
 
     @property
     def origins(self) -> list[Origin]:
@@ -67,12 +74,22 @@ def read_report(*results: Result) -> Report:
     Raises OptionError where a path holds no result.
     """
     studies, speeds = read_results(results)
-    return Report(
-        studies=studies,
-        speeds=speeds,
-        figures=figures_of(studies, speeds),
-        alerts=find_alerts(studies, speeds),
-    )
+    names = [str(result) for result in results if isinstance(result, str | Path)]
+    with _naming(names):
+        return Report(
+            studies=studies,
+            speeds=speeds,
+            figures=figures_of(studies, speeds),
+            alerts=find_alerts(studies, speeds),
+            names=names,
+        )
+
+
+def _naming(names: Sequence[str]) -> AbstractContextManager[None]:
+    """Numbers that are valid one by one may still be nothing that a chart can show."""
+    if not names:
+        return nullcontext()
+    return naming(", ".join(names), advice="Leave out what is wrong, or make it anew.")
 
 
 def write_report(path: str | Path, *results: Result, title: str | None = None) -> Path:
@@ -101,7 +118,9 @@ def write_report(path: str | Path, *results: Result, title: str | None = None) -
 
 def write_page(path: Path, report: Report, *, title: str | None = None) -> int:
     """Write the page of a report that was read; gives its size in bytes."""
-    content = render(report, title=title).encode()
+    # Half of a surrogate pair, which JSON may hold, has no bytes.
+    with _naming(report.names):
+        content = render(report, title=title).encode(errors="replace")
     if len(content) > _MOST_BYTES:
         logging.getLogger(__name__).warning(
             "%s has %.1f MB: give fewer runs to one report", path, len(content) / 1e6
@@ -121,10 +140,15 @@ def render(report: Report, *, title: str | None = None) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_text), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
+    # Strict: a NaN would be no JSON, and take a chart with it.
+    environment.policies["json.dumps_kwargs"] = {
+        "separators": (",", ":"),
+        "ensure_ascii": False,
+        "allow_nan": False,
+    }
     bundle, script = _bundle(), _text("page.js")
     charts = [
-        {"id": f"figure-{figure.name}", "spec": packed_spec(_spec(figure))}
+        {"id": f"figure-{figure.name}", "spec": finite_json(packed_spec(_spec(figure)))}
         for figure in report.figures
     ]
     in_section: dict[Section, dict[str, list[Figure]]] = {
@@ -136,13 +160,14 @@ def render(report: Report, *, title: str | None = None) -> str:
         in_section[figure.section].setdefault(figure.group, []).append(figure)
     return environment.get_template("page.html.jinja").render(
         title=title or _title(report),
-        lead=_lead(report),
+        lead=lead(report.studies, report.speeds, report.origins),
         version=describe_environment()["versions"]["rightbatch"],
         script_hashes=" ".join(_hash(text) for text in (bundle, script)),
         style=Markup(_style(report)),  # noqa: S704  # of this package, with no word of the data
         bundle=Markup(bundle),  # noqa: S704  # the same
         script=Markup(script),  # noqa: S704  # the same
         charts=charts,
+        studies=report.studies,
         summaries=[
             {"title": study.title, "facts": study_facts(study), "table": study_table(study)}
             for study in report.studies
@@ -155,9 +180,10 @@ def render(report: Report, *, title: str | None = None) -> str:
         speed_tables=[made for speed in report.speeds for made in speed_tables(speed)],
         data=data_blocks(report.origins),
         reproduce=reproduce_blocks(report.origins),
-        alerts=report.alerts,
+        alerts=grouped(report.alerts),
+        checks=checks_without_finding(report.studies, report.speeds, report.alerts),
         notes=[note for study in report.studies for note in study.notes],
-        hints=_hints(report.origins),
+        hints=hints(report.origins),
         **in_section,
     )
 
@@ -176,20 +202,6 @@ def _title(report: Report) -> str:
     return f"Speed of {speed.model} on {speed.provenance.data}"
 
 
-def _lead(report: Report) -> str:
-    runs = sum(len(study.curves) for study in report.studies)
-    pieces = []
-    if runs:
-        samples = report.origins[0].provenance.sizes.get("train", 0)
-        pieces.append(f"{runs} run{'' if runs == 1 else 's'} on {samples:,} training samples")
-    if report.speeds:
-        sizes = sum(len(speed.points) for speed in report.speeds)
-        pieces.append(f"timings at {sizes} batch sizes")
-    started = report.origins[0].provenance.environment.get("started", "")
-    text = " and ".join(pieces)
-    return f"{text[:1].upper()}{text[1:]}{', ' + str(started)[:10] if started else ''}."
-
-
 def _style(report: Report) -> str:
     counts = {1, _PARTS}
     for study in report.studies:
@@ -199,18 +211,6 @@ def _style(report: Report) -> str:
     for name in ("light", "dark"):
         text = text.replace(name.upper(), style_variables(name, counts))
     return text
-
-
-def _hints(origins: Sequence[Origin]) -> dict[str, str]:
-    """Commands for the sections that have nothing to show."""
-    model = shlex.quote(str(origins[0].facts.get("model", "mlp:100")))
-    data = shlex.quote(origins[0].provenance.data)
-    compare = f"rightbatch compare {data} --model {model} --batch-sizes 1,32,128,full"
-    return {
-        "learning": f"{compare} --report report.html",
-        "landscape": f"{compare} --report report.html",
-        "speed": f"rightbatch speed {model} {data} --batch-sizes 1-30,64,256 --json > speed.json",
-    }
 
 
 def _text(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,28 +13,46 @@ from rightbatch.advice.comparison import Comparison
 from rightbatch.advice.landscape_map import Landscape
 from rightbatch.advice.timing import Speed
 from rightbatch.errors import OptionError
+from rightbatch.report.checking import Check, WrongFieldError, naming
 from rightbatch.report.findings import Origin, RunCurve, Study, joined, of_comparison
+from rightbatch.report.stored_fields import (
+    comparison_fields,
+    config_fields,
+    environment_fields,
+    epoch_fields,
+    landscape_fields,
+    result_fields,
+    speed_fields,
+    step_fields,
+    transforms_fields,
+)
 from rightbatch.training.provenance import Provenance
 from rightbatch.training.result import FitResult
 
 Result = str | Path | Comparison | Speed | FitResult
+
+logger = logging.getLogger(__name__)
 
 _READABLE = (
     "a run folder (rightbatch train … --out RUN) or a JSON file that `rightbatch compare --json` "
     "or `rightbatch speed --json` printed"
 )
 
+_ANEW = "Make it anew with this version of rightbatch."
+
 
 def read_results(results: Sequence[Result]) -> tuple[list[Study], list[Speed]]:
     """Studies and speeds in the order given; all run folders together are one study.
 
-    Raises OptionError where a path holds none of them, or a result has no run folder.
+    What is given twice is drawn once. Raises OptionError where a path holds no result, a field of
+    it holds what it may not, or a FitResult has no run folder.
     """
     if not results:
         raise OptionError(f"a report needs a result to show: give {_READABLE}")
     runs: list[tuple[Path, dict[str, Any]]] = []
     studies: list[Study] = []
     speeds: list[Speed] = []
+    seen: set[Path | int] = set()
     for result in results:
         if isinstance(result, FitResult):
             if result.run is None:
@@ -42,19 +61,27 @@ def read_results(results: Sequence[Result]) -> tuple[list[Study], list[Speed]]:
                     "train with rb.fit(…, out=FOLDER)"
                 )
             result = result.run
-        if isinstance(result, str | Path) and Path(result).is_dir():
-            runs.append((Path(result), _config(Path(result))))
+        if isinstance(result, str | Path):
+            result = Path(result)
+        same = result.resolve() if isinstance(result, Path) else id(result)
+        if same in seen:
+            logger.warning("%s is given twice; the report shows it once", result)
             continue
-        read = _read_json(Path(result)) if isinstance(result, str | Path) else result
+        seen.add(same)
+        if isinstance(result, Path) and result.is_dir():
+            runs.append((result, _config(result)))
+            continue
+        read = _read_json(result) if isinstance(result, Path) else result
         if isinstance(read, Speed):
             speeds.append(read)
         else:
             studies.append(of_comparison(read))
     if runs:
         names = _names([path for path, _ in runs])
-        read_runs = [
-            _read_run(path, config, name) for (path, config), name in zip(runs, names, strict=True)
-        ]
+        read_runs = []
+        for (path, config), name in zip(runs, names, strict=True):
+            with naming(str(path), advice=_ANEW):
+                read_runs.append(_read_run(path, config, name))
         studies.insert(0, joined(read_runs))
     titles = _distinct([study.title for study in studies])
     return [
@@ -67,55 +94,59 @@ def _read_json(path: Path) -> Comparison | Speed:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise OptionError(f"{path} does not exist: give {_READABLE}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise OptionError(f"{path} can not be read as JSON: {error}. Give {_READABLE}") from error
     found = sorted(stored) if isinstance(stored, dict) else []
-    kind = Comparison if "curves" in found else Speed if "points" in found else None
-    if kind is None:
+    if "curves" not in found and "points" not in found:
         what = f"an object with {', '.join(found[:6])}" if found else f"a {type(stored).__name__}"
         raise OptionError(
             f"{path} holds {what}, and neither `curves` nor `points`: give {_READABLE}"
         )
-    try:
-        return kind.from_json(stored)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise OptionError(
-            f"{path} looks like a {kind.__name__.lower()} and can not be read as one "
-            f"({type(error).__name__}: {error}). Make it anew with this version of rightbatch"
-        ) from error
+    with naming(str(path), advice=_ANEW):
+        if "curves" in found:
+            comparison_fields(stored, "")
+            return Comparison.from_json(stored)
+        speed_fields(stored, "")
+        return Speed.from_json(stored)
 
 
 def _config(run: Path) -> dict[str, Any]:
-    config = _stored(run / "config.json")
-    if not isinstance(config, dict) or not isinstance(config.get("options"), dict):
+    config = _stored(run / "config.json", config_fields)
+    if config is None:
         raise OptionError(
             f"{run} is no run folder: it has no config.json of a run. Give {_READABLE}"
         )
-    return config
+    return dict(config)
 
 
 def _read_run(run: Path, config: dict[str, Any], name: str) -> Study:
     options = config["options"]
-    sizes = {part: int(size) for part, size in config.get("sizes", {}).items()}
+    sizes = config.get("sizes", {})
     train_samples = sizes.get("train", 0)
     asked = options.get("batch_size", "full")
-    is_full = asked == "full" or 0 < train_samples <= int(asked)
-    history = [row for row in _lines(run / "history.jsonl") if "epoch" in row]
+    if asked != "full" and (not isinstance(asked, int) or asked < 1):
+        raise WrongFieldError(
+            "config.json: options.batch_size", asked, "a whole number from 1 on or 'full'"
+        )
+    is_full = asked == "full" or 0 < train_samples <= asked
+    history = [
+        row for row in _lines(run / "history.jsonl", epoch_fields) if row.get("epoch") is not None
+    ]
     if not history:
         raise OptionError(
             f"{run} has no epoch in its history yet: report on it when the first one is done"
         )
     curve = RunCurve(
         name=name,
-        batch_size=train_samples if is_full else int(asked),
+        batch_size=max(train_samples, 1) if is_full else asked,
         is_full=is_full,
         learning_rate=float(options.get("learning_rate", 0.0)),
         seed=int(options.get("seed", 0)),
         history=history,
         step_losses=[
-            (int(row["step"]), float(row["loss"]))
-            for row in _lines(run / "steps.jsonl")
-            if row.get("loss") is not None
+            (row["step"], float(row["loss"]))
+            for row in _lines(run / "steps.jsonl", step_fields)
+            if row["loss"] is not None
         ],
     )
     data = config.get("data", {})
@@ -126,10 +157,11 @@ def _read_run(run: Path, config: dict[str, Any], name: str) -> Study:
         sizes=sizes,
         split=config.get("split", {}),
         duplicate_samples=config.get("duplicate_samples"),
-        environment=_stored(run / "environment.json") or {},
+        transforms=_stored(run / "transforms.json", transforms_fields) or [],
+        environment=_stored(run / "environment.json", environment_fields) or {},
     )
-    stored_landscape = _stored(run / "landscape.json")
-    landscapes = [] if stored_landscape is None else [(name, _landscape(run, stored_landscape))]
+    mapped = _stored(run / "landscape.json", landscape_fields)
+    landscapes = [] if mapped is None else [(name, Landscape.from_json(mapped))]
     return Study(
         title=f"{config.get('model', 'model')} on {provenance.data}",
         curves=[curve],
@@ -139,9 +171,8 @@ def _read_run(run: Path, config: dict[str, Any], name: str) -> Study:
                 provenance=provenance,
                 facts={"model": config.get("model"), "loss": config.get("loss"), **_told(options)},
                 columns=config.get("columns", []),
-                transforms=_stored(run / "transforms.json") or [],
                 classes=config.get("classes"),
-                result=_stored(run / "result.json") or {},
+                result=_stored(run / "result.json", result_fields) or {},
             )
         ],
         landscapes=landscapes,
@@ -158,39 +189,38 @@ def _told(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _landscape(run: Path, stored: Any) -> Landscape:
-    try:
-        return Landscape.from_json(stored)
-    except (KeyError, TypeError, ValueError) as error:
-        raise OptionError(
-            f"{run / 'landscape.json'} can not be read: {error}. Delete it, or run anew"
-        ) from error
-
-
-def _stored(path: Path) -> Any:
+def _stored(path: Path, fields: Check) -> Any:
     """What a JSON file holds, None where there is no file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise OptionError(f"{path} can not be read: {error}") from error
+    with naming(str(path), advice=_ANEW):
+        fields(stored, "")
+    return stored
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _lines(path: Path, fields: Check) -> list[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{path} can not be read: {error}") from error
     rows = []
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
-        except ValueError as error:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
             # A run that is under way may be in the middle of its last line.
             if number == len(lines):
                 break
             raise OptionError(f"{path}, line {number}, is no JSON: {error}") from error
+        with naming(f"{path}, line {number},", advice=_ANEW):
+            fields(row, "")
+        rows.append(row)
     return rows
 
 
@@ -199,10 +229,9 @@ def _names(runs: Sequence[Path]) -> list[str]:
     resolved = [run.resolve() for run in runs]
     for depth in range(1, max(len(path.parts) for path in resolved) + 1):
         names = ["/".join(path.parts[-depth:]) for path in resolved]
-        if len(set(names)) == len(set(resolved)):
+        if len(set(names)) == len(names):
             break
-    # The same folder twice is still two curves.
-    return _distinct(names)
+    return names
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

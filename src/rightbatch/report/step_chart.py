@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from rightbatch.advice.comparison import Curve
 from rightbatch.report.axes import SwitchedAxis, log_scale, log_ticks
-from rightbatch.report.curve_rows import by_label, labels_of, step_rows
+from rightbatch.report.curve_rows import (
+    by_label,
+    ceiling_of,
+    finite_values,
+    labels_of,
+    step_rows,
+)
 from rightbatch.report.legend import IsolatingLegend
 from rightbatch.report.theme import dressed, rows_chart
 
@@ -43,17 +49,23 @@ def step_losses(
         return None
     labels = labels_of(curves)
     axis, legend = SwitchedAxis(rows), IsolatingLegend(labels, width=width)
-    vertical = _vertical(first, np.array([row["loss"] for row in rows]))
+    ceiling = ceiling_of(curves)
+    losses = np.array([row["loss"] for row in rows])
+    losses = losses[losses <= ceiling] if (losses <= ceiling).any() else losses
+    vertical = _vertical(first, losses, is_cut=len(losses) < len(rows))
+    # A loss of 0 has no logarithm: it is drawn at the foot of the axis.
+    is_log = vertical["scale"].type == "log"
+    lifted = f"max(datum.loss, {vertical['scale'].domain[0]!r})" if is_log else "datum.loss"
     several = len(labels) > 1
     widths = np.linspace(0.6, 2.0, len(labels)).tolist() if several else [1.0]
     strengths = np.linspace(0.4, 1.0, len(labels)).tolist() if several else [0.9]
     lines = [
         rows_chart([row for row in rows if row["label"] == label])
-        .transform_calculate(x=axis.calculation)
+        .transform_calculate(x=axis.calculation, y=lifted)
         .mark_line(clip=True, strokeCap="butt", strokeJoin="bevel", strokeWidth=line_width)
         .encode(
             x=axis.encoding,
-            y=altair.Y("loss:Q", title="loss of the step's batch", **vertical),
+            y=altair.Y("y:Q", title="loss of the step's batch", **vertical),
             color=legend.colour,
             opacity=legend.opacity(strength, 0.03),
         )
@@ -73,16 +85,21 @@ def step_losses(
     return dressed(chart, theme, series=len(labels))
 
 
-def _vertical(curves: Sequence[Curve], losses: NDArray[np.float64]) -> dict[str, Any]:
+def _vertical(
+    curves: Sequence[Curve], losses: NDArray[np.float64], *, is_cut: bool
+) -> dict[str, Any]:
     above = losses[losses > 0]
     if not len(above) or np.quantile(above, 0.98) / np.quantile(above, 0.02) < _LEAST_RATIO:
-        return {"scale": altair.Scale(zero=False), "axis": altair.Axis(format="~g")}
+        scale = altair.Scale(zero=False)
+        if is_cut:
+            scale = altair.Scale(zero=False, domain=[float(losses.min()), float(losses.max())])
+        return {"scale": scale, "axis": altair.Axis(format="~g")}
     # A single sample is learned to a loss of 1e-9, which would take the room of all other curves:
     # the axis ends a little below the lowest mean of an epoch.
-    means = [row["train_loss"] for curve in curves for row in curve.history if row["train_loss"]]
+    means = [mean for curve in curves for mean in finite_values(curve, "train_loss") if mean > 0]
     floor = max(float(above.min()), min(means, default=0.0) / 4, float(above.max()) * 1e-6)
-    shown = [floor, float(above.max())]
+    shown = [min(floor, float(above.max()) / _LEAST_RATIO), float(above.max())]
     return {
-        "scale": log_scale(shown),
+        "scale": log_scale(shown, clamp=False),
         "axis": altair.Axis(values=log_ticks(shown), format="~g"),
     }

@@ -59,14 +59,7 @@ def to_target(
         }
         for size in sizes
     ]
-    perfect = [
-        {
-            "batch_size": size,
-            "steps": rounded(means[0]["steps"] * sizes[0] / size),
-            "samples": means[0]["samples"],
-        }
-        for size in sizes
-    ]
+    perfect = _perfect(means, rows)
     labels = list(dict.fromkeys(str(row["label"]) for row in rows))
     x = altair.X(
         "batch_size:Q",
@@ -113,6 +106,25 @@ def to_target(
         .properties(width=width, height=height)
     )
     return dressed(chart, theme, series=len(labels))
+
+
+def _perfect(
+    means: list[dict[str, float]], rows: list[dict[str, Any]]
+) -> list[dict[str, float | None]]:
+    """Perfect scaling from the smallest batch on, not far below what was measured."""
+    first, last = means[0]["batch_size"], means[-1]["batch_size"]
+    # The line ends a little below the data: all the way down, it would stretch the axis.
+    lowest = min(row["steps"] for row in rows) / 3
+    reached = min(last, first * means[0]["steps"] / lowest)
+    ends = sorted({first, max(first, reached), last})
+    return [
+        {
+            "batch_size": rounded(size),
+            "steps": rounded(means[0]["steps"] * first / size) if size <= reached else None,
+            "samples": means[0]["samples"],
+        }
+        for size in ends
+    ]
 
 
 def _drawn(rows: Sequence[Mapping[str, Any]]) -> altair.Chart:
