@@ -36,11 +36,11 @@ demo: $(STAMP)  ## train, compare batch sizes and time them on real data, and ma
 	@rm -rf $(DEMO) && mkdir $(DEMO)
 	@$(BIN)/rightbatch train $(DEMO_DATA) $(DEMO_MODEL) --batch-size 32 --epochs 100 \
 	  --out $(DEMO)/run
-	@echo "Comparing the batch sizes 1, 32, 128 and all samples, then timing 1 to 256 ..."
+	@echo "Comparing the batch sizes 1, 32, 128 and all samples, then timing 1 to 4,096 ..."
 	@$(BIN)/rightbatch compare $(DEMO_DATA) $(DEMO_MODEL) --epochs 100 \
 	  --json --quiet > $(DEMO)/compare.json
 	@$(BIN)/rightbatch speed mlp:10 $(DEMO_DATA) --activation sigmoid --mode train \
-	  --batch-sizes 1-16,32,64,128,256 --json --quiet > $(DEMO)/speed.json
+	  --batch-sizes 1-16,32,64,128,256,512,1024,2048,4096 --json --quiet > $(DEMO)/speed.json
 	@$(BIN)/rightbatch report $(DEMO)/compare.json $(DEMO)/speed.json \
 	  --title "What the batch size does to a small network" -o $(DEMO)/report.html
 

@@ -39,9 +39,9 @@ class Learned:
     """A network with what going on with its training needs.
 
     `seed` is that of the whole training and `epochs` the passes behind it, which together name
-    the order of the next one. `optimizer` is what the optimizer of that kind remembers. `losses` has the mean
-    training loss of every epoch, `validation_losses` that of the validation part where one was
-    held out. It pickles and copies as plain arrays.
+    the order of the next one. `optimizer` is what the optimizer, one of `optimizer_kind`,
+    remembers. `losses` has the mean training loss of every epoch, `validation_losses` that of the
+    validation part where one was held out. It pickles and copies as plain arrays.
     """
 
     network: DenseNetwork
