@@ -209,6 +209,9 @@ def test_a_loader_slower_than_the_model_is_the_limit(speed) -> None:
     assert "1e+03 µs" in alert.text or "1000" in alert.text
     assert slow_loading(replace(speed, loading_seconds_per_sample=1e-9)) == []
     assert slow_loading(speed) == []
+    tiny = replace(speed.provenance, sizes={"train": 0})
+    repeated = replace(speed, loading_seconds_per_sample=1e-3, provenance=tiny)
+    assert slow_loading(repeated) == [], "batches of repeated samples are nobody's limit"
 
 
 def test_wide_intervals_are_uncertain(speed) -> None:

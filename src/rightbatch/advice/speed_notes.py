@@ -61,8 +61,10 @@ def notes_of(
             f"n½ lies beyond {largest:,}, the largest batch size measured: the time a sample still "
             "falls there, and larger sizes would tell where it ends."
         )
-    if loading is not None:
-        fastest = min(points, key=lambda point: point.seconds_per_sample)
+    # Nobody trains or predicts with batches of repeated samples.
+    real = [point for point in points if point.batch_size <= samples]
+    if loading is not None and real:
+        fastest = min(real, key=lambda point: point.seconds_per_sample)
         if loading > fastest.seconds_per_sample:
             notes.append(
                 f"Loading is the limit at batch size {fastest.batch_size:,}: making the batches "

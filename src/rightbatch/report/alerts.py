@@ -135,11 +135,16 @@ def leaks(origin: Origin) -> list[Alert]:
 
 
 def slow_loading(speed: Speed) -> list[Alert]:
-    """Whether making a batch takes longer than computing it, at the fastest batch size."""
+    """Whether making a batch takes longer than computing it, at the fastest batch size.
+
+    Sizes beyond the samples there are do not count: nobody trains at them.
+    """
     loading = speed.loading_seconds_per_sample
-    if loading is None or not speed.points:
+    samples = max(speed.provenance.sizes.values(), default=0)
+    points = [point for point in speed.points if point.batch_size <= samples]
+    if loading is None or not points:
         return []
-    fastest = min(speed.points, key=lambda point: point.seconds_per_sample)
+    fastest = min(points, key=lambda point: point.seconds_per_sample)
     if loading <= fastest.seconds_per_sample:
         return []
     text = (
@@ -147,7 +152,7 @@ def slow_loading(speed: Speed) -> list[Alert]:
         f"{fastest.batch_size:,} {fastest.seconds_per_sample * 1e6:.3g} µs: the loader is the "
         "limit, not the batch size."
     )
-    advice = "Give the loader more threads, or store the data in a format that needs no parsing."
+    advice = "From there on larger batches do not make the whole faster; more loader threads may."
     return [Alert(kind="loader-bound", severity="warning", text=text, advice=advice)]
 
 
