@@ -43,6 +43,9 @@ from rightbatch.training.task import Task
 
 logger = logging.getLogger(__name__)
 
+# Outputs of small batches are turned into results together: of one sample at a time, results cost
+# twice what the network does.
+_FINISHED_TOGETHER = 512
 _ONE_IS_TOO_MUCH = (
     "Even one sample at a time finds no room: use a smaller model or a machine with more memory, "
     "or end what else is running."
@@ -216,18 +219,39 @@ class _Passes:
             threads=0 if is_short_of_memory else None,
         )
         has_target = part.data.target is not None
+        held: list[tuple[Tensor, ...]] = []
+        held_samples = 0
         for batch in batches.epoch(0):
             inputs, rows = batch[0], batch[-1]
-            target = batch[1] if has_target else None
-            scored = None
             # The mode belongs to the thread: left on at a yield, it would reach the caller.
             with torch.inference_mode():
                 outputs = self._run(inputs, len(rows))
-                if target is not None:
-                    scored = (self.task.loss.per_sample(outputs, target), outputs, target)
-                finite = torch.isfinite(outputs).reshape(len(outputs), -1).all(1)
-                piece = self._piece(outputs, rows, target)
-            yield piece, scored, len(finite) - int(finite.sum())
+            held.append((outputs, rows, batch[1]) if has_target else (outputs, rows))
+            held_samples += len(rows)
+            if held_samples >= _FINISHED_TOGETHER:
+                yield self._finish(held)
+                held, held_samples = [], 0
+        if held:
+            yield self._finish(held)
+
+    def _finish(
+        self, held: list[tuple[Tensor, ...]]
+    ) -> tuple[Piece, tuple[Tensor, Tensor, Tensor] | None, int]:
+        """Results, what is to be scored and the number of outputs that are not finite."""
+        with torch.inference_mode():
+            joined = (
+                held[0]
+                if len(held) == 1
+                else [torch.cat(each) for each in zip(*held, strict=False)]
+            )
+            outputs, rows = joined[0], joined[1]
+            target = joined[2] if len(joined) > 2 else None
+            scored = None
+            if target is not None:
+                scored = (self.task.loss.per_sample(outputs, target), outputs, target)
+            finite = torch.isfinite(outputs).reshape(len(outputs), -1).all(1)
+            piece = self._piece(outputs, rows, target)
+        return piece, scored, len(finite) - int(finite.sum())
 
     def _run(self, inputs: Any, samples: int) -> Tensor:
         try:
