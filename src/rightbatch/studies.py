@@ -111,10 +111,12 @@ def _workers(processes: int) -> Iterator[Executor | None]:
     executor = ProcessPoolExecutor(processes, mp_context=context)
     try:
         with _ignored_interrupts():
-            # They start here, and inherit that Ctrl-C, which goes to all of them, is not theirs.
-            list(executor.map(_nothing, range(processes)))
+            # Handing over work starts them, and they inherit that Ctrl-C, which a terminal sends
+            # to all, is not theirs. Nobody waits for the work: this process still heeds Ctrl-C.
+            executor.map(_nothing, range(processes))
         yield executor
     except BaseException:
+        # Without this a run of hours would go on; a public way comes with Python 3.14.
         for process in (executor._processes or {}).values():
             process.terminate()
         raise
