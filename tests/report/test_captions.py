@@ -159,3 +159,10 @@ def test_the_lead_counts_what_is_there(comparison, speed) -> None:
     told = lead([study, other], [speed], [])
     assert told == "12 runs on 50 and 364 training samples and timings at 9 batch sizes."
     assert lead([], [speed, speed], []) == "2 measurements of speed."
+
+
+def test_a_gain_of_thousands_is_written_out(speed) -> None:
+    first, *rest = speed.points
+    slow = replace(first, seconds_per_sample=1552.4 * speed.fastest.seconds_per_sample)
+    (fact, *_) = speed_facts(replace(speed, points=[slow, *rest]))
+    assert ": 1,552 times less" in fact

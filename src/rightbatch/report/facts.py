@@ -54,10 +54,11 @@ def speed_facts(speed: Speed) -> list[str]:
     facts = []
     if fastest.batch_size != slowest.batch_size:
         gain = slowest.seconds_per_sample / fastest.seconds_per_sample
+        times = f"{gain:,.0f}" if gain >= 100 else f"{gain:.3g}"
         facts.append(
             f"A sample takes {time_text(slowest.seconds_per_sample)} at batch size "
             f"{slowest.batch_size:,} and {time_text(fastest.seconds_per_sample)} at "
-            f"{fastest.batch_size:,}: {gain:.3g} times less ({speed.mode}, "
+            f"{fastest.batch_size:,}: {times} times less ({speed.mode}, "
             f"{counted(speed.threads, 'thread')}, {speed.device})."
         )
     if speed.fit is not None:
