@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +10,16 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import least_squares
-from scipy.special import expit
+from scipy.optimize import least_squares, minimize_scalar
+from scipy.special import expit, stdtrit
 
 from rightbatch.errors import OptionError
 
 Floats = NDArray[np.float64]
+
+# Times within this share of the best count as good: the optimum is flat, and what lies inside is
+# a matter of convenience.
+NEAR_BEST = 0.10
 
 # Where p is 40 the corner at n½ is within 2 % of a sharp one, which no measurement of times tells
 # apart from a sharper one; and aᵖ can still be written down as a number.
@@ -25,6 +30,11 @@ _FIRST_P = (1.2, 2.0, 6.0)
 _LOWEST = 30.0
 _ROUNDING = 1e-9
 _TOLERANCE = 1e-13
+# B_crit is looked for from a thousandth of the smallest size to a thousand times the largest:
+# beyond, one of the two terms is below what anyone can measure.
+_BEYOND = 1e3
+_GRID = 600
+_TAIL = 0.025
 # Points on no curve of this form lead along a flat valley, and every step there is worth less.
 _MOST_STEPS = 200
 
@@ -79,6 +89,159 @@ class StepTime:
     def from_json(cls, stored: dict[str, Any]) -> Self:
         """What `to_json` gave."""
         return cls(**{name: value for name, value in stored.items() if name != "half_batch_size"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """The samples to a target: E(B) = E_min (1 + B/B_crit), so steps S(B) = E(B)/B.
+
+    E_min is `samples_min`, what ever smaller batches need, and B_crit `critical_batch_size`, with
+    the 95 % interval `low` to `high` (McCandlish et al. 2018, arXiv 1812.06162, equation 2.11).
+    B_crit and `high` are infinite where larger batches were not seen to need more samples.
+    `residual` is the root mean square of the relative errors of the fit.
+
+    >>> law = Law(samples_min=50_000, critical_batch_size=200, low=150, high=260, residual=0.05)
+    >>> law.samples(200), law.steps(200)
+    (100000.0, 500.0)
+    """
+
+    samples_min: float
+    critical_batch_size: float
+    low: float
+    high: float
+    residual: float
+
+    def samples(self, batch_size: float) -> float:
+        """E(B), the samples to the target at this batch size."""
+        return self.samples_min * (1.0 + batch_size / self.critical_batch_size)
+
+    def steps(self, batch_size: float) -> float:
+        """S(B), the steps to the target at this batch size."""
+        return self.samples(batch_size) / batch_size
+
+    def to_json(self) -> dict[str, Any]:
+        """As one JSON-able object; what is infinite is null."""
+        return {name: value if math.isfinite(value) else None for name, value in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Self:
+        """What `to_json` gave."""
+        return cls(**{name: math.inf if value is None else value for name, value in stored.items()})
+
+
+def fit_samples_to_target(batch_sizes: Sequence[float] | ArrayLike, samples: ArrayLike) -> Law:
+    """Fit E(B) = E_min (1 + B/B_crit) to the samples that training took at several batch sizes.
+
+    `batch_sizes` and `samples` have one entry a run that reached the target, in any order; a size
+    may come several times. The squares of the *relative* errors are made least (least squares of
+    the logarithms). The interval of B_crit is where the squares stay below what an F test allows
+    (the profile likelihood of one of two parameters, at 95 %): it is everything where two sizes
+    are all there is.
+
+    Raises OptionError where there are fewer than two different sizes, or an entry is not a number
+    above 0.
+
+    >>> law = fit_samples_to_target([16, 32, 64, 128, 256], [54e3, 58e3, 66e3, 82e3, 114e3])
+    >>> round(law.critical_batch_size), round(law.samples_min)
+    (200, 50000)
+    """
+    sizes, needed = _positive("batch_sizes", batch_sizes), _positive("samples", samples)
+    if sizes.shape != needed.shape:
+        raise OptionError(
+            f"batch_sizes has {len(sizes)} entries and samples {len(needed)}: give the samples of "
+            "each batch size"
+        )
+    distinct = len(np.unique(sizes))
+    if distinct < 2:
+        raise OptionError(
+            f"there {'is one batch size' if distinct else 'are no batch sizes'}, and the law of "
+            "the samples takes two different ones at least"
+        )
+    y = np.log(needed)
+
+    def squares(log_critical: float) -> float:
+        growth = np.log1p(sizes / math.exp(log_critical))
+        return float(np.square(y - growth - (y - growth).mean()).sum())
+
+    first = math.log(sizes.min() / _BEYOND)
+    last = math.log(sizes.max() * _BEYOND)
+    grid = np.linspace(first, last, _GRID)
+    errors = np.array([squares(value) for value in grid])
+    place = int(errors.argmin())
+    around = grid[max(0, place - 1)], grid[min(_GRID - 1, place + 1)]
+    best = float(minimize_scalar(squares, bounds=around, options={"xatol": 1e-10}).x)
+    least = min(squares(best), float(errors[place]))
+    freedom = len(y) - 2
+    if freedom:
+        rounding = len(y) * np.finfo(float).eps
+        # F with one degree of freedom above is the square of Student's t.
+        allowed = least * (1 + float(stdtrit(freedom, 1 - _TAIL)) ** 2 / freedom)
+        inside = grid[errors <= allowed + rounding]
+        # A valley narrower than the grid holds its bottom alone.
+        low = min(best, float(inside.min(initial=best)))
+        high = max(best, float(inside.max(initial=best)))
+    else:
+        low, high = first, last
+    growth = np.log1p(sizes / math.exp(best))
+    fitted = float((y - growth).mean())
+    is_flat = best > last - (grid[1] - grid[0])
+    return Law(
+        samples_min=math.exp(fitted),
+        critical_batch_size=math.inf if is_flat else math.exp(best),
+        low=0.0 if low <= first else math.exp(low),
+        high=math.inf if high >= last - (grid[1] - grid[0]) or is_flat else math.exp(high),
+        residual=float(np.sqrt(np.square(np.expm1(fitted + growth - y)).mean())),
+    )
+
+
+def best_batch_size(
+    law: Law, step_time: StepTime, cap: int | None = None
+) -> tuple[int, tuple[int, int]]:
+    """The batch size of the least time to the target, and the interval within 10 % of that time.
+
+    T(B) = S(B) t(B), least at √(n½ B_crit) where p = 1, and in general at
+    (B_crit n½ᵖ)^(1/(p+1)). `cap` is the largest size allowed, such as what fits in memory.
+
+    Raises OptionError where time falls without end and there is no cap.
+
+    >>> law = Law(samples_min=50_000, critical_batch_size=200, low=150, high=260, residual=0.05)
+    >>> time = StepTime(latency_seconds=2e-5, seconds_per_sample=1e-6, p=1.0, residual=0.0)
+    >>> best_batch_size(law, time), best_batch_size(law, time, cap=40)
+    ((63, (31, 130)), (40, (27, 40)))
+    """
+    if cap is not None and cap < 1:
+        raise OptionError(f"cap={cap} is no batch size; it is a whole number from 1")
+    critical, half = law.critical_batch_size, step_time.half_batch_size
+    if math.isinf(critical) or math.isinf(half):
+        ideal = math.inf
+    elif half == 0:
+        ideal = 1.0
+    else:
+        ideal = math.exp((math.log(critical) + step_time.p * math.log(half)) / (step_time.p + 1))
+    if math.isinf(ideal) and cap is None:
+        raise OptionError(
+            "the time to the target falls with every larger batch, as far as the two laws tell: "
+            "give the largest size that is allowed (cap=…)"
+        )
+    largest = math.inf if cap is None else cap
+
+    def seconds(batch_size: float) -> float:
+        return law.steps(batch_size) * step_time.seconds(batch_size)
+
+    def is_near(batch_size: int) -> bool:
+        return seconds(batch_size) <= (1 + NEAR_BEST) * seconds(best)
+
+    ideal = min(max(ideal, 1.0), largest)
+    near = {min(max(1, round_(ideal)), largest) for round_ in (math.floor, math.ceil)}
+    best = int(min(near, key=seconds))
+    # Time falls up to the best size and rises after it, so both ends are found by halving.
+    low = bisect.bisect_left(range(1, best + 1), True, key=is_near) + 1
+    beyond = best
+    while is_near(beyond) and beyond < largest:
+        beyond = int(min(2 * beyond, largest))
+    spare = range(best, beyond + 1)
+    high = best + bisect.bisect_left(spare, True, key=lambda size: not is_near(size)) - 1
+    return best, (low, high)
 
 
 def fit_step_time(batch_sizes: Sequence[float] | ArrayLike, seconds: ArrayLike) -> StepTime:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rightbatch.advice.advice import Companions
 from rightbatch.advice.comparison import RateTrial
 from rightbatch.errors import OptionError, did_you_mean
+from rightbatch.training.options import FitOptions
 
+# A rate that is given for no batch size in particular is taken to suit this one, `fit`'s default.
+REFERENCE_BATCH_SIZE = 32
 RULES = ("same", "linear", "sqrt", "tuned")
 # Factors of four: wide enough to find the valley in few runs, narrow enough to hit it.
 _FACTOR = 4.0
@@ -88,4 +92,50 @@ def trials_of(
             for place, (rate, loss) in enumerate(zip(rates, losses, strict=True))
         ),
         key=lambda trial: trial.learning_rate,
+    )
+
+
+def rate_at(
+    batch_size: int, options: FitOptions, critical_batch_size: float | None
+) -> tuple[float, str]:
+    """A rate to start from at `batch_size`, and where it comes from, in words.
+
+    `options.learning_rate` is taken to suit a batch size of 32. For SGD, ε = ε_max/(1 + B_c/B):
+    linear below the critical batch size and constant above it (McCandlish et al. 2018, arXiv
+    1812.06162, equation 2.9); without one, and for Adam and AdamW, ε ∝ √B (Malladi et al. 2022,
+    arXiv 2205.10287).
+
+    >>> rate_at(128, FitOptions(learning_rate=0.1), 96.0)
+    (0.22857142857142856, 'scaled from 0.1 at 32 by 1/(1 + B_crit/B)')
+    """
+    given, reference = options.learning_rate, REFERENCE_BATCH_SIZE
+    if batch_size == reference:
+        return given, "the rate that was given"
+    if options.optimizer == "sgd" and critical_batch_size is not None:
+        ratio = (1 + critical_batch_size / reference) / (1 + critical_batch_size / batch_size)
+        return given * ratio, f"scaled from {given:g} at {reference} by 1/(1 + B_crit/B)"
+    scaled = scaled_rate("sqrt", given, batch_size=batch_size, reference=reference)
+    return scaled, f"scaled from {given:g} at {reference} by √B"
+
+
+def companions_of(options: FitOptions, batch_size: int, samples: int, source: str) -> Companions:
+    """What else changes with the batch size.
+
+    For Adam and AdamW β₂ holds the half-life of the second moment, 0.999 at a batch size of 32, in
+    samples (arXiv 2507.07101).
+
+    >>> companions_of(FitOptions(optimizer="adam"), 64, 1000, "given").beta2
+    0.998001
+    """
+    beta2 = None
+    if options.optimizer in ("adam", "adamw"):
+        beta2 = round(0.999 ** (batch_size / REFERENCE_BATCH_SIZE), 6)
+    steps = -(-samples // batch_size)
+    return Companions(
+        learning_rate_source=source,
+        beta2=beta2,
+        schedule=(
+            f"an epoch is {steps:,} step{'' if steps == 1 else 's'} at this size: count warm-up, "
+            "decay and evaluations in samples or epochs, not in steps"
+        ),
     )

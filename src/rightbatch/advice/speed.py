@@ -139,7 +139,7 @@ def speed(
             round_seconds = time.perf_counter() - began
         points, trios = _measured(sizes, asked, powers, readings, seed=seed)
         fastest = min(points, key=lambda point: point.seconds_per_sample)
-        loading = _loading_seconds(
+        loading = loading_seconds(
             subject.part,
             fastest.batch_size,
             seconds=min(seconds, _LOADING_SECONDS),
@@ -307,7 +307,7 @@ def _saving(medians: Floats) -> Floats:
     return np.asarray(1 - 2 * medians[..., 1] / (medians[..., 0] + medians[..., 2]))
 
 
-def _loading_seconds(
+def loading_seconds(
     part: Part, batch_size: int, *, seconds: float, seed: int, device: torch.device
 ) -> float:
     """Seconds a sample that making batches takes, with the one thread that `fit` gives it."""

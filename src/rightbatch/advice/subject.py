@@ -93,9 +93,9 @@ def find_subject(
 def _untouched(model: Model) -> Model:
     """The model, or a copy of it where it is the caller's own."""
     if isinstance(model, FitResult):
-        return replace(model, model=_own_copy(model.model))
+        return replace(model, model=own_copy(model.model))
     if isinstance(model, nn.Module):
-        return _own_copy(model)
+        return own_copy(model)
     if isinstance(model, str) and not Path(model).expanduser().exists():
         hint = did_you_mean(model.partition(":")[0], MODELS)
         raise OptionError(
@@ -118,7 +118,8 @@ def name_of(network: nn.Module) -> str:
     return type(network).__name__
 
 
-def _own_copy(network: nn.Module) -> nn.Module:
+def own_copy(network: nn.Module) -> nn.Module:
+    """A deep copy; OptionError where the module can not be copied."""
     try:
         return copy.deepcopy(network)
     except (RuntimeError, TypeError) as error:
@@ -155,6 +156,14 @@ class Pool:
         """Batches of that size, one after another, without copying."""
         count = min(_MOST_VIEWS, self.samples // batch_size)
         spans = [slice(k * batch_size, (k + 1) * batch_size) for k in range(count)]
+        return [
+            (_at(self.inputs, span), None if self.target is None else self.target[span])
+            for span in spans
+        ]
+
+    def pieces(self, batch_size: int) -> list[tuple[Any, Tensor | None]]:
+        """All samples once, in batches of that size and a smaller last one, without copying."""
+        spans = [slice(k, k + batch_size) for k in range(0, self.samples, batch_size)]
         return [
             (_at(self.inputs, span), None if self.target is None else self.target[span])
             for span in spans

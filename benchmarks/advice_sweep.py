@@ -1,0 +1,240 @@
+"""The exhaustive sweep that the advice is held against: every batch size, its rate tuned, by seeds.
+
+At each batch size the rate is searched in factors of two from the one of the size before, until
+the best lies inside; then the rates of one factor of two around it, in steps of √2, are run with
+all seeds. A run ends at the target, or when it is hopeless: four times the samples of the best
+rate of its size, or five times the seconds of the best size. Every run is kept in a file as it ends, so
+that an interrupted sweep goes on where it stopped.
+
+    python benchmarks/advice_sweep.py --only digits
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from advice_workloads import WORKLOADS, Workload
+
+from rightbatch.advice.branch import Branch, Ground
+from rightbatch.training.options import FitOptions
+
+CACHE = Path(__file__).parent / "results" / "advice_sweep.jsonl"
+# The loss levels, above the target, at which the samples are kept too.
+LEVELS = (1.0, 1.05, 1.1, 1.2, 1.5, 2.0)
+_HOPELESS_SAMPLES = 4.0
+_HOPELESS_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRun:
+    """One training run of the sweep: samples to each of `LEVELS` times the target, None if never.
+
+    `seconds` are those of training, `wall_seconds` those of the whole run.
+    """
+
+    workload: str
+    target_loss: float
+    batch_size: int
+    learning_rate: float
+    seed: int
+    samples_to: list[float | None]
+    samples: int
+    seconds: float
+    wall_seconds: float
+
+    @property
+    def to_target(self) -> float:
+        """The samples to the target; infinite where the run ended before."""
+        return math.inf if self.samples_to[0] is None else self.samples_to[0]
+
+
+def sizes_of(workload: Workload, samples: int) -> list[int]:
+    """Powers of two up to the largest, and the full batch where it is no larger."""
+    largest = min(workload.largest, samples)
+    sizes = [2**k for k in range(largest.bit_length())]
+    return sizes if samples > workload.largest or sizes[-1] == samples else [*sizes, samples]
+
+
+class Sweep:
+    """The sweep of one workload, with the runs that the cache has already."""
+
+    def __init__(self, workload: Workload, cache: Path) -> None:
+        self.workload = workload
+        self.cache = cache
+        self.runs = {
+            (run.batch_size, round(run.learning_rate, 9), run.seed): run
+            for run in read_runs(cache)
+            if run.workload == workload.name and run.target_loss == workload.target_loss
+        }
+        self._ground: Ground | None = None
+
+    @property
+    def ground(self) -> Ground:
+        """What the runs share; made when the first run is needed."""
+        if self._ground is None:
+            self._ground = Ground(
+                self.workload.model,
+                self.workload.parts(),
+                FitOptions(
+                    optimizer=self.workload.optimizer,
+                    learning_rate=self.workload.learning_rate,
+                    threads=1,
+                ),
+            )
+        return self._ground
+
+    def run(self, batch_size: int, learning_rate: float, seed: int) -> SweepRun:
+        """One run, from the cache where it is there."""
+        key = (batch_size, round(learning_rate, 9), seed)
+        if key in self.runs:
+            return self.runs[key]
+        seconds = _HOPELESS_SECONDS * self._least(None)
+        most = min(
+            _HOPELESS_SAMPLES * self._least(batch_size) / self.step_seconds[batch_size],
+            (seconds if seconds < math.inf else 60.0) / self.step_seconds[batch_size],
+        )
+        began = time.perf_counter()
+        branch = self._branch(batch_size, learning_rate, seed)
+        branch.advance(target=self.workload.target_loss, most_samples=(most + 2) * batch_size)
+        branch.close()
+        run = SweepRun(
+            workload=self.workload.name,
+            target_loss=self.workload.target_loss,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            samples_to=[branch.samples_to(level * self.workload.target_loss) for level in LEVELS],
+            samples=branch.samples,
+            seconds=round(branch.seconds, 5),
+            wall_seconds=round(time.perf_counter() - began, 5),
+        )
+        self.runs[key] = run
+        self.cache.parent.mkdir(exist_ok=True)
+        with self.cache.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(run)) + "\n")
+        return run
+
+    def _branch(self, batch_size: int, learning_rate: float, seed: int) -> Branch:
+        # Which samples come does not depend on who loads them, and a sweep of hours shares the
+        # machine with others: without a second thread nobody waits for being woken.
+        return Branch(
+            self.ground,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            loader_threads=0,
+        )
+
+    @cached_property
+    def step_seconds(self) -> dict[int, float]:
+        """The seconds of a step by batch size, roughly: the least of many, to tell the hopeless."""
+        found = {}
+        for size in sizes_of(self.workload, len(self.ground.train)):
+            branch = self._branch(size, self.workload.learning_rate * 1e-3, 0)
+            readings = []
+            while len(readings) < 5 or (sum(readings) < 0.2 and len(readings) < 500):
+                before, steps = branch.seconds, branch.steps
+                branch.advance(target=0.0, most_samples=branch.samples + size)
+                readings.append((branch.seconds - before) / (branch.steps - steps))
+            branch.close()
+            found[size] = min(readings)
+        return found
+
+    def _least(self, batch_size: int | None) -> float:
+        """The least seconds to the target, as the median over seeds, of one size or of all."""
+        by_setting: dict[tuple[int, float], list[float]] = {}
+        for (size, rate, _), run in self.runs.items():
+            if batch_size in (None, size):
+                seconds = run.to_target / size * self.step_seconds[size]
+                by_setting.setdefault((size, rate), []).append(seconds)
+        return min(map(statistics.median, by_setting.values()), default=math.inf)
+
+    def tune(self, batch_size: int, first_rate: float) -> float:
+        """The best rate of a size: a search by factors of two, then √2 and all seeds."""
+        rates = {first_rate: self.run(batch_size, first_rate, 0)}
+        while True:
+            best = min(rates, key=lambda rate: (_rank(rates[rate]), abs(math.log(rate / first_rate))))
+            missing = [rate for rate in (best / 2, best * 2) if rate not in rates]
+            if not missing or len(rates) > 16:
+                break
+            rates[missing[0]] = self.run(batch_size, missing[0], 0)
+        for rate in around(best):
+            for seed in range(self.workload.seeds):
+                self.run(batch_size, rate, seed)
+        return best
+
+    def whole(self, samples: int) -> Iterator[int]:
+        """Sweep all sizes from the middle outwards; gives each size when it is done."""
+        sizes = sizes_of(self.workload, samples)
+        middle = sizes.index(32)
+        best = {32: self.tune(32, self.workload.learning_rate)}
+        yield 32
+        for order in (range(middle + 1, len(sizes)), range(middle - 1, -1, -1)):
+            rate, last = best[32], 32
+            for position in order:
+                size = sizes[position]
+                # Half way between the linear rule and the square root.
+                rate = _on_grid(rate * (size / last) ** 0.75, self.workload.learning_rate)
+                rate, last = self.tune(size, rate), size
+                best[size] = rate
+                yield size
+
+
+def around(rate: float) -> list[float]:
+    """One factor of two around a rate, in steps of √2."""
+    return [rate * 2 ** (half / 2) for half in range(-2, 3)]
+
+
+def _on_grid(rate: float, origin: float) -> float:
+    return origin * 2.0 ** round(math.log2(rate / origin))
+
+
+def _rank(run: SweepRun) -> float:
+    return run.to_target
+
+
+def read_runs(cache: Path) -> list[SweepRun]:
+    """The runs in the cache."""
+    if not cache.exists():
+        return []
+    lines = cache.read_text(encoding="utf-8").splitlines()
+    return [SweepRun(**json.loads(line)) for line in lines if line]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="workloads whose name holds this")
+    parser.add_argument("--cache", type=Path, default=CACHE)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    for workload in WORKLOADS.values():
+        if arguments.only.lower() not in workload.name.lower():
+            continue
+        sweep = Sweep(workload, arguments.cache)
+        samples = len(workload.parts().train)
+        for size in sweep.whole(samples):
+            runs = [run for run in sweep.runs.values() if run.batch_size == size]
+            by_rate: dict[float, list[float]] = {}
+            for run in runs:
+                by_rate.setdefault(run.learning_rate, []).append(run.to_target)
+            full = {r: v for r, v in by_rate.items() if len(v) >= workload.seeds}
+            rate = min(full, key=lambda r: statistics.fmean(map(math.log, full[r])))
+            print(
+                f"{workload.name}: batch {size:,}: rate {rate:.4g}, "
+                f"{statistics.median(full[rate]):,.0f} samples, "
+                f"{sum(run.wall_seconds for run in runs):.1f} s for {len(runs)} runs",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

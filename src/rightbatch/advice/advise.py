@@ -1,0 +1,191 @@
+"""`advise`: which batch size, from measured memory, speed and gradient noise."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rightbatch.advice.advice import Advice, Goal
+from rightbatch.advice.branch import Model
+from rightbatch.advice.measuring import Measuring
+from rightbatch.advice.progress import AdviceWatcher
+from rightbatch.advice.speed import find_batch_sizes
+from rightbatch.errors import OptionError, did_you_mean
+from rightbatch.loading.parts import Parts
+from rightbatch.plan.checks import whole_number
+from rightbatch.training.options import FitOptions
+
+GRADES = ("quick", "pilot")
+_LARGEST_BY_DEFAULT = 8192
+# The full batch is a candidate of its own where it is not far beyond.
+_LARGEST_FULL = 16_384
+
+
+def advise(
+    model: Model,
+    parts: Parts,
+    *,
+    loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
+    optimizer: str = "sgd",
+    learning_rate: float = 0.01,
+    momentum: float = 0.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    epochs: int | None = None,
+    target_loss: float | None = None,
+    memory_limit: str | int | float | None = None,
+    grade: str = "pilot",
+    budget_seconds: float = 60.0,
+    activation: str = "relu",
+    init: str = "default",
+    seed: int = 0,
+    shuffle: bool = True,
+    window: int | None = None,
+    threads: int | None = None,
+    device: str | torch.device | None = None,
+    batch_sizes: Iterable[int | str] | None = None,
+    probe_memory: bool = True,
+    progress: AdviceWatcher | None = None,
+    command: str | None = None,
+) -> Advice:
+    """Answer "which batch size?" from measured memory, speed and gradient noise, in about a minute.
+
+    `model` is a name, a `torch.nn.Module` or a function of a seed that makes one. The goal is the
+    least time to `target_loss`, a validation loss, or with `epochs` (10 where neither is given)
+    the least time for so many epochs whose loss is as low as that of smaller batches: below the
+    critical batch size it hardly depends on the size, so the largest one wins that needs no more
+    than 10 % above the fewest samples.
+
+    `grade="quick"` measures memory, the speed of the training loop and the gradient noise scale;
+    what the noise scale says of the critical batch size is taken with a factor of 4 each way.
+    `grade="pilot"` also trains short branches at a few batch sizes, each with a small search of
+    its learning rate, within `budget_seconds` in all (less where training itself is short).
+    `learning_rate` is the one that you would take at a batch size of 32; `optimizer`, `momentum`,
+    `l1`, `l2`, `loss`, `activation`, `init`, `shuffle` and `window` are those of `fit`.
+
+    `memory_limit` is what the training process may take in all ("8GB", or bytes); without it, what
+    the machine, its control group or the GPU has free, less a margin. `batch_sizes` are those to
+    choose from; the default is the powers of two, and the full batch where that is small.
+    `progress` is called with an `AdviceProgress`. The model, its modes, the random states and
+    torch's threads are as before when this returns.
+
+    Raises OptionError where an option is not valid or the model does not fit, MemoryLimitError where
+    not even one sample fits in memory.
+
+    >>> import rightbatch as rb
+    >>> parts = rb.split(rb.open("digits"), val=0.2, seed=1).transform(rb.scale(1 / 16))
+    >>> advice = rb.advise("mlp:16", parts, learning_rate=0.1, epochs=5, grade="quick",
+    ...                    budget_seconds=5, probe_memory=False)
+    >>> advice.interval[0] <= advice.batch_size <= advice.interval[1]
+    True
+    >>> advice.batch_size in advice.tested
+    True
+    """
+    if not isinstance(parts, Parts):
+        raise OptionError(
+            f"advise measures on the parts of a split and was given {type(parts).__name__}: "
+            "rb.advise(model, rb.split(data, val=0.1), …)"
+        )
+    if grade not in GRADES:
+        raise OptionError(
+            f"grade={grade!r} is not valid.{did_you_mean(str(grade), GRADES)} Valid are: "
+            f"{', '.join(GRADES)}."
+        )
+    budget = _seconds("budget_seconds", budget_seconds)
+    goal = find_goal(epochs, target_loss)
+    options = FitOptions(
+        learning_rate=learning_rate,
+        optimizer=optimizer,
+        momentum=momentum,
+        l1=l1,
+        l2=l2,
+        loss=loss,
+        activation=activation,
+        init=init,
+        seed=seed,
+        shuffle=shuffle,
+        window=window,
+        threads=threads,
+    )
+    sizes = candidate_sizes(batch_sizes, len(parts.train))
+    if memory_limit is not None and not probe_memory:
+        raise OptionError(
+            f"memory_limit={memory_limit!r} needs memory to be measured, and probe_memory=False "
+            "leaves that out: give one of the two"
+        )
+    with _caller_untouched():
+        return Measuring(
+            model,
+            parts,
+            options,
+            goal=goal,
+            is_pilot=grade == "pilot",
+            budget_seconds=budget,
+            device=device,
+            watcher=progress,
+        ).run(sizes, memory_limit=memory_limit, probe_memory=probe_memory, command=command)
+
+
+def find_goal(epochs: int | None, target_loss: float | None) -> Goal:
+    """The goal that is meant; OptionError where both are given or one is not valid.
+
+    >>> find_goal(None, None).epochs
+    10
+    """
+    if epochs is not None and target_loss is not None:
+        raise OptionError(
+            f"epochs={epochs} and target_loss={target_loss} are two goals: give the number of "
+            "epochs, or the validation loss to reach"
+        )
+    if target_loss is not None:
+        if not _is_number(target_loss) or not 0 < target_loss < math.inf:
+            raise OptionError(
+                f"target_loss={target_loss!r} is not valid; it is a validation loss above 0"
+            )
+        return Goal(kind="target_loss", target_loss=float(target_loss))
+    count = 10 if epochs is None else whole_number("epochs", epochs, at_least=1)
+    return Goal(kind="epochs", epochs=count)
+
+
+def candidate_sizes(batch_sizes: Iterable[int | str] | None, samples: int) -> list[int]:
+    """The sizes to choose from, in rising order.
+
+    >>> candidate_sizes(None, 20), candidate_sizes(["full", 8], 20)
+    ([1, 2, 4, 8, 16, 20], [8, 20])
+    """
+    if batch_sizes is not None:
+        return sorted(min(size, samples) for size in find_batch_sizes(batch_sizes, samples))
+    largest = min(samples, _LARGEST_BY_DEFAULT)
+    sizes = [2**power for power in range(largest.bit_length())]
+    return sorted({*sizes, samples}) if samples <= _LARGEST_FULL else sizes
+
+
+def _seconds(name: str, value: float) -> float:
+    if not _is_number(value) or not 0 < value < math.inf:
+        raise OptionError(f"{name}={value!r} is not valid; give a number of seconds above 0")
+    return float(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+@contextmanager
+def _caller_untouched() -> Iterator[None]:
+    """Random states and threads put back: a user's transforms and layers may draw from any."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  # the caller's own state
+    threads = torch.get_num_threads()
+    cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    try:
+        with torch.random.fork_rng(cuda):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002  # the same
+        torch.set_num_threads(threads)

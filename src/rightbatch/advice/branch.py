@@ -1,0 +1,323 @@
+"""A branch: a short training run at one batch size and rate, watched by its validation loss."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from rightbatch.advice.subject import Pool, name_of, own_copy, refused
+from rightbatch.errors import OptionError
+from rightbatch.loading.batches import Batches
+from rightbatch.loading.parts import Parts
+from rightbatch.loading.slabs import find_device
+from rightbatch.training.building import build
+from rightbatch.training.coupling import why_not_cut
+from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, evaluation_mode
+from rightbatch.training.optimizers import build_optimizer
+from rightbatch.training.options import FitOptions
+from rightbatch.training.settings import RandomState, run_settings, threads_for
+from rightbatch.training.step import Step, find_gradient
+from rightbatch.training.task import Task
+
+# The validation loss is looked at whenever the samples seen have grown by these shares. Near the
+# target a look every 4 % reads a crossing to about 1 %, by interpolation; early on fewer will do.
+_FAR_GROWTH, _NEAR_GROWTH = 1.15, 1.04
+_NEAR = 1.25
+# A single look may dip below the target by chance: looks over the last eighth of the samples are
+# averaged. Where one step is more than that, as with full batches, there is no chance in it.
+_SMOOTHED = 0.88
+# A loss above this many times that of the initial weights comes back too late to be of use.
+_RUNAWAY = 4.0
+_MOST_EVALUATION_SAMPLES = 4096
+# Small enough that thousands of steps lead nowhere; the time of a step does not depend on it.
+_IDLE_RATE = 1e-6
+
+Model = str | nn.Module | Callable[[int], nn.Module]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossPoint:
+    """The validation loss after so many samples and seconds of training (evaluation apart)."""
+
+    samples: int
+    seconds: float
+    loss: float
+
+
+class Ground:
+    """What branches have in common: model, data, options, and the validation samples in memory.
+
+    The validation part is looked at in full up to 4,096 samples. Where there is none, the first
+    samples of the training part in a shuffled order take its place.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        parts: Parts,
+        options: FitOptions,
+        *,
+        device: str | torch.device | None = None,
+    ) -> None:
+        self.model = model
+        self.parts = parts
+        self.options = options
+        # The samples that memory holds at a time; larger batches go in micro-batches of it.
+        self.most_together: int | None = None
+        self.device = torch.device("cpu")
+        network, self.task = self.build(options.seed)
+        if device is not None:
+            self.device = find_device(device)
+        elif isinstance(model, nn.Module):
+            self.device = next(iter(network.parameters())).device
+        self.name = model if isinstance(model, str) else name_of(network)
+        self.network_size = sum(parameter.numel() for parameter in network.parameters())
+        part = parts.train if parts.val is None else parts.val
+        samples = min(len(part), _MOST_EVALUATION_SAMPLES)
+        prepared = self.task.prepare(part)
+        self.train = self.task.prepare(parts.train)
+        self._pool = Pool(prepared, samples, seed=options.seed, device=self.device)
+        with run_settings(options.seed):
+            torch.set_num_threads(self.threads(EVALUATION_BATCH_SIZE))
+            self.initial_loss = self.loss(network.to(self.device))
+
+    def build(self, seed: int) -> tuple[nn.Module, Task]:
+        """A network of its own, with the initial weights of `seed`, and its task."""
+        options = replace(self.options, seed=seed)
+        if isinstance(self.model, str):
+            network, task = build(self.model, self.parts.train, options)
+        elif isinstance(self.model, nn.Module):
+            network, task = build(own_copy(self.model), self.parts.train, options)
+        else:
+            with run_settings(seed):
+                made = self.model(seed)
+            network, task = build(made, self.parts.train, options)
+        return network.to(self.device), task
+
+    def micro_batch_size(self, batch_size: int) -> int | None:
+        """The micro-batch that a batch of this size is cut into; None where it stays whole."""
+        together = self.most_together
+        return together if together is not None and batch_size > together else None
+
+    def epoch_seconds(self, batch_size: int) -> float:
+        """About what an epoch takes at this size, from a few steps."""
+        branch = Branch(self, batch_size=batch_size, learning_rate=_IDLE_RATE, seed=0)
+        branch.advance(target=0.0, most_samples=2 * batch_size, most_seconds=1.0)
+        before, samples = branch.seconds, branch.samples
+        branch.advance(target=0.0, most_samples=6 * batch_size, most_seconds=before + 1.0)
+        branch.close()
+        return (branch.seconds - before) / max(branch.samples - samples, 1) * len(self.train)
+
+    def why_coupled(self) -> str | None:
+        """Why the model's samples can not be told apart; None where they can."""
+        network, _ = self.build(self.options.seed)
+        network.train()
+        inputs, target = self._pool.pieces(min(16, self._pool.samples))[0]
+        assert target is not None  # the task has refused data without a target
+        with run_settings(self.options.seed):
+            devices = [self.device] if self.device.type == "cuda" else []
+            return why_not_cut(network, self.task.loss, inputs, target, RandomState(devices))
+
+    def threads(self, batch_size: int) -> int:
+        """The threads that `fit` would take."""
+        if self.options.threads is not None:
+            return self.options.threads
+        work = nn.Module()
+        work.weights = nn.Parameter(torch.empty(self.network_size, device="meta"))
+        return threads_for(work, batch_size, self.parts)
+
+    def loss(self, network: nn.Module) -> float:
+        """The mean loss over the validation samples."""
+        total, count = 0.0, 0
+        with evaluation_mode(network), torch.inference_mode():
+            for inputs, target in self._pool.pieces(EVALUATION_BATCH_SIZE):
+                assert target is not None  # the task has refused data without a target
+                total += self.task.loss.per_sample(network(inputs), target).double().sum().item()
+                count += len(target)
+        return total / count
+
+
+class Branch:
+    """One training run that can be stopped, looked at and continued.
+
+    `points` are the validation losses so far, from the initial weights on; `samples`, `steps` and
+    `seconds` what the training has taken, evaluation apart; `has_diverged` whether the loss ran
+    away.
+    """
+
+    def __init__(
+        self,
+        ground: Ground,
+        *,
+        batch_size: int,
+        learning_rate: float,
+        seed: int,
+        loader_threads: int = 1,
+    ) -> None:
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.seed = seed
+        self.samples = 0
+        self.steps = 0
+        self.seconds = 0.0
+        self.has_diverged = False
+        self._ground = ground
+        options = ground.options
+        self._network, task = ground.build(seed)
+        self._network.train()
+        self._initial_loss = ground.loss(self._network)
+        self.points = [LossPoint(samples=0, seconds=0.0, loss=self._initial_loss)]
+        gradient = find_gradient(self._network, task.loss)
+        optimizer = build_optimizer(
+            options.optimizer,
+            gradient.parameters,
+            learning_rate=learning_rate,
+            momentum=options.momentum,
+        )
+        self._step = Step(
+            gradient,
+            optimizer,
+            l1=options.l1,
+            l2=options.l2,
+            micro_batch_size=ground.micro_batch_size(batch_size),
+        )
+        self._stream = self._batches(
+            Batches(
+                ground.train,
+                batch_size,
+                seed=seed,
+                shuffle=options.shuffle,
+                window=options.window,
+                output="torch",
+                device=ground.device,
+                threads=loader_threads,
+            )
+        )
+
+    @staticmethod
+    def _batches(batches: Batches) -> Generator[Any, None, None]:
+        for epoch in itertools.count():
+            yield from batches.epoch(epoch)
+
+    def advance(
+        self,
+        *,
+        target: float,
+        most_samples: float = math.inf,
+        most_seconds: float = math.inf,
+    ) -> None:
+        """Train on until the loss is at the target, the limits are reached, or it diverges.
+
+        `most_seconds` bounds the seconds of training in all, `most_samples` likewise.
+        """
+        with run_settings(self.seed):
+            torch.set_num_threads(self._ground.threads(self.batch_size))
+            while not (
+                self.has_diverged
+                or self.smoothed_loss <= target
+                or self.samples >= most_samples
+                or self.seconds >= most_seconds
+            ):
+                near = self.smoothed_loss < _NEAR * target
+                growth = _NEAR_GROWTH if near else _FAR_GROWTH
+                goal = max(self.samples + self.batch_size, math.ceil(self.samples * growth))
+                self._train(min(goal, most_samples), most_seconds)
+                self._look()
+
+    @property
+    def smoothed_loss(self) -> float:
+        """The validation loss now, averaged over the looks of the last eighth of the samples."""
+        return smoothed_at(self.points, len(self.points) - 1)
+
+    def samples_to(self, loss: float) -> float | None:
+        """The samples after which the validation loss first was `loss`; None where it never was."""
+        return samples_to(self.points, loss)
+
+    def copy_network(self) -> nn.Module:
+        """The network as it is now, to be looked at without changing the run."""
+        return copy.deepcopy(self._network)
+
+    def close(self) -> None:
+        """End the threads that make the batches."""
+        self._stream.close()
+
+    def _train(self, goal: float, most_seconds: float) -> None:
+        began = now = time.perf_counter()
+        spare = most_seconds - self.seconds
+        stream, step = self._stream, self._step
+        try:
+            while self.samples < goal and now - began < spare:
+                inputs, target = next(stream)
+                loss = step(inputs, target)
+                self.samples += len(target)
+                self.steps += 1
+                now = time.perf_counter()
+                if loss - loss != 0.0:
+                    self.has_diverged = True
+                    break
+        except Exception as error:
+            told = refused(error, batch_size=self.batch_size, data=self._ground.parts.data.name)
+            if told is error:
+                raise
+            raise told from error
+        self.seconds += now - began
+
+    def _look(self) -> None:
+        loss = math.inf if self.has_diverged else self._ground.loss(self._network)
+        if not loss <= _RUNAWAY * self._initial_loss + 1.0:
+            self.has_diverged = True
+        if math.isfinite(loss):
+            self.points.append(LossPoint(samples=self.samples, seconds=self.seconds, loss=loss))
+
+
+def smoothed_at(points: Sequence[LossPoint], position: int) -> float:
+    """The mean loss of a point and those before it that lie in the last eighth of its samples.
+
+    >>> points = [LossPoint(samples=n, seconds=0.0, loss=l) for n, l in
+    ...           ((0, 2.3), (100, 1.0), (104, 0.5))]
+    >>> smoothed_at(points, 2), smoothed_at(points, 1)
+    (0.75, 1.0)
+    """
+    last = points[position]
+    total, count = last.loss, 1
+    for point in reversed(points[:position]):
+        if point.samples < _SMOOTHED * last.samples:
+            break
+        total, count = total + point.loss, count + 1
+    return total / count
+
+
+def samples_to(points: Sequence[LossPoint], loss: float) -> float | None:
+    """The samples after which a curve first came down to `loss`; None where it never did.
+
+    The curve is smoothed, see `smoothed_at`; between two looks it is read on a straight line over
+    the logarithm of the samples.
+
+    >>> points = [LossPoint(samples=n, seconds=0.0, loss=l) for n, l in
+    ...           ((0, 2.3), (100, 1.0), (400, 0.5))]
+    >>> samples_to(points, 0.75), samples_to(points, 0.4)
+    (200.0, None)
+    """
+    if not math.isfinite(loss):
+        raise OptionError(f"loss={loss} is not finite")
+    before = points[0].loss
+    if before <= loss:
+        return 0.0
+    for position in range(1, len(points)):
+        after = smoothed_at(points, position)
+        if after <= loss:
+            share = (before - loss) / (before - after)
+            start, end = points[position - 1].samples, points[position].samples
+            if start == 0:
+                return end * share
+            return float(start * (end / start) ** share)
+        before = after
+    return None

@@ -1,0 +1,220 @@
+"""The reasons and alerts of an advice: what was measured, in sentences."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from rightbatch.advice.advice import Goal
+from rightbatch.advice.choice import Choice
+from rightbatch.advice.law import Law
+from rightbatch.advice.memory import Memory, bytes_text
+from rightbatch.advice.noise_scale import Noise, noise_text
+from rightbatch.advice.pilot_result import Pilot
+from rightbatch.advice.timing import Speed, half_batch_text, time_text
+
+# Where making the batches takes this share of the loop's time, the model waits for them.
+_LOADER_LIMIT = 0.8
+_POOR_FIT = 0.10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Everything that was measured, and what was chosen from it.
+
+    `coupled` says why the model's samples can not be told apart, None where they can;
+    `has_validation` whether there is a validation part; `training_samples` the samples of train.
+    """
+
+    goal: Goal
+    choice: Choice
+    memory: Memory | None
+    speed: Speed
+    noise: Noise
+    pilot: Pilot | None
+    law: Law | None
+    coupled: str | None
+    micro_batch_size: int | None
+    has_validation: bool
+    training_samples: int
+
+    @property
+    def seconds_per_sample(self) -> float:
+        """Of the training loop at the chosen size."""
+        return next(
+            point.seconds_per_sample
+            for point in self.speed.points
+            if point.batch_size == self.choice.batch_size
+        )
+
+    @property
+    def loader_share(self) -> float:
+        """Seconds of making a batch over seconds of a step of the loop; about 1 where it limits."""
+        return (self.speed.loading_seconds_per_sample or 0.0) / self.seconds_per_sample
+
+    @property
+    def is_limited_by_loader(self) -> bool:
+        """Whether the loop waits for its batches rather than for the model."""
+        return self.loader_share >= _LOADER_LIMIT
+
+
+def reasons_of(evidence: Evidence) -> list[str]:
+    """Why this size: memory, speed, statistics, and what the choice costs and saves."""
+    reasons = []
+    if evidence.is_limited_by_loader:
+        reasons.append(_loader_reason(evidence))
+    if evidence.memory is not None and evidence.memory.declined is None:
+        reasons.append(_memory_reason(evidence.memory))
+    reasons.append(_speed_reason(evidence.speed))
+    if evidence.coupled is None:
+        reasons.append(_statistics_reason(evidence))
+    reasons.append(_choice_reason(evidence))
+    if evidence.micro_batch_size is not None:
+        pieces = math.ceil(evidence.choice.batch_size / evidence.micro_batch_size)
+        reasons.append(
+            f"Memory holds {evidence.micro_batch_size:,} samples at a time: a batch of "
+            f"{evidence.choice.batch_size:,} is worked through in {pieces:,} micro-batches, with "
+            "the same gradient; each of them pays the latency of a step"
+        )
+    return reasons
+
+
+def alerts_of(evidence: Evidence) -> list[str]:
+    """What stands in the way of trusting the advice."""
+    alerts = []
+    if evidence.is_limited_by_loader:
+        alerts.append(
+            "The loader is the limit, not the model: a faster one changes this advice. Load "
+            "smaller or already decoded samples, attach fewer transforms, or keep them in memory"
+        )
+    if evidence.coupled is not None:
+        alerts.append(
+            f"No critical batch size: {evidence.coupled}. The size is chosen by memory and speed "
+            "alone"
+        )
+    elif evidence.noise.refused is not None:
+        alerts.append(f"The gradient noise is not resolved: {evidence.noise.refused}")
+    if evidence.memory is not None and evidence.memory.declined is not None:
+        alerts.append(f"No memory advice: {evidence.memory.declined}")
+    if not evidence.has_validation:
+        alerts.append(
+            "There is no validation part: losses are those of training samples. Split with val=0.1"
+        )
+    pilot = evidence.pilot
+    if pilot is not None and not pilot.sizes:
+        alerts.append(
+            "No branch of the pilot came anywhere within its budget: the advice is that of the "
+            "quick grade. Give it more time (budget_seconds, --budget), or another learning rate"
+        )
+    elif pilot is not None and pilot.target_loss is not None and not pilot.reaches_target:
+        alerts.append(
+            f"The budget ended at a loss of {pilot.loss:.3g}, above the target of "
+            f"{pilot.target_loss:g}: the trend of the critical batch size is carried on to it, and "
+            "the interval is wider for that. More time (budget_seconds, --budget) narrows it"
+        )
+    fit = evidence.speed.fit
+    if fit is not None and fit.residual > _POOR_FIT:
+        alerts.append(
+            f"Step times are off the law by {fit.residual:.0%}: the measured times are used, not "
+            "the law"
+        )
+    largest = max(point.batch_size for point in evidence.speed.points)
+    if evidence.choice.batch_size == largest and largest < evidence.training_samples:
+        is_cap = evidence.memory is not None and evidence.memory.cap == largest
+        alerts.append(
+            f"{largest:,} is the largest size that was run"
+            + (" and that fits in memory" if is_cap else "")
+            + "; of larger ones nothing is known"
+        )
+    return alerts
+
+
+def _loader_reason(evidence: Evidence) -> str:
+    loading = evidence.speed.loading_seconds_per_sample or 0.0
+    return (
+        f"The loader comes first: making a batch takes {time_text(loading)} a sample, "
+        f"{evidence.loader_share:.0%} of the {time_text(evidence.seconds_per_sample)} that the "
+        "training loop takes"
+    )
+
+
+def _memory_reason(memory: Memory) -> str:
+    limit = "" if memory.limit_bytes is None else f" in {bytes_text(memory.limit_bytes)}"
+    source = f" ({memory.limit_source})" if memory.limit_source else ""
+    above = f"; the process takes {bytes_text(memory.loaded_bytes)} before the first batch"
+    if memory.fit is not None and memory.cap is not None:
+        above += f" and {bytes_text(memory.fit.bytes(memory.cap))} more at that size"
+    return f"Fits up to {memory.cap:,}{limit}{source}{above}"
+
+
+def _speed_reason(speed: Speed) -> str:
+    fastest = speed.fastest
+    told = (
+        f"A sample costs {time_text(fastest.seconds_per_sample)} at {fastest.batch_size:,}, the "
+        "fastest"
+    )
+    if speed.fit is not None:
+        half = half_batch_text(speed.fit, max(point.batch_size for point in speed.points))
+        told += f"; half of the throughput is reached at {half}"
+    return told
+
+
+def _statistics_reason(evidence: Evidence) -> str:
+    law, noise = evidence.law, evidence.noise
+    scale = "" if noise.scale is None else f"; gradient noise scale {noise_text(noise)}"
+    if evidence.pilot is not None and evidence.pilot.sizes and law is not None:
+        seeds = {run.seed for run in evidence.pilot.runs}
+        sizes = {run.batch_size for run in evidence.pilot.runs}
+        return (
+            f"Gradients stop agreeing above about {law.critical_batch_size:,.0f} "
+            f"({law.low:,.0f} to {law.high:,.0f}), by {len(evidence.pilot.runs):,} branches at "
+            f"{len(sizes):,} sizes with {len(seeds):,} seed{'s' if len(seeds) > 1 else ''}{scale}"
+        )
+    if law is None:
+        return "What larger batches cost in samples was not measured"
+    if noise.scale is None:
+        return (
+            "The gradient noise is not resolved, so the size from which on larger batches only "
+            f"burn samples is anywhere from {law.low:,.0f} to {law.high:,.0f}"
+        )
+    return (
+        f"The gradient noise scale is {noise_text(noise)}; as a predictor of where gradients stop "
+        f"agreeing it is good to a factor of 4: {law.low:,.0f} to {law.high:,.0f}"
+    )
+
+
+def _choice_reason(evidence: Evidence) -> str:
+    choice = evidence.choice
+    size = f"{choice.batch_size:,}"
+    if choice.batch_size >= evidence.training_samples:
+        size += ", the full batch,"
+    costs = {cost.batch_size: cost for cost in choice.costs}
+    if evidence.coupled is not None or choice.batch_size not in costs:
+        return (
+            f"Batch size {size} is the smallest within 10 % of the highest throughput: below it "
+            "time is lost, above it nothing is gained in speed"
+        )
+    own = costs[choice.batch_size]
+    if evidence.goal.kind == "epochs":
+        fewest = min(cost.samples for cost in costs.values())
+        return (
+            f"Batch size {size} is the fastest that needs no more than 10 % above the fewest "
+            f"samples to the same loss (it needs {max(own.samples / fewest - 1, 0):.0%} more): after "
+            "the same epochs its loss is about that of any smaller batch, sooner"
+        )
+    others = sorted(
+        (cost for cost in costs.values() if cost.has_run and cost.batch_size != choice.batch_size),
+        key=lambda cost: cost.batch_size,
+    )
+    if evidence.pilot is not None and evidence.pilot.sizes:
+        told = (
+            f"Batch size {size} reaches the goal after about {own.samples:,.0f} samples, "
+            f"{own.samples / choice.batch_size:,.0f} steps, {time_text(own.seconds)} of training"
+        )
+    else:
+        told = f"Batch size {size} is expected to be the fastest to the goal"
+    compared = [
+        f"{cost.batch_size:,} takes about {cost.seconds / own.seconds:.2g} times as long"
+        for cost in (others[:1] + others[-1:] if len(others) > 1 else others)
+    ]
+    return told + (f"; {', '.join(compared)}" if compared else "")

@@ -1,0 +1,375 @@
+"""The pilot: short branches at a few batch sizes, each with a small search of its rate."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from rightbatch.advice.branch import LossPoint, samples_to, smoothed_at
+from rightbatch.advice.pilot_result import PilotRun
+from rightbatch.advice.samples_posterior import Observation, infer_samples
+
+# Rates are searched in factors of four at first, then of two, then of √2: below its best rate a
+# size needs samples in inverse proportion to the rate, and a little above it diverges, so a coarse
+# grid would cost more than the batch size itself.
+_COARSE, _MIDDLE, _FINE = 4.0, 2.0, math.sqrt(2.0)
+# A run is given up when it has taken this many times the samples of the best rate of its size, or
+# the time of the best size; the first run of a size has a rate that is only guessed.
+_HOPELESS_RATE, _HOPELESS_SIZE, _HOPELESS_GUESS = 1.1, 1.5, 2.2
+# A size is run, or run again, where the chance that it is the best, or close to it, is this large.
+_FAIR_CHANCE = 0.12
+_CLOSE = 0.05
+# Share of the budget for one run while nothing is known of the target.
+_FIRST_SHARE = 0.10
+# A pilot that costs more than this many of the runs it is to speed up is not worth its advice.
+_EFFORT = 28.0
+_LEAST_SECONDS = 2.0
+_WALK_SHARE = 0.7
+_LEAST_REPEATS, _MOST_SEEDS = 2, 8
+
+
+class Trial(Protocol):
+    """A branch, as the pilot uses it."""
+
+    samples: int
+    has_diverged: bool
+    points: list[LossPoint]
+
+    def advance(
+        self, *, target: float, most_samples: float = ..., most_seconds: float = ...
+    ) -> None:
+        """Train on until the target or the limits."""
+
+    def samples_to(self, loss: float) -> float | None:
+        """The samples after which the loss first was `loss`."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+Start = Callable[[int, float, int], Trial]
+
+
+class _BudgetError(Exception):
+    """The budget is used up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What the search found: the loss that sizes are compared at, the best rates, all runs."""
+
+    loss: float
+    rates: dict[int, float]
+    runs: list[PilotRun]
+    seconds: float
+
+
+class PilotSearch:
+    """Finds the samples that batch sizes need to a loss, at rates that suit them.
+
+    `start(batch_size, learning_rate, seed)` begins a branch; `sizes` are those to choose from and
+    `step_seconds` what a step of each takes. `target_loss` is None where epochs are the goal, and
+    `most_samples` bounds a run. The search spends `seconds` at most, and less where a run to the
+    target is short.
+    """
+
+    def __init__(
+        self,
+        start: Start,
+        *,
+        sizes: Sequence[int],
+        step_seconds: Mapping[int, float],
+        target_loss: float | None,
+        most_samples: float = math.inf,
+        prior_critical: float,
+        prior_factor: float,
+        first_size: int,
+        first_rate: float,
+        seconds: float,
+        seed: int = 0,
+        clock: Callable[[], float] = time.perf_counter,
+        progress: Callable[[float, PilotRun], None] | None = None,
+    ) -> None:
+        self._start = start
+        self._sizes = sorted(sizes)
+        self._step_seconds = step_seconds
+        self._target = 0.0 if target_loss is None else target_loss
+        self._most_samples = most_samples
+        self._prior_critical = prior_critical
+        self._prior_factor = prior_factor
+        self._first = first_size
+        self._first_rate = first_rate
+        self._seed = seed
+        self._clock = clock
+        self._progress = progress
+        self._began = clock()
+        self._budget = seconds
+        self._limit = seconds
+        self._level = self._target
+        self._runs: list[PilotRun] = []
+        self._by_setting: dict[tuple[int, float, int], PilotRun] = {}
+
+    def run(self) -> Outcome:
+        """Search until the sizes around the best are known well enough, or the budget is spent."""
+        try:
+            self._open()
+            self._walk()
+            self._repeat()
+        except _BudgetError:
+            pass
+        return self.outcome
+
+    @property
+    def outcome(self) -> Outcome:
+        """What was found so far."""
+        rates = {size: rate for size in self._sizes if (rate := self._best_rate(size)) is not None}
+        return Outcome(
+            loss=self._level, rates=rates, runs=self._runs, seconds=self._clock() - self._began
+        )
+
+    def _open(self) -> None:
+        """Find the rate of the first size, and the loss that can be afforded many times."""
+        share = _FIRST_SHARE * self._budget
+        best, run = self._first_rate, self._attempt(self._first, self._first_rate, share)
+        for factor in (_COARSE, _MIDDLE, _FINE):
+            best, run = self._climb(self._first, best, run, factor, share)
+        if run.samples is None:
+            # Even the best did not get there in its share: compare where it had come to.
+            lowest = min(point.loss for point in run.points)
+            self._level = max(lowest * 1.01, self._target)
+            self._read_again()
+        self._set_limit()
+
+    def _climb(
+        self, size: int, rate: float, run: PilotRun, factor: float, share: float = math.inf
+    ) -> tuple[float, PilotRun]:
+        """Go from a rate to better ones in steps of `factor`: up first, unless it was too high."""
+        steps = (1 / factor, factor) if run.ended == "diverged" else (factor, 1 / factor)
+        for step in steps:
+            moved = False
+            while True:
+                other = rate * step
+                tried = self._attempt(size, other, share)
+                if not _is_better(tried, run):
+                    break
+                rate, run, moved = other, tried, True
+            if moved:
+                break
+        return rate, run
+
+    def _walk(self) -> None:
+        """Try further sizes while one of them may well be the best."""
+        while (size := self._next_size()) is not None:
+            if self._clock() - self._began > _WALK_SHARE * self._limit:
+                return
+            rate = self._guess_rate(size)
+            run = self._attempt(size, rate)
+            rate, run = self._climb(size, rate, run, _FINE)
+            if run.samples is None and run.ended != "diverged":
+                # The guess may be too high without the loss running away.
+                self._climb(size, rate / _MIDDLE, self._attempt(size, rate / _MIDDLE), 1 / _FINE)
+
+    def _next_size(self) -> int | None:
+        """The untried size with the best chance; None where none has a fair one."""
+        chances = self._chances(1.0)
+        tried = {run.batch_size for run in self._runs}
+        untried = {size: chance for size, chance in chances.items() if size not in tried}
+        size = max(untried, key=lambda size: untried[size], default=None)
+        return size if size is not None and untried[size] >= _FAIR_CHANCE else None
+
+    def _chances(self, within: float) -> dict[int, float]:
+        """The chance of each size to take no more than `within` times the least time of those run.
+
+        With `within` 1 that is the chance to be faster than every size that was run.
+        """
+        posterior = infer_samples(
+            observations_of(self.outcome),
+            self._sizes,
+            prior_critical=self._prior_critical,
+            prior_factor=self._prior_factor,
+            seed=self._seed,
+        )
+        times = posterior.draws + np.log([self._step_seconds[size] / size for size in self._sizes])
+        known = [place for place, size in enumerate(self._sizes) if self._best_rate(size)]
+        if not known:
+            return {}
+        least = times[:, known].min(axis=1, keepdims=True)
+        chances = (times <= least + math.log(within)).mean(axis=0)
+        return {size: float(chances[place]) for place, size in enumerate(self._sizes)}
+
+    def _repeat(self) -> None:
+        """Run the sizes that may be the best with further seeds, until one stands out."""
+        for seed in range(self._seed + 1, self._seed + _MOST_SEEDS):
+            chances = self._chances(1.0 + _CLOSE)
+            near = [size for size, chance in chances.items() if chance >= _FAIR_CHANCE]
+            rates = {size: rate for size in near if (rate := self._best_rate(size)) is not None}
+            if len(rates) < 2 and seed > self._seed + _LEAST_REPEATS:
+                return
+            for size in sorted(rates, key=lambda size: -chances[size]):
+                self._attempt(size, rates[size], seed=seed, patience=2.0)
+            # What the repetitions say may bring another size into play.
+            self._walk()
+
+    def _attempt(
+        self,
+        size: int,
+        rate: float,
+        share: float = math.inf,
+        *,
+        seed: int | None = None,
+        patience: float = 1.0,
+    ) -> PilotRun:
+        """One branch, given up where it is hopeless; the one there is where it was run before."""
+        seed = self._seed if seed is None else seed
+        key = (size, round(math.log2(rate), 3), seed)
+        if key in self._by_setting:
+            return self._by_setting[key]
+        left = self._limit - (self._clock() - self._began)
+        if left <= 0:
+            raise _BudgetError
+        own = self._samples(size)
+        fastest = min(map(self._seconds, {run.batch_size for run in self._runs}), default=math.inf)
+        slack = _HOPELESS_SIZE if own < math.inf else _HOPELESS_GUESS
+        most = min(
+            patience * _HOPELESS_RATE * own,
+            patience * slack * fastest / self._step_seconds[size] * size,
+            self._most_samples,
+        )
+        branch = self._start(size, rate, seed)
+        try:
+            branch.advance(
+                target=self._level,
+                most_samples=max(most, size),
+                most_seconds=min(share, left),
+            )
+        finally:
+            branch.close()
+        samples = branch.samples_to(self._level)
+        if samples is not None:
+            ended = "reached"
+        elif branch.has_diverged:
+            ended = "diverged"
+        else:
+            ended = "hopeless" if branch.samples >= most else "budget"
+        run = PilotRun(
+            batch_size=size,
+            learning_rate=rate,
+            seed=seed,
+            samples=samples,
+            ended=ended,
+            points=branch.points,
+        )
+        self._runs.append(run)
+        self._by_setting[key] = run
+        if self._progress is not None:
+            self._progress(self._clock() - self._began, run)
+        return run
+
+    def _set_limit(self) -> None:
+        """Bound the effort by what the runs take that it is to speed up."""
+        finished = [run for run in self._runs if run.samples is not None]
+        if finished:
+            spent = (self._clock() - self._began) / max(len(self._runs), 1)
+            self._limit = min(self._budget, max(_EFFORT * spent, _LEAST_SECONDS))
+
+    def _read_again(self) -> None:
+        """Read the runs so far at the level that was chosen after them."""
+        for place, run in enumerate(self._runs):
+            samples = samples_to(run.points, self._level)
+            again = PilotRun(
+                batch_size=run.batch_size,
+                learning_rate=run.learning_rate,
+                seed=run.seed,
+                samples=samples,
+                ended="reached" if samples is not None else run.ended,
+                points=run.points,
+            )
+            self._runs[place] = again
+            for key, kept in self._by_setting.items():
+                if kept is run:
+                    self._by_setting[key] = again
+
+    def _best_rate(self, size: int) -> float | None:
+        """The rate of the fewest samples with the first seed."""
+        finished = [
+            run
+            for run in self._runs
+            if run.batch_size == size and run.samples is not None and run.seed == self._seed
+        ]
+        best = min(finished, key=lambda run: run.samples or math.inf, default=None)
+        return None if best is None else best.learning_rate
+
+    def _samples(self, size: int) -> float:
+        """The samples of a size at its best rate, as the mean over its seeds of the logarithm."""
+        rate = self._best_rate(size)
+        if rate is None:
+            return math.inf
+        values = [
+            math.log(run.samples)
+            for run in self._runs
+            if run.batch_size == size and run.learning_rate == rate and run.samples is not None
+        ]
+        return math.exp(sum(values) / len(values))
+
+    def _seconds(self, size: int) -> float:
+        return self._samples(size) / size * self._step_seconds[size]
+
+    def _guess_rate(self, size: int) -> float:
+        """A rate for a new size: along the line through the nearest two that are known."""
+        known = sorted(
+            (
+                (abs(math.log(size / other)), other)
+                for other in self._sizes
+                if self._best_rate(other)
+            ),
+        )
+        nearest = known[0][1]
+        rate = self._best_rate(nearest) or self._first_rate
+        slope = 0.5
+        if len(known) > 1:
+            second = known[1][1]
+            other = self._best_rate(second) or rate
+            slope = math.log(rate / other) / math.log(nearest / second)
+        # Between no change and the linear rule.
+        slope = min(max(slope, 0.0), 1.0)
+        steps = round(slope * math.log(size / nearest) / math.log(_FINE))
+        return rate * _FINE**steps
+
+
+def _is_better(tried: PilotRun, than: PilotRun) -> bool:
+    """Whether a run got further: fewer samples to the loss, or else a lower loss at the end."""
+    if tried.samples is not None or than.samples is not None:
+        return (tried.samples or math.inf) < (than.samples or math.inf)
+    if tried.ended == "diverged":
+        return False
+    if than.ended == "diverged":
+        return True
+    return _last_loss(tried) < _last_loss(than)
+
+
+def _last_loss(run: PilotRun) -> float:
+    return smoothed_at(run.points, len(run.points) - 1)
+
+
+def observations_of(outcome: Outcome) -> list[Observation]:
+    """The runs at the best rate of their size; of a size that never got there, its longest run."""
+    found = [
+        Observation(batch_size=run.batch_size, seed=run.seed, samples=run.samples)
+        for run in outcome.runs
+        if run.samples is not None and run.learning_rate == outcome.rates.get(run.batch_size)
+    ]
+    for size in sorted({run.batch_size for run in outcome.runs} - set(outcome.rates)):
+        given_up = [
+            run for run in outcome.runs if run.batch_size == size and run.ended == "hopeless"
+        ]
+        longest = max((run.points[-1].samples for run in given_up), default=0)
+        if longest:
+            found.append(
+                Observation(batch_size=size, seed=given_up[0].seed, samples=longest, is_bound=True)
+            )
+    return found
