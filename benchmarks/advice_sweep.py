@@ -3,8 +3,8 @@
 At each batch size the rate is searched in factors of two from the one of the size before, until
 the best lies inside; then the rates of one factor of two around it, in steps of √2, are run with
 all seeds. A run ends at the target, or when it is hopeless: four times the samples of the best
-rate of its size, or five times the seconds of the best size. Every run is kept in a file as it ends, so
-that an interrupted sweep goes on where it stopped.
+rate of its size, or five times the seconds of the best size. Every run is kept in a file as it
+ends, so that an interrupted sweep goes on where it stopped.
 
     python benchmarks/advice_sweep.py --only digits
 """
@@ -22,8 +22,8 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from advice_workloads import WORKLOADS, Workload
 
+from advice_workloads import WORKLOADS, Workload
 from rightbatch.advice.branch import Branch, Ground
 from rightbatch.training.options import FitOptions
 
@@ -87,6 +87,7 @@ class Sweep:
                 FitOptions(
                     optimizer=self.workload.optimizer,
                     learning_rate=self.workload.learning_rate,
+                    l2=self.workload.l2,
                     threads=1,
                 ),
             )
@@ -162,7 +163,9 @@ class Sweep:
         """The best rate of a size: a search by factors of two, then √2 and all seeds."""
         rates = {first_rate: self.run(batch_size, first_rate, 0)}
         while True:
-            best = min(rates, key=lambda rate: (_rank(rates[rate]), abs(math.log(rate / first_rate))))
+            best = min(
+                rates, key=lambda rate: (_rank(rates[rate]), abs(math.log(rate / first_rate)))
+            )
             missing = [rate for rate in (best / 2, best * 2) if rate not in rates]
             if not missing or len(rates) > 16:
                 break

@@ -19,3 +19,9 @@ def cancer() -> Parts:
 def diabetes() -> Parts:
     """442 samples, 10 features, a quantity."""
     return rb.split(rb.open("diabetes"), val=0.2, seed=7).transform(rb.standardize())
+
+
+@pytest.fixture(scope="session")
+def digits() -> Parts:
+    """1,797 images of 8 x 8, a fifth of them for validation."""
+    return rb.split(rb.open("digits"), val=0.2, stratify=True, seed=1).transform(rb.scale(1 / 16))

@@ -31,9 +31,9 @@ from rightbatch.training.task import Task
 # target a look every 4 % reads a crossing to about 1 %, by interpolation; early on fewer will do.
 _FAR_GROWTH, _NEAR_GROWTH = 1.15, 1.04
 _NEAR = 1.25
-# A single look may dip below the target by chance: looks over the last eighth of the samples are
-# averaged. Where one step is more than that, as with full batches, there is no chance in it.
-_SMOOTHED = 0.88
+# A single look may dip below the target by chance, at a rate so high that the loss jumps about: the
+# looks of the last eighth of the samples are averaged, three of them at least.
+_SMOOTHED, _LEAST_LOOKS = 0.88, 3
 # A loss above this many times that of the initial weights comes back too late to be of use.
 _RUNAWAY = 4.0
 _MOST_EVALUATION_SAMPLES = 4096
@@ -120,7 +120,7 @@ class Ground:
         """Why the model's samples can not be told apart; None where they can."""
         network, _ = self.build(self.options.seed)
         network.train()
-        inputs, target = self._pool.pieces(min(16, self._pool.samples))[0]
+        inputs, target = next(self._pool.pieces(min(16, self._pool.samples)))
         assert target is not None  # the task has refused data without a target
         with run_settings(self.options.seed):
             devices = [self.device] if self.device.type == "cuda" else []
@@ -279,17 +279,17 @@ class Branch:
 
 
 def smoothed_at(points: Sequence[LossPoint], position: int) -> float:
-    """The mean loss of a point and those before it that lie in the last eighth of its samples.
+    """The mean loss of a point and those before it in the last eighth of its samples, or of three.
 
     >>> points = [LossPoint(samples=n, seconds=0.0, loss=l) for n, l in
-    ...           ((0, 2.3), (100, 1.0), (104, 0.5))]
-    >>> smoothed_at(points, 2), smoothed_at(points, 1)
-    (0.75, 1.0)
+    ...           ((0, 2.3), (100, 1.0), (104, 0.5), (200, 0.4), (208, 0.3))]
+    >>> round(smoothed_at(points, 4), 3), smoothed_at(points, 1)
+    (0.4, 1.65)
     """
     last = points[position]
     total, count = last.loss, 1
     for point in reversed(points[:position]):
-        if point.samples < _SMOOTHED * last.samples:
+        if count >= _LEAST_LOOKS and point.samples < _SMOOTHED * last.samples:
             break
         total, count = total + point.loss, count + 1
     return total / count
@@ -302,9 +302,9 @@ def samples_to(points: Sequence[LossPoint], loss: float) -> float | None:
     the logarithm of the samples.
 
     >>> points = [LossPoint(samples=n, seconds=0.0, loss=l) for n, l in
-    ...           ((0, 2.3), (100, 1.0), (400, 0.5))]
-    >>> samples_to(points, 0.75), samples_to(points, 0.4)
-    (200.0, None)
+    ...           ((0, 2.5), (100, 1.0), (200, 1.0), (400, 0.5), (800, 0.25))]
+    >>> round(samples_to(points, 1.0)), samples_to(points, 0.5)
+    (336, None)
     """
     if not math.isfinite(loss):
         raise OptionError(f"loss={loss} is not finite")

@@ -90,8 +90,10 @@ def choose_for_epochs(
     # Sizes in the noise of one another must not decide what is fewest: the smallest four, at most.
     allowed = mean - mean.min() <= math.log1p(NEAR_BEST)
     seconds = np.array([step_seconds[size] * math.ceil(samples / size) for size in sizes])
-    able = [place for place, size in enumerate(sizes) if size in candidates and allowed[place]]
-    place = min(able or range(len(sizes)), key=lambda place: seconds[place])
+    places = [place for place, size in enumerate(sizes) if size in candidates]
+    able = [place for place in places if allowed[place]]
+    # Where none of them is that efficient, the most efficient of them.
+    place = min(able or [min(places, key=lambda place: mean[place])], key=lambda k: seconds[k])
     efficiency = posterior.draws - posterior.draws.min(axis=1, keepdims=True)
     efficient = (efficiency <= math.log1p(NEAR_BEST)).mean(axis=0) >= _CHANCE
     near = efficient & (seconds <= (1 + NEAR_BEST) * seconds[place])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from rightbatch.advice.branch import Ground
 from rightbatch.advice.law import StepTime, fit_step_time
@@ -20,16 +22,20 @@ from rightbatch.training.provenance import Provenance
 from rightbatch.training.settings import run_settings
 from rightbatch.training.trainer import Trainer
 
-# The first steps start the loader's thread and meet cold caches.
+# The loader first works out an epoch's order and fills what it reads ahead, beside the first steps.
+_STARTING_SECONDS = 0.025
 _SKIPPED_STEPS = 2
-_LEAST_STEPS = 5
 _READING_SECONDS = 0.02
+_LEAST_STEPS = 3
 # An epoch of a small set is over in milliseconds, and its start and end belong to its time.
 _EPOCHS = 3
+_MOST_EPOCHS_SECONDS = 0.1
 # Where two doublings of the batch together make a sample this little cheaper, larger batches can
 # not be faster to any target: they need more samples, and each costs the same.
 _SATURATED = 0.97
 _SMALLEST_SATURATED = 64
+_IDLE_RATE = 1e-6
+_ENDLESS_STEPS = 1 << 40
 
 LoopWatcher = Callable[[SpeedProgress], None]
 
@@ -39,16 +45,18 @@ def measure_loop(
     batch_sizes: Sequence[int],
     *,
     seconds: float,
+    until_saturated: bool = True,
     progress: LoopWatcher | None = None,
 ) -> Speed:
     """Time steps of the real training loop at each batch size, smallest first.
 
     The loop is that of `fit`: its loader, its threads, its bookkeeping; validation apart. Sizes
-    are warmed up in rising order, and those after the throughput has stopped growing are left out,
-    as are those that find no memory. Then rounds follow for `seconds`, each with a reading of every
-    size in a new random order; a point is the median, with its 95 % bootstrap interval.
+    are warmed up in rising order; those that find no memory are left out, and with
+    `until_saturated` those after the throughput has stopped growing. Then rounds follow for
+    `seconds`, each with a reading of every size in a new random order; a point is the median, with
+    its 95 % bootstrap interval.
     """
-    sizes, readings_steps, notes = _warm_up(ground, sorted(batch_sizes), seconds)
+    sizes, notes = _warm_up(ground, sorted(batch_sizes), until_saturated)
     generator = np.random.default_rng(derive_key("loop", ground.options.seed))
     rows: list[Floats] = []
     began = time.perf_counter()
@@ -57,12 +65,12 @@ def measure_loop(
         before = time.perf_counter()
         row = np.empty(len(sizes))
         for position in generator.permutation(len(sizes)):
-            row[position] = _read(ground, sizes[position], readings_steps[position])
+            row[position] = _read(ground, sizes[position])
         rows.append(row)
         now = time.perf_counter()
         longest = max(longest, now - before)
         spent = now - began
-        is_last = len(rows) >= LEAST_ROUNDS and spent + longest > seconds
+        is_last = spent + longest > (seconds if len(rows) >= LEAST_ROUNDS else 3 * seconds)
         if progress is not None:
             total = max(seconds, LEAST_ROUNDS * longest)
             progress(
@@ -76,18 +84,15 @@ def measure_loop(
 
 
 def _warm_up(
-    ground: Ground, sizes: Sequence[int], seconds: float
-) -> tuple[list[int], list[int], list[str]]:
-    """The sizes worth timing, the steps of a reading of each, and what is to be told."""
+    ground: Ground, sizes: Sequence[int], until_saturated: bool
+) -> tuple[list[int], list[str]]:
+    """The sizes worth timing, and what is to be told of the others."""
     found: list[int] = []
-    steps: list[int] = []
     a_sample: list[float] = []
     notes: list[str] = []
-    # A round of readings of this length leaves room for five rounds.
-    most_seconds = max(seconds / (LEAST_ROUNDS * max(len(sizes), 1)), 4 * _READING_SECONDS)
     for size in sizes:
         try:
-            step_seconds = _read(ground, size, _LEAST_STEPS)
+            step_seconds = _read(ground, size)
         except Exception as error:
             if not is_out_of_memory(error) or not found:
                 raise
@@ -95,53 +100,65 @@ def _warm_up(
                 f"batch size {size:,} does not fit in memory; it and larger ones were not run"
             )
             break
-        epoch_steps = math.ceil(len(ground.train) / size)
-        wanted = max(_LEAST_STEPS, math.ceil(_READING_SECONDS / step_seconds))
-        if _EPOCHS * epoch_steps * step_seconds < most_seconds:
-            wanted = max(wanted, _EPOCHS * epoch_steps)
         found.append(size)
-        steps.append(wanted)
         a_sample.append(step_seconds / size)
-        if size >= _SMALLEST_SATURATED and len(found) > 3:
+        if until_saturated and size >= _SMALLEST_SATURATED and len(found) > 3:
             # The least of what came before: one slow reading must not end the search.
             before, now = min(a_sample[:-2]), min(a_sample[-2:])
             if now > _SATURATED * before:
-                left = [other for other in sizes if other > size]
-                if left:
+                if size < max(sizes):
                     notes.append(
                         f"beyond {size:,} a sample gets no cheaper: larger batches were not timed"
                     )
                 break
-    return found, steps, notes
+    return found, notes
 
 
-class _Stamps:
-    """The times at which steps ended."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-
-    def __call__(self, *_: object) -> None:
-        self.seconds.append(time.perf_counter())
+class _EnoughError(Exception):
+    """The reading is long enough."""
 
 
-def _read(ground: Ground, batch_size: int, steps: int) -> float:
-    """Seconds a step over `steps` steps of the loop."""
+class _Reading:
+    """Notes when steps end, once the loop has started, and ends it when it knows enough."""
+
+    def __init__(self, epoch_steps: int) -> None:
+        self._began = time.perf_counter()
+        self._epoch_steps = epoch_steps
+        self._first = math.inf
+        self._first_step = 0
+        self.seconds_per_step = math.nan
+
+    def __call__(self, step: int, loss: float, model: nn.Module) -> None:  # noqa: ARG002  # an observer's arguments
+        now = time.perf_counter()
+        if math.isinf(self._first):
+            if step >= _SKIPPED_STEPS and now - self._began >= _STARTING_SECONDS:
+                self._first, self._first_step = now, step
+            return
+        steps, seconds = step - self._first_step, now - self._first
+        is_long = seconds >= _READING_SECONDS and steps >= _LEAST_STEPS
+        has_epochs = steps >= _EPOCHS * self._epoch_steps or seconds >= _MOST_EPOCHS_SECONDS
+        if is_long and has_epochs:
+            self.seconds_per_step = seconds / steps
+            raise _EnoughError
+
+
+def _read(ground: Ground, batch_size: int) -> float:
+    """Seconds a step of the loop, over some hundredths of a second at least."""
     options = replace(
         ground.options,
         batch_size=batch_size,
         # The time does not depend on the rate, and thousands of steps might lead anywhere.
-        learning_rate=1e-6,
+        learning_rate=_IDLE_RATE,
         epochs=None,
-        steps=steps + _SKIPPED_STEPS,
+        steps=_ENDLESS_STEPS,
         micro_batch_size=ground.micro_batch_size(batch_size),
         early_stopping=None,
     )
-    stamps = _Stamps()
     with run_settings(options.seed):
         torch.set_num_threads(ground.threads(batch_size))
         network, task = ground.build(options.seed)
-        Trainer(
+        reading = _Reading(math.ceil(len(ground.train) / batch_size))
+        trainer = Trainer(
             network,
             replace(ground.parts, val=None, test=None),
             task,
@@ -149,10 +166,11 @@ def _read(ground: Ground, batch_size: int, steps: int) -> float:
             folder=None,
             device=ground.device,
             watcher=None,
-            observer=stamps,
-        ).run()
-    first, last = stamps.seconds[_SKIPPED_STEPS - 1], stamps.seconds[-1]
-    return (last - first) / (len(stamps.seconds) - _SKIPPED_STEPS)
+            observer=reading,
+        )
+        with contextlib.suppress(_EnoughError):
+            trainer.run()
+    return reading.seconds_per_step
 
 
 def _speed(ground: Ground, sizes: Sequence[int], readings: Floats, notes: list[str]) -> Speed:

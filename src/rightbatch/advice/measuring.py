@@ -39,8 +39,9 @@ from rightbatch.training.options import FitOptions
 from rightbatch.training.provenance import Provenance
 
 # B_simple is a biased predictor of B_crit: the ratio was 0.05 to 8 in McCandlish et al. (2018,
-# table 1), and 3 is about the middle; a factor of 4 each way is what to believe of it alone.
-_SIMPLE_PER_CRITICAL = 3.0
+# table 1) and 0.6 to 5 on the sweeps of benchmarks/advice_regret.py, with 2.5 about the middle; a
+# factor of 4 each way is what to believe of it alone.
+_SIMPLE_PER_CRITICAL = 2.5
 _QUICK_FACTOR = 4.0
 # Where branches follow, they know better than any prior.
 _PILOT_FACTOR = 8.0

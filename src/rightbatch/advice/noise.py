@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -71,7 +72,7 @@ def measure_noise(
             with run_settings(ground.options.seed):
                 torch.set_num_threads(ground.threads(_FIRST_SAMPLES))
                 gradient = find_gradient(branch.copy_network(), ground.task.loss)
-                norms = find_sample_norms(gradient, pool.pieces(2)[0])
+                norms = find_sample_norms(gradient, next(pool.pieces(2)))
                 method = "micro-batches" if norms is None else "per-sample"
                 looks.append(
                     _look(
@@ -159,21 +160,25 @@ def _look(
     """The noise scale at the present weights, with as many samples as it takes, or as there are."""
     began = time.perf_counter()
     groups = _Groups(gradient, norms)
-    available = pool.samples // _GROUPS * _GROUPS or pool.samples
-    count = min(_FIRST_SAMPLES, available)
-    pieces = iter(pool.pieces(max(1, count // _GROUPS)))
-    for _ in range(_GROUPS):
-        groups.add(*next(pieces, pool.pieces(1)[0]))
+    most = pool.samples // _GROUPS
+    size = min(_FIRST_SAMPLES // _GROUPS, most)
+    if size == 0:
+        # Fewer samples than groups: one each.
+        for piece in pool.pieces(1):
+            groups.add(*piece)
+    else:
+        for piece in itertools.islice(pool.pieces(size), _GROUPS):
+            groups.add(*piece)
     while True:
         inverse, low, high = groups.inverse_interval()
         is_resolved = low > 0 and high <= _RESOLVED * low
-        if is_resolved or 2 * groups.count > available or time.perf_counter() - began > seconds:
+        is_late = time.perf_counter() - began > seconds
+        if is_resolved or is_late or size == 0 or 2 * size > most:
             break
-        for _ in range(_GROUPS):
-            groups.add(*next(pieces))
+        for piece in itertools.islice(pool.pieces(size, first=_GROUPS * size), _GROUPS):
+            groups.add(*piece)
         groups.merge()
-        # The next doubling takes pieces twice as large.
-        pieces = iter(pool.pieces(groups.count // _GROUPS)[_GROUPS:])
+        size *= 2
     return NoisePoint(
         samples=samples,
         loss=groups.loss,

@@ -24,13 +24,15 @@ _HOPELESS_RATE, _HOPELESS_SIZE, _HOPELESS_GUESS = 1.1, 1.5, 2.2
 # A size is run, or run again, where the chance that it is the best, or close to it, is this large.
 _FAIR_CHANCE = 0.12
 _CLOSE = 0.05
-# Share of the budget for one run while nothing is known of the target.
-_FIRST_SHARE = 0.10
+# Shares of the budget for one run while the first rate is looked for, and for the one that shows
+# which loss can be afforded.
+_RATE_SHARE, _LEVEL_SHARE = 0.03, 0.06
 # A pilot that costs more than this many of the runs it is to speed up is not worth its advice.
 _EFFORT = 28.0
 _LEAST_SECONDS = 2.0
 _WALK_SHARE = 0.7
 _LEAST_REPEATS, _MOST_SEEDS = 2, 8
+_MOST_RETREATS = 8
 
 
 class Trial(Protocol):
@@ -134,23 +136,31 @@ class PilotSearch:
 
     def _open(self) -> None:
         """Find the rate of the first size, and the loss that can be afforded many times."""
-        share = _FIRST_SHARE * self._budget
-        best, run = self._first_rate, self._attempt(self._first, self._first_rate, share)
-        for factor in (_COARSE, _MIDDLE, _FINE):
-            best, run = self._climb(self._first, best, run, factor, share)
+        share = _RATE_SHARE * self._budget
+        rate, run = self._first_rate, self._attempt(self._first, self._first_rate, share)
+        for factor in (_COARSE, _MIDDLE):
+            rate, run = self._climb(self._first, rate, run, factor, share)
         if run.samples is None:
-            # Even the best did not get there in its share: compare where it had come to.
-            lowest = min(point.loss for point in run.points)
-            self._level = max(lowest * 1.01, self._target)
+            run = self._attempt(self._first, rate, _LEVEL_SHARE * self._budget, again=True)
+        if run.samples is None:
+            # Even this did not get there: sizes are compared where it had come to.
+            lowest = min(smoothed_at(run.points, place) for place in range(len(run.points)))
+            self._level = max(lowest, self._target)
             self._read_again()
-        self._set_limit()
+            run = self._by_setting[self._key(self._first, rate, self._seed)]
+        self._set_limit(run)
+        self._climb(self._first, rate, run, _FINE)
 
     def _climb(
         self, size: int, rate: float, run: PilotRun, factor: float, share: float = math.inf
     ) -> tuple[float, PilotRun]:
-        """Go from a rate to better ones in steps of `factor`: up first, unless it was too high."""
-        steps = (1 / factor, factor) if run.ended == "diverged" else (factor, 1 / factor)
-        for step in steps:
+        """Go from a rate to better ones in steps of `factor`: out of divergence, then up, then down."""
+        for _ in range(_MOST_RETREATS):
+            if run.ended != "diverged":
+                break
+            rate /= factor
+            run = self._attempt(size, rate, share)
+        for step in (factor, 1 / factor):
             moved = False
             while True:
                 other = rate * step
@@ -223,12 +233,15 @@ class PilotSearch:
         *,
         seed: int | None = None,
         patience: float = 1.0,
+        again: bool = False,
     ) -> PilotRun:
         """One branch, given up where it is hopeless; the one there is where it was run before."""
         seed = self._seed if seed is None else seed
-        key = (size, round(math.log2(rate), 3), seed)
+        key = self._key(size, rate, seed)
         if key in self._by_setting:
-            return self._by_setting[key]
+            if not again:
+                return self._by_setting[key]
+            self._runs.remove(self._by_setting[key])
         left = self._limit - (self._clock() - self._began)
         if left <= 0:
             raise _BudgetError
@@ -270,11 +283,14 @@ class PilotSearch:
             self._progress(self._clock() - self._began, run)
         return run
 
-    def _set_limit(self) -> None:
-        """Bound the effort by what the runs take that it is to speed up."""
-        finished = [run for run in self._runs if run.samples is not None]
-        if finished:
-            spent = (self._clock() - self._began) / max(len(self._runs), 1)
+    @staticmethod
+    def _key(size: int, rate: float, seed: int) -> tuple[int, float, int]:
+        return size, round(math.log2(rate), 3), seed
+
+    def _set_limit(self, run: PilotRun) -> None:
+        """Bound the effort by what a run takes that it is to speed up."""
+        if run.samples is not None and self._level <= self._target:
+            spent = (self._clock() - self._began) / len(self._runs)
             self._limit = min(self._budget, max(_EFFORT * spent, _LEAST_SECONDS))
 
     def _read_again(self) -> None:

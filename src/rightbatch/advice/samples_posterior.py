@@ -70,7 +70,7 @@ def infer_samples(
     >>> runs = [Observation(batch_size=b, seed=0, samples=1e4 * (1 + b / 64)) for b in (8, 64, 256)]
     >>> found = infer_samples(runs, [8, 32, 256], prior_critical=100, prior_factor=8)
     >>> [float(value) for value in np.exp(found.mean).round(-3)]
-    [11000.0, 15000.0, 49000.0]
+    [11000.0, 15000.0, 50000.0]
     """
     x = np.log2([run.batch_size for run in observations])
     y = np.log([run.samples for run in observations])

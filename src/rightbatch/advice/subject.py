@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -161,13 +161,14 @@ class Pool:
             for span in spans
         ]
 
-    def pieces(self, batch_size: int) -> list[tuple[Any, Tensor | None]]:
-        """All samples once, in batches of that size and a smaller last one, without copying."""
-        spans = [slice(k, k + batch_size) for k in range(0, self.samples, batch_size)]
-        return [
-            (_at(self.inputs, span), None if self.target is None else self.target[span])
-            for span in spans
-        ]
+    def pieces(self, batch_size: int, *, first: int = 0) -> Iterator[tuple[Any, Tensor | None]]:
+        """The samples from `first` on once, in batches of that size and a smaller last one.
+
+        They are cut without copying.
+        """
+        for start in range(first, self.samples, batch_size):
+            span = slice(start, start + batch_size)
+            yield _at(self.inputs, span), None if self.target is None else self.target[span]
 
 
 def _at(inputs: Any, index: Any) -> Any:

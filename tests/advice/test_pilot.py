@@ -1,0 +1,225 @@
+"""The pilot's search: on curves that follow a known law, and on real branches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from rightbatch.advice.branch import Branch, Ground, LossPoint, samples_to
+from rightbatch.advice.choice import choose_for_epochs, choose_for_target
+from rightbatch.advice.law import Law, StepTime, best_batch_size
+from rightbatch.advice.pilot import Outcome, PilotSearch
+from rightbatch.advice.pilot_result import Pilot
+from rightbatch.advice.pilot_summary import infer_from_pilot, law_of, summarise
+from rightbatch.loading.parts import Parts
+from rightbatch.training.options import FitOptions
+
+SIZES = [2**power for power in range(11)]
+TIME = StepTime(latency_seconds=1e-3, seconds_per_sample=1e-5, p=1.0, residual=0.0)
+
+
+@dataclass
+class Clock:
+    """A clock that the trials move."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Known:
+    """Training whose samples to the loss 1 follow a law, with a best rate and noise by seed.
+
+    Below the best rate the samples grow in inverse proportion to it, beyond 1.6 times of it the
+    training diverges: what real curves do. The loss falls as a power of the samples.
+    """
+
+    critical: float
+    clock: Clock
+    noise: float = 0.1
+    best_rate: float = 0.8
+    rates: dict[int, float] = field(default_factory=dict)
+
+    def start(self, batch_size: int, learning_rate: float, seed: int) -> KnownTrial:
+        best = self.best_rate / (1 + self.critical / batch_size)
+        ratio = learning_rate / best
+        generator = np.random.default_rng([seed, batch_size])
+        samples = 2e4 * (1 + batch_size / self.critical) * max(1 / ratio, ratio**2)
+        samples *= math.exp(self.noise * generator.standard_normal())
+        return KnownTrial(self, batch_size, samples, has_diverged=ratio > 1.6)
+
+
+@dataclass
+class KnownTrial:
+    known: Known
+    batch_size: int
+    needed: float
+    has_diverged: bool
+    samples: int = 0
+    points: list[LossPoint] = field(
+        default_factory=lambda: [LossPoint(samples=0, seconds=0.0, loss=2.5)]
+    )
+
+    def advance(
+        self, *, target: float, most_samples: float = math.inf, most_seconds: float = math.inf
+    ) -> None:
+        if self.has_diverged:
+            self.known.clock.now += 5 * TIME.seconds(self.batch_size)
+            return
+        a_sample = TIME.seconds(self.batch_size) / self.batch_size
+        end = min(1.3 * self.needed * target**-2, most_samples, most_seconds / a_sample)
+        for samples in np.geomspace(min(100, end), end, 60):
+            loss = min(2.5, (samples / self.needed) ** -0.5)
+            self.points.append(LossPoint(samples=math.ceil(samples), seconds=0.0, loss=loss))
+        self.samples = math.ceil(end)
+        self.known.clock.now += end * a_sample
+
+    def samples_to(self, loss: float) -> float | None:
+        return samples_to(self.points, loss)
+
+    def close(self) -> None:
+        pass
+
+
+def search(
+    known: Known, *, seconds: float = 1e4, target: float | None = 1.0, first: int = 64
+) -> Outcome:
+    return PilotSearch(
+        known.start,
+        sizes=SIZES,
+        step_seconds={size: TIME.seconds(size) for size in SIZES},
+        target_loss=target,
+        prior_critical=200.0,
+        prior_factor=8.0,
+        first_size=first,
+        first_rate=0.05,
+        seconds=seconds,
+        clock=known.clock,
+    ).run()
+
+
+@pytest.mark.parametrize("critical", [8.0, 60.0, 400.0])
+@pytest.mark.parametrize("first", [8, 512])
+def test_the_search_finds_a_size_near_the_best_of_the_law(critical: float, first: int) -> None:
+    step_seconds = {size: TIME.seconds(size) for size in SIZES}
+    truth = Law(samples_min=2e4, critical_batch_size=critical, low=0, high=0, residual=0)
+    regrets = []
+    for rate in (0.3, 0.8, 2.5):
+        outcome = search(Known(critical, Clock(), best_rate=rate), first=first)
+        posterior, _ = infer_from_pilot(
+            outcome, SIZES, prior_critical=200.0, prior_factor=8.0, target_loss=1.0
+        )
+        choice = choose_for_target(
+            posterior, step_seconds, candidates=outcome.rates, tested=SIZES
+        )
+        times = {size: truth.steps(size) * step_seconds[size] for size in SIZES}
+        regrets.append(times[choice.batch_size] / min(times.values()) - 1)
+        best = min(times, key=lambda size: times[size])
+        low, high = choice.interval
+        assert low <= best <= high
+    assert max(regrets) <= 0.25
+    # One size beside the best, at most: single runs stray by 10 %.
+    assert np.median(regrets) <= 0.12
+
+
+def test_no_run_is_made_twice_and_hopeless_ones_end_early() -> None:
+    outcome = search(Known(60.0, Clock()))
+    settings = [(run.batch_size, run.learning_rate, run.seed) for run in outcome.runs]
+    assert len(set(settings)) == len(settings)
+    given_up = [run for run in outcome.runs if run.ended == "hopeless"]
+    assert given_up
+    reached = [run for run in outcome.runs if run.ended == "reached"]
+    seconds = {
+        run.batch_size: run.samples / run.batch_size * TIME.seconds(run.batch_size)
+        for run in reached
+        if run.samples is not None
+    }
+    longest = max(
+        run.points[-1].samples / run.batch_size * TIME.seconds(run.batch_size)
+        for run in given_up
+    )
+    assert longest < 6 * min(seconds.values())
+
+
+def test_the_budget_is_kept() -> None:
+    clock = Clock()
+    outcome = search(Known(60.0, clock), seconds=40.0)
+    assert clock.now <= 40.0 + 1e-6
+    assert outcome.rates
+
+
+def test_short_training_gets_a_short_pilot() -> None:
+    clock = Clock()
+    search(Known(60.0, clock), seconds=1e6)
+    one_run = 2e4 * (1 + 76 / 60) / 76 * TIME.seconds(76)
+    assert clock.now <= 60 * one_run
+
+
+def test_a_target_beyond_the_budget_is_carried_on_from_the_trend() -> None:
+    outcome = search(Known(60.0, Clock()), seconds=200.0, target=0.1)
+    assert outcome.loss > 0.1
+    assert len(outcome.rates) >= 3
+    posterior, levels = infer_from_pilot(
+        outcome, SIZES, prior_critical=200.0, prior_factor=8.0, target_loss=0.1
+    )
+    assert len(levels) >= 3
+    assert all(before.loss > after.loss for before, after in zip(levels, levels[1:], strict=False))
+    near, _ = infer_from_pilot(
+        outcome, SIZES, prior_critical=200.0, prior_factor=8.0, target_loss=outcome.loss
+    )
+    # What was not reached is less certain than what was.
+    spread, spread_near = (np.log(each.critical).std() for each in (posterior, near))
+    assert spread > spread_near
+    step_seconds = {size: TIME.seconds(size) for size in SIZES}
+    pilot = summarise(outcome, posterior, levels, step_seconds, 0.1)
+    assert not pilot.reaches_target
+    assert Pilot.from_json(pilot.to_json()) == pilot
+    law = law_of(posterior, levels)
+    assert law.low < law.critical_batch_size < law.high
+
+
+def test_epochs_ask_for_the_largest_size_that_wastes_no_samples() -> None:
+    outcome = search(Known(200.0, Clock(), noise=0.02))
+    posterior, _ = infer_from_pilot(
+        outcome, SIZES, prior_critical=200.0, prior_factor=8.0, target_loss=1.0
+    )
+    choice = choose_for_epochs(
+        posterior,
+        {size: TIME.seconds(size) for size in SIZES},
+        candidates=SIZES,
+        tested=SIZES,
+        samples=50_000,
+    )
+    # 10 % more samples are needed at B_crit/10 = 20.
+    assert choice.batch_size in (8, 16, 32)
+    law = Law(samples_min=1.0, critical_batch_size=200.0, low=0, high=0, residual=0)
+    assert choice.batch_size < best_batch_size(law, TIME)[0]
+
+
+def test_real_branches_stop_go_on_and_give_what_one_run_gives(digits: Parts) -> None:
+    ground = Ground("mlp:16", digits, FitOptions(learning_rate=0.2))
+    whole = Branch(ground, batch_size=32, learning_rate=0.2, seed=3)
+    whole.advance(target=0.0, most_samples=6_000)
+    parts = Branch(ground, batch_size=32, learning_rate=0.2, seed=3, loader_threads=0)
+    while parts.samples < 6_000:
+        parts.advance(target=0.0, most_samples=min(6_000, whole.points[len(parts.points)].samples))
+    losses = [(point.samples, point.loss) for point in whole.points]
+    assert [(point.samples, point.loss) for point in parts.points] == losses
+    assert whole.samples_to(0.5) == parts.samples_to(0.5)
+    for branch in (whole, parts):
+        branch.close()
+
+
+def test_a_rate_that_is_far_too_high_ends_at_once(digits: Parts) -> None:
+    ground = Ground("mlp:16", digits, FitOptions())
+    branch = Branch(ground, batch_size=32, learning_rate=1e4, seed=0)
+    branch.advance(target=0.1, most_samples=50_000)
+    branch.close()
+    assert branch.has_diverged
+    assert branch.samples < 1_000
+    assert branch.samples_to(0.1) is None
