@@ -50,11 +50,11 @@ def test_norms_of_single_gradients_are_those_of_brute_force(model: str) -> None:
     parts = rb.split(rb.open(name), val=0.2).transform(rb.standardize())
     ground = Ground(model, parts, FitOptions())
     pool = Pool(ground.train, 24, seed=0, device=None)
-    network, _ = ground.build(0)
+    network = ground.build(0)
     gradient = find_gradient(network, ground.task.loss)
     norms = find_sample_norms(gradient, next(pool.pieces(2)))
     assert norms is not None
-    expected = np.square(gradients(ground.build(0)[0], ground, pool)).sum(1)
+    expected = np.square(gradients(ground.build(0), ground, pool)).sum(1)
     assert norms(*next(pool.pieces(24))).numpy() == pytest.approx(expected, rel=1e-4)
 
 
@@ -63,10 +63,10 @@ def test_norms_of_a_users_module_are_those_of_brute_force(digits: Parts) -> None
     ground = Ground(network, digits, FitOptions())
     pool = Pool(ground.train, 24, seed=0, device=None)
     norms = find_sample_norms(
-        find_gradient(ground.build(0)[0], ground.task.loss), next(pool.pieces(2))
+        find_gradient(ground.build(0), ground.task.loss), next(pool.pieces(2))
     )
     assert norms is not None
-    expected = np.square(gradients(ground.build(0)[0], ground, pool)).sum(1)
+    expected = np.square(gradients(ground.build(0), ground, pool)).sum(1)
     assert norms(*next(pool.pieces(24))).numpy() == pytest.approx(expected, rel=1e-4)
 
 
@@ -81,12 +81,12 @@ def test_a_module_beyond_torch_func_goes_by_micro_batches(digits: Parts) -> None
 def test_the_estimate_is_the_scale_of_all_samples(digits: Parts, is_exact: bool) -> None:
     ground = Ground("softmax", digits, FitOptions())
     pool = Pool(ground.train, 1024, seed=0, device=None)
-    every = gradients(ground.build(0)[0], ground, pool)
+    every = gradients(ground.build(0), ground, pool)
     mean = every.mean(0)
     trace = np.square(every - mean).sum() / (len(every) - 1)
     # Of the samples at hand as a draw from more: without the noise that their mean still has.
     expected = trace / (mean @ mean - trace / len(every))
-    gradient = find_gradient(ground.build(0)[0], ground.task.loss)
+    gradient = find_gradient(ground.build(0), ground.task.loss)
     norms = find_sample_norms(gradient, next(pool.pieces(2)))
     groups = _Groups(gradient, norms if is_exact else None)
     for piece in pool.pieces(64):
@@ -98,13 +98,13 @@ def test_the_estimate_is_the_scale_of_all_samples(digits: Parts, is_exact: bool)
 
 def test_the_interval_holds_the_scale_of_a_larger_sample(digits: Parts) -> None:
     ground = Ground("softmax", digits, FitOptions())
-    every = gradients(ground.build(0)[0], ground, Pool(ground.train, 1400, seed=0, device=None))
+    every = gradients(ground.build(0), ground, Pool(ground.train, 1400, seed=0, device=None))
     mean = every.mean(0)
     truth = np.square(every - mean).sum() / (len(every) - 1) / (mean @ mean)
     held = 0
     for seed in range(20):
         pool = Pool(ground.train, 256, seed=seed, device=None)
-        gradient = find_gradient(ground.build(0)[0], ground.task.loss)
+        gradient = find_gradient(ground.build(0), ground.task.loss)
         groups = _Groups(gradient, find_sample_norms(gradient, next(pool.pieces(2))))
         for piece in pool.pieces(16):
             groups.add(*piece)

@@ -7,7 +7,8 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -21,11 +22,13 @@ from rightbatch.loading.slabs import find_device
 from rightbatch.training.building import build
 from rightbatch.training.coupling import why_not_cut
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, evaluation_mode
+from rightbatch.training.history import StepLosses
+from rightbatch.training.leakage import ReadRows
+from rightbatch.training.models import build_model
 from rightbatch.training.optimizers import build_optimizer
 from rightbatch.training.options import FitOptions
 from rightbatch.training.settings import RandomState, run_settings, threads_for
 from rightbatch.training.step import Step, find_gradient
-from rightbatch.training.task import Task
 
 # The validation loss is looked at whenever the samples seen have grown by these shares. Near the
 # target a look every 4 % reads a crossing to about 1 %, by interpolation; early on fewer will do.
@@ -73,7 +76,9 @@ class Ground:
         # The samples that memory holds at a time; larger batches go in micro-batches of it.
         self.most_together: int | None = None
         self.device = torch.device("cpu")
-        network, self.task = self.build(options.seed)
+        own = model if isinstance(model, str) else self._make(options.seed)
+        network, self.task = build(own, parts.train, options)
+        self._inputs = prod(parts.train.input_shape) if isinstance(model, str) else 0
         if device is not None:
             self.device = find_device(device)
         elif isinstance(model, nn.Module):
@@ -89,18 +94,29 @@ class Ground:
             torch.set_num_threads(self.threads(EVALUATION_BATCH_SIZE))
             self.initial_loss = self.loss(network.to(self.device))
 
-    def build(self, seed: int) -> tuple[nn.Module, Task]:
-        """A network of its own, with the initial weights of `seed`, and its task."""
-        options = replace(self.options, seed=seed)
+    def build(self, seed: int) -> nn.Module:
+        """A network of its own, with the initial weights of `seed`."""
         if isinstance(self.model, str):
-            network, task = build(self.model, self.parts.train, options)
-        elif isinstance(self.model, nn.Module):
-            network, task = build(own_copy(self.model), self.parts.train, options)
+            # Looking through the labels for the task, as `build` does, takes longer than a branch.
+            network: nn.Module = build_model(
+                self.model,
+                inputs=self._inputs,
+                outputs=self.task.outputs,
+                activation=self.options.activation,  # type: ignore[arg-type]  # FitOptions has checked it
+                init=self.options.init,
+                seed=seed,
+            )
         else:
-            with run_settings(seed):
-                made = self.model(seed)
-            network, task = build(made, self.parts.train, options)
-        return network.to(self.device), task
+            network = self._make(seed)
+        return network.to(self.device)
+
+    def _make(self, seed: int) -> nn.Module:
+        """A copy of the user's module, or what their function makes."""
+        if isinstance(self.model, nn.Module):
+            return own_copy(self.model)
+        assert not isinstance(self.model, str)  # names are built
+        with run_settings(seed):
+            return self.model(seed)
 
     def micro_batch_size(self, batch_size: int) -> int | None:
         """The micro-batch that a batch of this size is cut into; None where it stays whole."""
@@ -118,7 +134,7 @@ class Ground:
 
     def why_coupled(self) -> str | None:
         """Why the model's samples can not be told apart; None where they can."""
-        network, _ = self.build(self.options.seed)
+        network = self.build(self.options.seed)
         network.train()
         inputs, target = next(self._pool.pieces(min(16, self._pool.samples)))
         assert target is not None  # the task has refused data without a target
@@ -170,12 +186,15 @@ class Branch:
         self.seconds = 0.0
         self.has_diverged = False
         self._ground = ground
+        # What `fit` notes of every step is noted here too: it is part of a step's time.
+        self._read_rows = ReadRows(len(ground.parts.data))
+        self._step_losses = StepLosses()
         options = ground.options
-        self._network, task = ground.build(seed)
+        self._network = ground.build(seed)
         self._network.train()
         self._initial_loss = ground.loss(self._network)
         self.points = [LossPoint(samples=0, seconds=0.0, loss=self._initial_loss)]
-        gradient = find_gradient(self._network, task.loss)
+        gradient = find_gradient(self._network, ground.task.loss)
         optimizer = build_optimizer(
             options.optimizer,
             gradient.parameters,
@@ -189,18 +208,19 @@ class Branch:
             l2=options.l2,
             micro_batch_size=ground.micro_batch_size(batch_size),
         )
-        self._stream = self._batches(
-            Batches(
-                ground.train,
-                batch_size,
-                seed=seed,
-                shuffle=options.shuffle,
-                window=options.window,
-                output="torch",
-                device=ground.device,
-                threads=loader_threads,
-            )
+        batches = Batches(
+            ground.train,
+            batch_size,
+            seed=seed,
+            shuffle=options.shuffle,
+            window=options.window,
+            with_rows=True,
+            output="torch",
+            device=ground.device,
+            threads=loader_threads,
         )
+        self.batches_per_slab = batches.batches_per_slab
+        self._stream = self._batches(batches)
 
     @staticmethod
     def _batches(batches: Batches) -> Generator[Any, None, None]:
@@ -228,8 +248,9 @@ class Branch:
             ):
                 near = self.smoothed_loss < _NEAR * target
                 growth = _NEAR_GROWTH if near else _FAR_GROWTH
-                goal = max(self.samples + self.batch_size, math.ceil(self.samples * growth))
-                self._train(min(goal, most_samples), most_seconds)
+                goal: float = max(self.samples + self.batch_size, math.ceil(self.samples * growth))
+                end, spare = min(goal, most_samples), most_seconds - self.seconds
+                self._train(lambda _, seconds: self.samples >= end or seconds >= spare)  # noqa: B023  # called before the next turn
                 self._look()
 
     @property
@@ -249,26 +270,43 @@ class Branch:
         """End the threads that make the batches."""
         self._stream.close()
 
-    def _train(self, goal: float, most_seconds: float) -> None:
-        began = now = time.perf_counter()
-        spare = most_seconds - self.seconds
+    def run(self, is_enough: Callable[[int, float], bool]) -> float:
+        """Train, without a look at the validation loss; gives the seconds of a step.
+
+        `is_enough` is asked after every step with the steps and the seconds of this run.
+        """
+        with run_settings(self.seed):
+            torch.set_num_threads(self._ground.threads(self.batch_size))
+            steps, seconds = self._train(is_enough)
+        return seconds / steps
+
+    def _train(self, is_enough: Callable[[int, float], bool]) -> tuple[int, float]:
+        began = time.perf_counter()
+        seconds, steps = 0.0, 0
         stream, step = self._stream, self._step
         try:
-            while self.samples < goal and now - began < spare:
-                inputs, target = next(stream)
+            while True:
+                inputs, target, rows = next(stream)
                 loss = step(inputs, target)
-                self.samples += len(target)
+                row_numbers = rows.cpu().numpy()
+                self._read_rows.mark(row_numbers)
+                self.samples += len(row_numbers)
                 self.steps += 1
-                now = time.perf_counter()
+                steps += 1
+                self._step_losses.add(self.steps, loss)
+                seconds = time.perf_counter() - began
                 if loss - loss != 0.0:
                     self.has_diverged = True
+                    break
+                if is_enough(steps, seconds):
                     break
         except Exception as error:
             told = refused(error, batch_size=self.batch_size, data=self._ground.parts.data.name)
             if told is error:
                 raise
             raise told from error
-        self.seconds += now - began
+        self.seconds += seconds
+        return steps, seconds
 
     def _look(self) -> None:
         loss = math.inf if self.has_diverged else self._ground.loss(self._network)

@@ -31,6 +31,15 @@ from rightbatch.training.options import FitOptions
 from rightbatch.training.progress import Progress
 from rightbatch.training.provenance import Provenance
 
+# The first two each curve has for itself; the others a comparison does not take.
+_OF_NO_CURVE = (
+    "batch_size",
+    "learning_rate",
+    "checkpoint_seconds",
+    "early_stopping",
+    "target_loss",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompareProgress:
@@ -192,9 +201,7 @@ def compare(
         timings_comparable=executor is None,
         notes=notes,
         settings={
-            name: value
-            for name, value in options.to_json().items()
-            if name not in ("batch_size", "learning_rate", "checkpoint_seconds", "early_stopping")
+            name: value for name, value in options.to_json().items() if name not in _OF_NO_CURVE
         },
         provenance=Provenance.of(parts, command=command),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
@@ -30,7 +29,6 @@ from rightbatch.advice.pilot_summary import infer_from_pilot, law_of, summarise
 from rightbatch.advice.progress import AdviceProgress, AdviceWatcher
 from rightbatch.advice.rates import REFERENCE_BATCH_SIZE, companions_of, rate_at
 from rightbatch.advice.samples_posterior import SamplesPosterior, prior_samples
-from rightbatch.advice.speed import loading_seconds
 from rightbatch.advice.timing import Speed
 from rightbatch.errors import OptionError
 from rightbatch.loading.parts import Parts
@@ -50,7 +48,6 @@ _MEMORY_SECONDS = 12.0
 # The speed of a model that trains in seconds need not be known to a per cent.
 _LEAST_SPEED_SECONDS, _MOST_SPEED_SECONDS, _SPEED_EPOCHS = 1.0, 4.0, 3.0
 _LEAST_NOISE_SECONDS, _MOST_NOISE_SECONDS = 0.5, 5.0
-_LOADING_SECONDS = 0.25
 # Where epochs are the goal, a branch needs no more of them than this to show its trend.
 _LEAST_PILOT_SECONDS = 0.5
 
@@ -244,20 +241,12 @@ class Measuring:
         self._tell("speed", "warming up")
         epoch = ground.epoch_seconds(min(256, max(sizes)))
         seconds = min(max(_SPEED_EPOCHS * epoch, _LEAST_SPEED_SECONDS), _MOST_SPEED_SECONDS)
-        speed = measure_loop(
+        return measure_loop(
             ground,
             sizes,
             seconds=min(seconds, self._budget / 5),
             progress=lambda rounds: self._tell("speed", f"round {rounds.rounds:,}"),
         )
-        loading = loading_seconds(
-            ground.train,
-            speed.fastest.batch_size,
-            seconds=min(seconds, _LOADING_SECONDS),
-            seed=self._options.seed,
-            device=ground.device,
-        )
-        return replace(speed, loading_seconds_per_sample=loading)
 
     def _noise(self, ground: Ground, speed: Speed, coupled: str | None) -> Noise:
         size = min(REFERENCE_BATCH_SIZE, len(self._parts.train))

@@ -56,8 +56,9 @@ class Neighbours:
 class Speed:
     """The time that a sample costs at each batch size.
 
-    `mode` is "predict" (the forward pass) or "train" (a step: gradient and update). `points` are
-    in the order that was asked for, medians over `rounds` readings each; `fit` is the law fitted to
+    `mode` is "predict" (the forward pass), "train" (a step: gradient and update) or "loop" (a step
+    of the training loop, loader and bookkeeping included). `points` are in the order that was
+    asked for, medians over `rounds` readings each; `fit` is the law fitted to
     them, None where there are too few. `neighbours` is the answer to "why powers of two".
     `loading_seconds_per_sample` is what making the batches takes beside it, None where it was not
     measured. `settings` are the other options of the measurement.

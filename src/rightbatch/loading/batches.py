@@ -105,6 +105,11 @@ class Batches:
         return self.plan.batch_size
 
     @property
+    def batches_per_slab(self) -> int:
+        """How many batches a thread of the loader makes at a time."""
+        return self._reader.batches_per_slab
+
+    @property
     def dropped_samples(self) -> int:
         """How many samples of each epoch `remainder="drop"` leaves out."""
         return self.plan.dropped

@@ -1,0 +1,336 @@
+"""The probes of one measurement of memory: which sizes, in which order, and what follows."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rightbatch.advice.memory import Memory, MemoryPoint, MemoryPrediction, bytes_text
+from rightbatch.advice.memory_law import Loader, MemoryFit, fit_memory
+from rightbatch.advice.memory_limit import Limit
+from rightbatch.advice.probe_client import Outcome, Prober
+from rightbatch.advice.probe_work import ENOUGH_SECONDS, LEAST_STEPS, ProbeRequest
+from rightbatch.errors import MemoryLimitError
+from rightbatch.loading.parts import Parts
+from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE
+
+# The smallest size that is probed first: below, what belongs to samples is lost in the rest.
+_FIRST_SHARE = 32
+# Sizes of a ladder up to the largest, each half of the next.
+_RUNGS = 4
+_LEAST_SIZES = 3
+# The shares of the time for training, the cap's own run, and evaluation.
+_TRAINING_SHARE, _CAP_SHARE = 0.55, 0.8
+_MOST_TRIES = 4
+# The share of the time that quick steps of one probe are repeated for.
+_ENOUGH_SHARE = 0.05
+# Three batches read ahead by `fit`'s one thread, the one in hand and the one before it.
+_SLABS = 5
+# Two runs of one size differ by so much, beside the slabs that a loader happens to hold.
+_RUNS_DIFFER = 0.03
+# A probe that takes so many times what was expected of it hangs.
+_PATIENCE = 5.0
+_LEAST_PATIENCE_SECONDS = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryProgress:
+    """Which probe is under way: `kind` is "training", "fit" or "evaluation"."""
+
+    kind: str
+    batch_size: int
+    probes: int
+
+
+MemoryWatcher = Callable[[MemoryProgress], None]
+
+
+class Measurement:
+    """The probes of one call, one after another, and what follows from them."""
+
+    def __init__(
+        self,
+        prober: Prober,
+        parts: Parts,
+        sizes: list[int],
+        limit: Limit | None,
+        seconds: float,
+        patience_seconds: float | None,
+        progress: MemoryWatcher | None,
+    ) -> None:
+        self._prober = prober
+        self._parts = parts
+        self._sizes = sizes
+        self._largest = sizes[-1]
+        self._limit = limit
+        self._seconds = seconds
+        self._patience = patience_seconds
+        self._progress = progress
+        self._began = time.perf_counter()
+        self._told: dict[str, dict[int, dict[str, Any]]] = {
+            kind: {} for kind in ("training", "fit", "evaluation")
+        }
+        self._too_large: dict[str, int] = {}
+        self._loaded_bytes = prober.loaded_bytes
+        self._probes = 0
+        self._notes: list[str] = []
+
+    def run(self) -> Memory:
+        """Probe, and tell."""
+        self._probe_training()
+        fit = self._law("training")
+        cap = self._find_cap(fit)
+        self._probe_evaluation()
+        evaluation_fit = self._law("evaluation")
+        evaluated = [
+            size
+            for size in self._told["evaluation"]
+            if self._has_room(evaluation_fit, size, "evaluation")
+        ]
+        return Memory(
+            cap=cap,
+            limit_bytes=None if self._limit is None else self._limit.bytes,
+            limit_source="unknown" if self._limit is None else self._limit.source,
+            loaded_bytes=self._loaded_bytes,
+            measured=self._points("training"),
+            predicted=_predictions(fit, self._sizes),
+            evaluation_cap=max(evaluated, default=None),
+            evaluation_measured=self._points("evaluation"),
+            evaluation_predicted=_predictions(evaluation_fit, self._sizes),
+            fit=fit,
+            evaluation_fit=evaluation_fit,
+            device=self._prober.device,
+            notes=self._notes,
+        )
+
+    def _probe_training(self) -> None:
+        size = max(1, self._largest // _FIRST_SHARE)
+        while not self._ask("training", size):
+            if size == 1:
+                raise self._nothing_fits()
+            size = max(1, size // 8)
+        first = size
+        top = self._affordable("training", _TRAINING_SHARE, at_least=min(self._largest, 4 * first))
+        if top < self._largest:
+            self._notes.append(
+                f"Batch sizes above {top:,} were not run: they would have taken longer than the "
+                f"{self._seconds:g} seconds that the measurement of memory was given."
+            )
+        ladder = [top >> rung for rung in range(_RUNGS)]
+        for size in sorted({rung for rung in ladder if rung > 1.3 * first}):
+            if not self._ask("training", size):
+                break
+        self._fill_in("training")
+
+    def _fill_in(self, kind: str) -> None:
+        """Probe further sizes below the first that ran out, until there are enough for a law."""
+        for _ in range(2 * _LEAST_SIZES):
+            known = sorted(self._told[kind])
+            if len(known) >= _LEAST_SIZES or not known:
+                return
+            edges = [1, *known, self._too_large.get(kind, self._largest + 1)]
+            gaps = [
+                (b / a, round(math.sqrt(a * b)))
+                for a, b in itertools.pairwise(edges)
+                if a < round(math.sqrt(a * b)) < b
+            ]
+            free = [size for _, size in sorted(gaps, reverse=True) if size not in known]
+            if 1 not in known and not free:
+                free = [1]
+            if not free:
+                return
+            self._ask(kind, free[0])
+
+    def _find_cap(self, fit: MemoryFit | None) -> int:
+        """The largest size that was run as `fit` runs it, within the limit."""
+        tested = max(self._told["training"])
+        size = tested
+        if fit is not None and self._limit is not None:
+            top = self._affordable("training", _CAP_SHARE, at_least=tested)
+            size = fit.largest(self._room, at_most=top)
+            size = size if size == top else _rounded(size)
+        size = planned = max(1, size)
+        for _ in range(_MOST_TRIES):
+            if self._ask("fit", size) and self._has_margin(size):
+                return size
+            if size == 1:
+                break
+            told = self._told["fit"].get(size)
+            shrunk = size // 2
+            if told is not None:
+                # As if all of it belonged to samples, which is on the safe side of a fixed part.
+                shrunk = int(0.9 * size * min(1.0, self._room / max(1, told["bytes"])))
+            size = max(1, _rounded(min(shrunk, size - 1)))
+        if self._ask("fit", 1):
+            return 1
+        # Smaller batches of training do not help where validation is what finds no room.
+        fitting = [size for size in self._told["training"] if size <= planned]
+        if self._parts.val is None or not fitting:
+            raise self._nothing_fits()
+        self._notes.append(
+            f"Training fits at batch size {max(fitting):,}, but validation in batches of "
+            f"{min(EVALUATION_BATCH_SIZE, len(self._parts.val)):,} does not fit beside even batch "
+            "size 1: give more memory, or split without a validation part."
+        )
+        return max(fitting)
+
+    @property
+    def _room(self) -> int:
+        """What the limit leaves for batches."""
+        assert self._limit is not None  # asked by the callers
+        return self._limit.bytes - self._loaded_bytes
+
+    def _has_margin(self, size: int) -> bool:
+        """Whether the run of `size` as a whole leaves room for the ways in which runs differ."""
+        if self._limit is None:
+            return True
+        told = self._told["fit"][size]
+        one_slab = self._loader(told).one_slab(size)
+        most = told["loaded_bytes"] + (1 + _RUNS_DIFFER) * told["bytes"] + one_slab
+        return bool(most <= self._limit.bytes)
+
+    def _probe_evaluation(self) -> None:
+        top = max(self._told["training"])
+        for size in sorted({max(1, top >> rung) for rung in (4, 2, 0)}):
+            known = self._told["evaluation"]
+            if known and self._expected("evaluation", size) > max(
+                1.0, self._seconds - self._spent()
+            ):
+                break
+            if not self._ask("evaluation", size):
+                break
+        self._fill_in("evaluation")
+
+    def _ask(self, kind: str, size: int) -> bool:
+        """Probe; gives whether it fits."""
+        if size in self._told[kind]:
+            return True
+        if self._progress is not None:
+            self._progress(MemoryProgress(kind=kind, batch_size=size, probes=self._probes))
+        self._probes += 1
+        steps = None
+        if kind == "fit" and self._told["training"]:
+            # As many as show what read-ahead and validation hold, where they are quick.
+            is_slow = 2 * self._expected("training", size) > max(1.0, self._seconds / 8)
+            steps = LEAST_STEPS if is_slow else None
+        outcome = self._prober.ask(
+            ProbeRequest(
+                kind=kind,
+                batch_size=size,
+                steps=steps,
+                limit_bytes=None if self._limit is None else self._limit.bytes,
+                timeout_seconds=self._patience
+                or max(
+                    _LEAST_PATIENCE_SECONDS,
+                    2 * self._seconds,
+                    _PATIENCE * self._expected("training", size),
+                ),
+                enough_seconds=min(ENOUGH_SECONDS, _ENOUGH_SHARE * self._seconds),
+            )
+        )
+        return self._note(kind, size, outcome)
+
+    def _note(self, kind: str, size: int, outcome: Outcome) -> bool:
+        told = outcome.told
+        if told is not None:
+            self._loaded_bytes = told["loaded_bytes"]
+            if self._limit is None and told["limit_bytes"] is not None:
+                self._limit = Limit(bytes=told["limit_bytes"], source=told["limit_source"])
+            if is_within(told, self._limit):
+                self._told[kind][size] = told
+                made_do = told.get("validation_batch_size")
+                if made_do and made_do < min(EVALUATION_BATCH_SIZE, len(self._parts.val or ())):
+                    self._notes.append(
+                        f"Validation in batches of {EVALUATION_BATCH_SIZE:,} finds no room beside "
+                        f"batch size {size:,}; fit then takes {made_do:,} at a time."
+                    )
+                return True
+        self._too_large[kind] = min(size, self._too_large.get(kind, size))
+        how = outcome.reason or f"it took {bytes_text(told['bytes'] if told else 0)}"
+        self._notes.append(f"Batch size {size:,} ({kind}) does not fit: {how}.")
+        return False
+
+    def _expected(self, kind: str, size: int) -> float:
+        """Seconds that a probe of that size will take, from the largest one so far."""
+        known = self._told[kind] or self._told["training"]
+        if not known:
+            return 0.0
+        steps = LEAST_STEPS if kind != "evaluation" else 2
+        return float(known[max(known)]["seconds_per_sample"]) * size * steps
+
+    def _affordable(self, kind: str, share: float, *, at_least: int) -> int:
+        """The largest size that there is time for; the sizes of a ladder take twice its own."""
+        left = self._seconds * share - self._spent()
+        expected = 2 * self._expected(kind, self._largest)
+        if expected <= left:
+            return self._largest
+        return max(at_least, _rounded(int(self._largest * max(0.0, left) / expected)))
+
+    def _spent(self) -> float:
+        return time.perf_counter() - self._began
+
+    def _loader(self, told: dict[str, Any]) -> Loader:
+        return Loader(
+            sample_bytes=told["sample_bytes"],
+            samples=len(self._parts.train),
+            slabs=_SLABS,
+            slab_bytes=told["slab_bytes"],
+        )
+
+    def _law(self, kind: str) -> MemoryFit | None:
+        told = self._told[kind]
+        if len(told) < 2:
+            return None
+        sizes = sorted(told)
+        return fit_memory(
+            sizes, [told[size]["bytes"] for size in sizes], loader=self._loader(told[sizes[0]])
+        )
+
+    def _has_room(self, fit: MemoryFit | None, size: int, kind: str) -> bool:
+        if self._limit is None:
+            return True
+        most = self._told[kind][size]["bytes"]
+        if fit is not None:
+            most = max(most, fit.high(size))
+        return bool(self._loaded_bytes + most <= self._limit.bytes)
+
+    def _points(self, kind: str) -> list[MemoryPoint]:
+        told = self._told[kind]
+        return [MemoryPoint(batch_size=size, bytes=told[size]["bytes"]) for size in sorted(told)]
+
+    def _nothing_fits(self) -> MemoryLimitError:
+        assert self._limit is not None  # without a limit nothing is too large, or the machine says
+        return MemoryLimitError(
+            f"training does not fit in {bytes_text(self._limit.bytes)} ({self._limit.source}) even "
+            f"at batch size 1: libraries, model and data take {bytes_text(self._loaded_bytes)} "
+            "before the first batch. Give more memory (memory_limit, --memory-limit), or take a "
+            "smaller model or data"
+        )
+
+
+def is_within(told: dict[str, Any], limit: Limit | None) -> bool:
+    """Whether what a probe took in all is within the limit."""
+    return limit is None or told["loaded_bytes"] + told["bytes"] <= limit.bytes
+
+
+def _predictions(fit: MemoryFit | None, sizes: list[int]) -> list[MemoryPrediction]:
+    if fit is None:
+        return []
+    return [
+        MemoryPrediction(batch_size=size, bytes=fit.bytes(size), high=fit.high(size))
+        for size in sizes
+    ]
+
+
+def _rounded(size: int) -> int:
+    """Down to two digits, which is as exact as memory is known.
+
+    >>> _rounded(1234), _rounded(57)
+    (1200, 57)
+    """
+    unit = int(10 ** max(0, len(str(size)) - 2))
+    return size // unit * unit
