@@ -58,9 +58,11 @@ class Companions:
 class CostPoint:
     """The predicted cost of reaching the goal at one batch size, with a 95 % interval.
 
-    `samples` and `seconds` are those to the goal; in the quick grade both are relative: `samples`
-    1.0 is what ever smaller batches need, `seconds` 1.0 the time of the best size. `has_run` says
-    whether steps of this size were really taken.
+    `samples` are those to the pilot's or the target loss, `seconds` the training time to the goal
+    and `low` to `high` its interval. In the quick grade `samples` are relative: 1.0 is what ever
+    smaller batches need; so are `seconds` to a target loss, the least being 1.0. The seconds of a
+    number of epochs are seconds in both grades. `has_run` says whether steps of this size were
+    taken.
     """
 
     batch_size: int
@@ -114,19 +116,27 @@ class Advice:
         """Whether the advised batch is the whole training part."""
         return self.batch_size >= self.training_samples
 
+    @property
+    def interval_text(self) -> str:
+        """The interval as half a sentence."""
+        low, high = self.interval
+        if low == high:
+            return "no other size that was run comes within 10 % of it"
+        if self.goal.kind == "epochs":
+            return f"from {low:,} to {high:,} nearly as fast, and as good by the samples"
+        return f"any from {low:,} to {high:,} is within 10 % of the best"
+
     def __repr__(self) -> str:
         low, high = self.interval
         return (
             f"<Advice for {self.model} on {self.provenance.data}: batch size {self.batch_size:,} "
-            f"({low:,} to {high:,} within 10 %), {self.grade}>"
+            f"({low:,} to {high:,}), {self.grade}>"
         )
 
     def __str__(self) -> str:
-        low, high = self.interval
         full = ", the full batch" if self.is_full else ""
         lines = [
-            f"Batch size {self.batch_size:,}{full} (any from {low:,} to {high:,} is within 10 % "
-            f"of the best), {self.grade} grade",
+            f"Batch size {self.batch_size:,}{full} ({self.interval_text}), {self.grade} grade",
             f"Goal: {self.goal.text}",
             f"Learning rate to start from: {self.learning_rate:.3g} "
             f"({self.companions.learning_rate_source})",
@@ -136,10 +146,9 @@ class Advice:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        low, high = self.interval
         rows: list[tuple[str, str]] = [
             ("batch size", f"{self.batch_size:,}"),
-            ("within 10 % of the best", f"{low:,} to {high:,}"),
+            ("interval", self.interval_text),
             ("grade", self.grade),
             ("goal", self.goal.text),
             ("learning rate to start from", f"{self.learning_rate:.3g}"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from rightbatch.advice.advice import Advice, Goal
 from rightbatch.advice.branch import Model
+from rightbatch.advice.conclusion import conclude
 from rightbatch.advice.measuring import Measuring
 from rightbatch.advice.progress import AdviceWatcher
 from rightbatch.advice.speed import find_batch_sizes
@@ -20,6 +22,7 @@ from rightbatch.errors import OptionError, did_you_mean
 from rightbatch.loading.parts import Parts
 from rightbatch.plan.checks import whole_number
 from rightbatch.training.options import FitOptions
+from rightbatch.training.provenance import Provenance
 
 GRADES = ("quick", "pilot")
 _LARGEST_BY_DEFAULT = 8192
@@ -75,8 +78,8 @@ def advise(
     `progress` is called with an `AdviceProgress`. The model, its modes, the random states and
     torch's threads are as before when this returns.
 
-    Raises OptionError where an option is not valid or the model does not fit, MemoryLimitError where
-    not even one sample fits in memory.
+    Raises OptionError where an option is not valid or the model does not fit, MemoryLimitError
+    where not even one sample fits in memory.
 
     >>> import rightbatch as rb
     >>> parts = rb.split(rb.open("digits"), val=0.2, seed=1).transform(rb.scale(1 / 16))
@@ -87,6 +90,7 @@ def advise(
     >>> advice.batch_size in advice.tested
     True
     """
+    began = time.perf_counter()
     if not isinstance(parts, Parts):
         raise OptionError(
             f"advise measures on the parts of a split and was given {type(parts).__name__}: "
@@ -120,7 +124,7 @@ def advise(
             "leaves that out: give one of the two"
         )
     with _caller_untouched():
-        return Measuring(
+        evidence = Measuring(
             model,
             parts,
             options,
@@ -129,7 +133,14 @@ def advise(
             budget_seconds=budget,
             device=device,
             watcher=progress,
-        ).run(sizes, memory_limit=memory_limit, probe_memory=probe_memory, command=command)
+        ).run(sizes, memory_limit=memory_limit, probe_memory=probe_memory)
+        return conclude(
+            evidence,
+            options,
+            seconds_spent=time.perf_counter() - began,
+            provenance=Provenance.of(parts, command=command),
+            settings={"asked_grade": grade, "budget_seconds": budget},
+        )
 
 
 def find_goal(epochs: int | None, target_loss: float | None) -> Goal:

@@ -34,11 +34,13 @@ def choose_for_target(
     *,
     candidates: Collection[int],
     tested: Collection[int],
+    is_relative: bool = False,
 ) -> Choice:
     """The size of the least expected excess over the best time to the target.
 
     `candidates` are the sizes that may be advised; the interval is made of all sizes of the
-    posterior that are within 10 % of the best with a fair chance.
+    posterior that are within 10 % of the best with a fair chance. With `is_relative` the costs are
+    given over the least one, where the posterior knows ratios alone.
 
     >>> from rightbatch.advice.samples_posterior import Observation, infer_samples
     >>> runs = [Observation(batch_size=b, seed=0, samples=1e4 * (1 + b / 64)) for b in (8, 64, 256)]
@@ -57,10 +59,11 @@ def choose_for_target(
         key=lambda place: expected[place],
     )
     near = (excess <= math.log1p(NEAR_BEST)).mean(axis=0) >= _CHANCE
+    told = times - times.mean(axis=0).min() if is_relative else times
     return Choice(
         batch_size=sizes[place],
         interval=_around(sizes, near, place),
-        costs=_costs(posterior, times, tested),
+        costs=_costs(posterior, told, tested),
     )
 
 
@@ -77,7 +80,7 @@ def choose_for_epochs(
     That is, among the sizes that need no more than 10 % above the fewest samples to the same loss.
 
     >>> from rightbatch.advice.samples_posterior import Observation, infer_samples
-    >>> runs = [Observation(batch_size=b, seed=0, samples=1e4 * (1 + b / 640)) for b in (8, 64, 256)]
+    >>> runs = [Observation(batch_size=b, seed=0, samples=1e4 * (1 + b / 640)) for b in (8, 64)]
     >>> sizes = [8, 16, 32, 64, 128, 256]
     >>> found = infer_samples(runs, sizes, prior_critical=700, prior_factor=8)
     >>> times = {size: 64e-6 + 1e-6 * size for size in sizes}
@@ -87,7 +90,6 @@ def choose_for_epochs(
     """
     sizes = posterior.sizes
     mean = posterior.mean
-    # Sizes in the noise of one another must not decide what is fewest: the smallest four, at most.
     allowed = mean - mean.min() <= math.log1p(NEAR_BEST)
     seconds = np.array([step_seconds[size] * math.ceil(samples / size) for size in sizes])
     places = [place for place, size in enumerate(sizes) if size in candidates]
@@ -105,13 +107,13 @@ def choose_for_epochs(
     )
 
 
-def choose_for_speed(step_seconds: Mapping[int, float], *, largest: int | None) -> Choice:
+def choose_for_speed(step_seconds: Mapping[int, float]) -> Choice:
     """The smallest size within 10 % of the highest throughput, where statistics say nothing.
 
-    >>> choose_for_speed({1: 1e-4, 64: 1.6e-4, 1024: 11e-4, 2048: 21e-4}, largest=None).batch_size
+    >>> choose_for_speed({1: 1e-4, 64: 1.6e-4, 1024: 11e-4, 2048: 21e-4}).batch_size
     1024
     """
-    sizes = [size for size in sorted(step_seconds) if largest is None or size <= largest]
+    sizes = sorted(step_seconds)
     a_sample = np.array([step_seconds[size] / size for size in sizes])
     near = a_sample <= (1 + NEAR_BEST) * a_sample.min()
     place = int(np.flatnonzero(near)[0])

@@ -37,6 +37,8 @@ class Evidence:
     micro_batch_size: int | None
     has_validation: bool
     training_samples: int
+    model: str
+    loss: str
 
     @property
     def seconds_per_sample(self) -> float:
@@ -132,9 +134,8 @@ def alerts_of(evidence: Evidence) -> list[str]:
 def _loader_reason(evidence: Evidence) -> str:
     loading = evidence.speed.loading_seconds_per_sample or 0.0
     return (
-        f"The loader comes first: making a batch takes {time_text(loading)} a sample, "
-        f"{evidence.loader_share:.0%} of the {time_text(evidence.seconds_per_sample)} that the "
-        "training loop takes"
+        f"The loader comes first: making a batch takes {time_text(loading)} a sample on one "
+        f"thread, and the training loop takes {time_text(evidence.seconds_per_sample)} in all"
     )
 
 
@@ -155,7 +156,8 @@ def _speed_reason(speed: Speed) -> str:
     )
     if speed.fit is not None:
         half = half_batch_text(speed.fit, max(point.batch_size for point in speed.points))
-        told += f"; half of the throughput is reached at {half}"
+        place = half if half.startswith("beyond") else f"at {half}"
+        told += f"; half of the throughput is reached {place}"
     return told
 
 
@@ -178,8 +180,8 @@ def _statistics_reason(evidence: Evidence) -> str:
             f"burn samples is anywhere from {law.low:,.0f} to {law.high:,.0f}"
         )
     return (
-        f"The gradient noise scale is {noise_text(noise)}; as a predictor of where gradients stop "
-        f"agreeing it is good to a factor of 4: {law.low:,.0f} to {law.high:,.0f}"
+        f"The gradient noise scale is {noise_text(noise)}; where gradients stop agreeing follows "
+        f"from it to a factor of 4 at best: {law.low:,.0f} to {law.high:,.0f}"
     )
 
 
@@ -199,8 +201,8 @@ def _choice_reason(evidence: Evidence) -> str:
         fewest = min(cost.samples for cost in costs.values())
         return (
             f"Batch size {size} is the fastest that needs no more than 10 % above the fewest "
-            f"samples to the same loss (it needs {max(own.samples / fewest - 1, 0):.0%} more): after "
-            "the same epochs its loss is about that of any smaller batch, sooner"
+            f"samples to the same loss (it needs {max(own.samples / fewest - 1, 0):.0%} more): "
+            "after the same epochs its loss is about that of any smaller batch, sooner"
         )
     others = sorted(
         (cost for cost in costs.values() if cost.has_run and cost.batch_size != choice.batch_size),
@@ -214,7 +216,16 @@ def _choice_reason(evidence: Evidence) -> str:
     else:
         told = f"Batch size {size} is expected to be the fastest to the goal"
     compared = [
-        f"{cost.batch_size:,} takes about {cost.seconds / own.seconds:.2g} times as long"
+        f"{cost.batch_size:,} takes about {_times(cost.seconds / own.seconds)} as long"
         for cost in (others[:1] + others[-1:] if len(others) > 1 else others)
     ]
     return told + (f"; {', '.join(compared)}" if compared else "")
+
+
+def _times(ratio: float) -> str:
+    """A ratio for people.
+
+    >>> _times(1.6), _times(163.4)
+    ('1.6 times', '160 times')
+    """
+    return f"{ratio:.2g} times" if ratio < 10 else f"{float(f'{ratio:.2g}'):,.0f} times"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from rightbatch.advice.advice import Advice, Goal
+from rightbatch.advice.advice import Goal
 from rightbatch.advice.branch import Branch, Ground, Model
 from rightbatch.advice.choice import (
     Choice,
@@ -16,7 +16,7 @@ from rightbatch.advice.choice import (
     choose_for_speed,
     choose_for_target,
 )
-from rightbatch.advice.evidence import Evidence, alerts_of, reasons_of
+from rightbatch.advice.evidence import Evidence
 from rightbatch.advice.law import Law
 from rightbatch.advice.loop_speed import measure_loop
 from rightbatch.advice.memory import Memory
@@ -27,14 +27,12 @@ from rightbatch.advice.pilot import Outcome, PilotSearch
 from rightbatch.advice.pilot_result import Pilot
 from rightbatch.advice.pilot_summary import infer_from_pilot, law_of, summarise
 from rightbatch.advice.progress import AdviceProgress, AdviceWatcher
-from rightbatch.advice.rates import REFERENCE_BATCH_SIZE, companions_of, rate_at
+from rightbatch.advice.rates import REFERENCE_BATCH_SIZE, rate_at
 from rightbatch.advice.samples_posterior import SamplesPosterior, prior_samples
 from rightbatch.advice.timing import Speed
 from rightbatch.errors import OptionError
 from rightbatch.loading.parts import Parts
-from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE
 from rightbatch.training.options import FitOptions
-from rightbatch.training.provenance import Provenance
 
 # B_simple is a biased predictor of B_crit: the ratio was 0.05 to 8 in McCandlish et al. (2018,
 # table 1) and 0.6 to 5 on the sweeps of benchmarks/advice_regret.py, with 2.5 about the middle; a
@@ -78,75 +76,24 @@ class Measuring:
         self._began = time.perf_counter()
 
     def run(
-        self,
-        sizes: Sequence[int],
-        *,
-        memory_limit: str | int | float | None,
-        probe_memory: bool,
-        command: str | None,
-    ) -> Advice:
-        """All measurements, and the advice."""
+        self, sizes: Sequence[int], *, memory_limit: str | int | float | None, probe_memory: bool
+    ) -> Evidence:
+        """All measurements, and the size that follows from them."""
         memory = self._memory(sizes, memory_limit) if probe_memory else None
         ground = Ground(self._model, self._parts, self._options, device=self._device)
         self._refuse_reached(ground)
         coupled = ground.why_coupled()
-        if coupled is not None:
-            # A layer that normalises over the batch can not take one sample alone.
-            count = len(self._parts.train)
-            sizes = [size for size in sizes if 1 not in (size, count % size)] or list(sizes)
-        together = None if memory is None else _most_together(memory, sizes)
-        if together is not None:
-            if coupled is not None:
-                sizes = [size for size in sizes if size <= together]
-            else:
-                ground.most_together = together
+        sizes = self._within_memory(ground, sizes, memory, coupled)
         speed = self._speed(ground, sizes)
-        step_seconds = {point.batch_size: point.seconds_per_batch for point in speed.points}
         noise = self._noise(ground, speed, coupled)
+        step_seconds = {point.batch_size: point.seconds_per_batch for point in speed.points}
         pilot: Pilot | None = None
         law: Law | None = None
-        rate, source = None, ""
         if coupled is not None:
-            choice = choose_for_speed(step_seconds, largest=None)
+            choice = choose_for_speed(step_seconds)
         else:
-            prior, factor = _prior(noise, _PILOT_FACTOR if self._is_pilot else _QUICK_FACTOR)
-            posterior = prior_samples(list(step_seconds), prior_critical=prior, prior_factor=factor)
-            candidates = list(step_seconds)
-            if self._is_pilot:
-                first = self._choose(posterior, step_seconds, candidates).batch_size
-                outcome = self._pilot(ground, step_seconds, first, (prior, factor))
-                if outcome.rates:
-                    posterior, levels = infer_from_pilot(
-                        outcome,
-                        list(step_seconds),
-                        prior_critical=prior,
-                        prior_factor=factor,
-                        target_loss=self._goal.target_loss,
-                        seed=self._options.seed,
-                    )
-                    candidates = list(outcome.rates)
-                else:
-                    levels = []
-                pilot = summarise(outcome, posterior, levels, step_seconds, self._goal.target_loss)
-                law = law_of(posterior, levels)
-            else:
-                law = law_of(posterior, [])
-            choice = self._choose(posterior, step_seconds, candidates)
-            if pilot is not None and pilot.sizes:
-                rate = next(
-                    size.learning_rate
-                    for size in pilot.sizes
-                    if size.batch_size == choice.batch_size
-                )
-                source = "the best of the pilot's search at this size"
-        if rate is None:
-            rate, source = rate_at(
-                choice.batch_size, self._options, None if law is None else law.critical_batch_size
-            )
-        micro = None
-        if ground.most_together is not None and choice.batch_size > ground.most_together:
-            micro = ground.most_together
-        evidence = Evidence(
+            choice, pilot, law = self._by_statistics(ground, step_seconds, noise)
+        return Evidence(
             goal=self._goal,
             choice=choice,
             memory=memory,
@@ -155,48 +102,56 @@ class Measuring:
             pilot=pilot,
             law=law,
             coupled=coupled,
-            micro_batch_size=micro,
+            micro_batch_size=ground.micro_batch_size(choice.batch_size),
             has_validation=self._parts.val is not None,
             training_samples=len(self._parts.train),
-        )
-        has_piloted = pilot is not None and bool(pilot.sizes)
-        return Advice(
-            batch_size=choice.batch_size,
-            interval=choice.interval,
-            grade="pilot" if has_piloted else "quick",
-            goal=self._goal,
-            learning_rate=rate,
-            companions=companions_of(
-                self._options, choice.batch_size, len(self._parts.train), source
-            ),
-            micro_batch_size=micro,
-            accumulation_steps=1 if micro is None else math.ceil(choice.batch_size / micro),
-            evaluation_batch_size=_evaluation_size(memory),
-            reasons=reasons_of(evidence),
-            alerts=alerts_of(evidence),
-            memory=memory,
-            speed=speed,
-            noise=noise,
-            pilot=pilot,
-            law=law,
-            costs=choice.costs,
-            tested=sorted(step_seconds),
-            seconds_spent=self._spent,
             model=ground.name,
-            training_samples=len(self._parts.train),
-            settings={
-                "asked_grade": "pilot" if self._is_pilot else "quick",
-                "budget_seconds": self._budget,
-                **{
-                    name: value
-                    for name, value in self._options.to_json().items()
-                    if name in ("learning_rate", "optimizer", "momentum", "l1", "l2", "seed")
-                },
-                "loss": ground.task.loss.name,
-                "reference_batch_size": REFERENCE_BATCH_SIZE,
-            },
-            provenance=Provenance.of(self._parts, command=command),
+            loss=ground.task.loss.name,
         )
+
+    def _within_memory(
+        self, ground: Ground, sizes: Sequence[int], memory: Memory | None, coupled: str | None
+    ) -> Sequence[int]:
+        """The sizes that can be run; `ground` cuts those beyond memory into micro-batches."""
+        together = None if memory is None else _most_together(memory, sizes)
+        if coupled is None:
+            ground.most_together = together
+            return sizes
+        if together is not None:
+            sizes = [size for size in sizes if size <= together]
+        # A layer that normalises over the batch can not take one sample alone.
+        count = len(self._parts.train)
+        return [size for size in sizes if 1 not in (size, count % size)] or sizes
+
+    def _by_statistics(
+        self, ground: Ground, step_seconds: dict[int, float], noise: Noise
+    ) -> tuple[Choice, Pilot | None, Law]:
+        """What the noise scale says of samples, or the branches of a pilot, with the step times."""
+        sizes = list(step_seconds)
+        prior, factor = _prior(noise, _PILOT_FACTOR if self._is_pilot else _QUICK_FACTOR)
+        posterior = prior_samples(sizes, prior_critical=prior, prior_factor=factor)
+        quick = self._choose(posterior, step_seconds, sizes, is_relative=True)
+        if not self._is_pilot:
+            return quick, None, law_of(posterior, [])
+        outcome = self._pilot(ground, step_seconds, quick.batch_size, (prior, factor))
+        target = self._goal.target_loss
+        if not outcome.rates:
+            return (
+                quick,
+                summarise(outcome, posterior, [], step_seconds, target),
+                law_of(posterior, []),
+            )
+        posterior, levels = infer_from_pilot(
+            outcome,
+            sizes,
+            prior_critical=prior,
+            prior_factor=factor,
+            target_loss=target,
+            seed=self._options.seed,
+        )
+        choice = self._choose(posterior, step_seconds, list(outcome.rates), is_relative=False)
+        pilot = summarise(outcome, posterior, levels, step_seconds, target)
+        return choice, pilot, law_of(posterior, levels)
 
     @property
     def _spent(self) -> float:
@@ -280,11 +235,22 @@ class Measuring:
         return float(self._goal.epochs * len(self._parts.train))
 
     def _choose(
-        self, posterior: SamplesPosterior, step_seconds: dict[int, float], candidates: list[int]
+        self,
+        posterior: SamplesPosterior,
+        step_seconds: dict[int, float],
+        candidates: list[int],
+        *,
+        is_relative: bool,
     ) -> Choice:
         tested = list(step_seconds)
         if self._goal.kind == "target_loss":
-            return choose_for_target(posterior, step_seconds, candidates=candidates, tested=tested)
+            return choose_for_target(
+                posterior,
+                step_seconds,
+                candidates=candidates,
+                tested=tested,
+                is_relative=is_relative,
+            )
         return choose_for_epochs(
             posterior,
             step_seconds,
@@ -340,8 +306,3 @@ def _most_together(memory: Memory, sizes: Sequence[int]) -> int | None:
             # Time and not memory ended the probes.
             return None
     return memory.cap
-
-
-def _evaluation_size(memory: Memory | None) -> int:
-    cap = None if memory is None else memory.evaluation_cap
-    return EVALUATION_BATCH_SIZE if cap is None else min(EVALUATION_BATCH_SIZE, cap)

@@ -154,7 +154,7 @@ class PilotSearch:
     def _climb(
         self, size: int, rate: float, run: PilotRun, factor: float, share: float = math.inf
     ) -> tuple[float, PilotRun]:
-        """Go from a rate to better ones in steps of `factor`: out of divergence, then up, then down."""
+        """Go from a rate to better ones, in steps of `factor`: out of divergence, up, or down."""
         for _ in range(_MOST_RETREATS):
             if run.ended != "diverged":
                 break
