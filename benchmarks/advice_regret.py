@@ -33,7 +33,7 @@ from advice_sweep import CACHE, SweepRun, read_runs, sizes_of
 from advice_workloads import WORKLOADS, Workload
 from rightbatch.advice.advise import advise
 from rightbatch.advice.branch import Ground
-from rightbatch.advice.law import fit_step_time
+from rightbatch.advice.law import StepTime, fit_samples_to_target, fit_step_time
 from rightbatch.advice.loop_speed import measure_loop
 from rightbatch.training.options import FitOptions
 
@@ -44,6 +44,8 @@ SEEDS = 5
 _TIMING_SECONDS = 20.0
 # Where the sweep gave a size up, its time is above this many times the best.
 _GIVEN_UP = 5.0
+# A rate at which more of the seeds than this were given up is none to choose.
+_MOST_GIVEN_UP = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,8 @@ class Truth:
     best_seconds: float
     sweep_seconds: float
     runs: int
+    samples: dict[int, float]
+    rates: dict[int, float]
 
     def regret(self, batch_size: int) -> float:
         """Of a size: 0 for ties; between two swept sizes on a straight line over logarithms."""
@@ -101,13 +105,17 @@ def truth_of(workload: Workload, runs: Sequence[SweepRun], seconds: dict[int, fl
     for run in runs:
         by_setting.setdefault((run.batch_size, round(run.learning_rate, 9)), []).append(run)
     best: dict[int, tuple[float, float]] = {}
-    for (size, _), same in by_setting.items():
-        logs = np.log([run.to_target for run in same])
-        if len(same) < workload.seeds or not np.isfinite(logs).all():
+    rates: dict[int, float] = {}
+    for (size, rate), same in by_setting.items():
+        given_up = sum(math.isinf(run.to_target) for run in same)
+        if len(same) < workload.seeds or given_up > _MOST_GIVEN_UP * len(same):
             continue
+        # A run that was given up counts with what it had taken until then, which is too little.
+        logs = np.log([min(run.to_target, run.samples) for run in same])
         samples = float(np.exp(logs.mean()))
         if size not in best or samples < best[size][0]:
             best[size] = samples, float(logs.std(ddof=1) / math.sqrt(len(logs)))
+            rates[size] = rate
     times = {size: samples / size * seconds[size] for size, (samples, _) in best.items()}
     fastest = min(times, key=lambda size: times[size])
     relative = {
@@ -123,6 +131,8 @@ def truth_of(workload: Workload, runs: Sequence[SweepRun], seconds: dict[int, fl
         best_seconds=times[fastest],
         sweep_seconds=sum(run.samples / run.batch_size * seconds[run.batch_size] for run in runs),
         runs=len(runs),
+        samples={size: samples for size, (samples, _) in sorted(best.items())},
+        rates=rates,
     )
 
 
@@ -209,6 +219,24 @@ def ask(workload: Workload, parts: rb.Parts, grade: str, seed: int, *, with_memo
     )
 
 
+def replay(samples: dict[int, float]) -> list[float]:
+    """The regrets of the law fitted to the smaller half of a table, for latencies of all kinds.
+
+    The sizes to choose from are all of the table, and n½ goes from its smallest size to its
+    largest.
+    """
+    sizes = sorted(samples)
+    half = sizes[: max(3, (len(sizes) + 1) // 2)]
+    law = fit_samples_to_target(half, [samples[size] for size in half])
+    regrets = []
+    for latency in np.geomspace(sizes[0], sizes[-1], 50):
+        time = StepTime(latency_seconds=float(latency), seconds_per_sample=1.0, p=1.0, residual=0.0)
+        times = {size: samples[size] / size * time.seconds(size) for size in sizes}
+        chosen = min(sizes, key=lambda size: law.steps(size) * time.seconds(size))
+        regrets.append(times[chosen] / min(times.values()) - 1)
+    return regrets
+
+
 def report(found: list[tuple[Workload, Truth, list[Given]]]) -> None:
     """The tables, in Markdown."""
     print(
@@ -256,6 +284,11 @@ def report(found: list[tuple[Workload, Truth, list[Given]]]) -> None:
     print()
     print(
         f"The interval holds the sweep's best or a tie of it in {sum(covered)} of {len(covered)}."
+    )
+    replayed = [regret for _, truth, _ in found for regret in replay(truth.samples)]
+    print(
+        "The law fitted to the smaller half of each table's sizes and asked at fifty latencies: "
+        f"median regret {np.median(replayed):.1%}, 90th percentile {np.quantile(replayed, 0.9):.1%}."
     )
     with_memory = [one for _, _, given in found for one in given if one.with_memory]
     slowest = max(one.seconds for one in with_memory)

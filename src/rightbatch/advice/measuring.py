@@ -44,9 +44,8 @@ _PILOT_FACTOR = 8.0
 _VAGUE_CRITICAL, _VAGUE_FACTOR = 256.0, 16.0
 _MEMORY_SECONDS = 12.0
 # The speed of a model that trains in seconds need not be known to a per cent.
-_LEAST_SPEED_SECONDS, _MOST_SPEED_SECONDS, _SPEED_EPOCHS = 1.0, 4.0, 3.0
-_LEAST_NOISE_SECONDS, _MOST_NOISE_SECONDS = 0.5, 5.0
-# Where epochs are the goal, a branch needs no more of them than this to show its trend.
+_LEAST_SPEED_SECONDS, _MOST_SPEED_SECONDS, _SPEED_EPOCHS = 0.6, 4.0, 3.0
+_LEAST_NOISE_SECONDS, _MOST_NOISE_SECONDS = 0.3, 5.0
 _LEAST_PILOT_SECONDS = 0.5
 
 

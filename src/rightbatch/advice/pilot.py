@@ -29,7 +29,7 @@ _CLOSE = 0.05
 _RATE_SHARE, _LEVEL_SHARE = 0.03, 0.06
 # A pilot that costs more than this many of the runs it is to speed up is not worth its advice.
 _EFFORT = 28.0
-_LEAST_SECONDS = 2.0
+_LEAST_SECONDS = 1.2
 _WALK_SHARE = 0.7
 _LEAST_REPEATS, _MOST_SEEDS = 2, 8
 _MOST_RETREATS = 8
