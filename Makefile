@@ -30,19 +30,12 @@ $(STAMP): pyproject.toml constraints.txt
 # The data ship with scikit-learn: 569 tumours, 30 measurements each.
 DEMO := demo
 DEMO_DATA := breast_cancer --stratify --standardize --val 0.16 --test 0.2 --seed 1
-DEMO_MODEL := --model mlp:10 --activation sigmoid --lr 0.1
+DEMO_MODEL := --model mlp:10 --activation sigmoid --lr 0.1 --epochs 30
 
-demo: $(STAMP)  ## train, compare batch sizes and time them on real data, and make a report
+demo: $(STAMP)  ## find the batch size for real data, train, test, and make a report
 	@rm -rf $(DEMO) && mkdir $(DEMO)
-	@$(BIN)/rightbatch train $(DEMO_DATA) $(DEMO_MODEL) --batch-size 32 --epochs 100 \
-	  --out $(DEMO)/run
-	@echo "Comparing the batch sizes 1, 32, 128 and all samples, then timing 1 to 4,096 ..."
-	@$(BIN)/rightbatch compare $(DEMO_DATA) $(DEMO_MODEL) --epochs 100 \
-	  --json --quiet > $(DEMO)/compare.json
-	@$(BIN)/rightbatch speed mlp:10 $(DEMO_DATA) --activation sigmoid --mode train \
-	  --batch-sizes 1-16,32,64,128,256,512,1024,2048,4096 --json --quiet > $(DEMO)/speed.json
-	@$(BIN)/rightbatch report $(DEMO)/compare.json $(DEMO)/speed.json \
-	  --title "What the batch size does to a small network" -o $(DEMO)/report.html
+	@$(BIN)/rightbatch run $(DEMO_DATA) $(DEMO_MODEL) --budget 30 \
+	  --out $(DEMO)/run --report $(DEMO)/report.html
 
 test: $(STAMP)  ## run the suite (under 8 minutes on 2 cores)
 	$(ONE_THREAD) $(BIN)/python -m pytest -q --numprocesses $(TEST_PROCESSES) $(TEST_ARGUMENTS)

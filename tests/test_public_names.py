@@ -32,18 +32,24 @@ PUBLIC_NAMES = {
     "fit",
     "predict",
     # advice
+    "Advice",
+    "advise",
     "Comparison",
     "Speed",
     "compare",
     "speed",
     # report
     "write_report",
+    # the main job
+    "RunReport",
+    "run",
     # scikit-learn
     "MiniBatchClassifier",
     "MiniBatchRegressor",
     # errors
     "DataError",
     "DuplicateError",
+    "MemoryLimitError",
     "MissingDependencyError",
     "NonFiniteLossError",
     "OptionError",

@@ -17,6 +17,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rightbatch.advice.advice import Advice
+    from rightbatch.advice.advise import advise
     from rightbatch.advice.compare import compare
     from rightbatch.advice.comparison import Comparison
     from rightbatch.advice.speed import speed
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from rightbatch.errors import (
         DataError,
         DuplicateError,
+        MemoryLimitError,
         MissingDependencyError,
         NonFiniteLossError,
         OptionError,
@@ -39,10 +42,12 @@ if TYPE_CHECKING:
     from rightbatch.loading.slices import batches
     from rightbatch.loading.transforms import cast, flatten, one_hot, scale, standardize
     from rightbatch.report.page import write_report
+    from rightbatch.run_report import RunReport
     from rightbatch.training.fit import evaluate, fit
     from rightbatch.training.predict import predict
     from rightbatch.training.prediction import Prediction
     from rightbatch.training.result import FitResult
+    from rightbatch.workflow import run
 
 __version__ = "0.1.0"
 
@@ -51,6 +56,7 @@ _HOMES = {
     "open": "data.opening",
     "DataError": "errors",
     "DuplicateError": "errors",
+    "MemoryLimitError": "errors",
     "MissingDependencyError": "errors",
     "NonFiniteLossError": "errors",
     "OptionError": "errors",
@@ -70,6 +76,8 @@ _HOMES = {
     "evaluate": "training.fit",
     "Prediction": "training.prediction",
     "predict": "training.predict",
+    "Advice": "advice.advice",
+    "advise": "advice.advise",
     "Comparison": "advice.comparison",
     "compare": "advice.compare",
     "Speed": "advice.timing",
@@ -79,15 +87,19 @@ _HOMES = {
     "MiniBatchRegressor": "integrations.scikit_learn",
     "FitResult": "training.result",
     "fit": "training.fit",
+    "RunReport": "run_report",
+    "run": "workflow",
 }
 
 __all__ = [
+    "Advice",
     "Batches",
     "Comparison",
     "DataError",
     "Dataset",
     "DuplicateError",
     "FitResult",
+    "MemoryLimitError",
     "MiniBatchClassifier",
     "MiniBatchRegressor",
     "MissingDependencyError",
@@ -98,9 +110,11 @@ __all__ = [
     "Prediction",
     "ResumeError",
     "RightbatchError",
+    "RunReport",
     "Speed",
     "TrainingError",
     "__version__",
+    "advise",
     "batches",
     "cast",
     "compare",
@@ -110,6 +124,7 @@ __all__ = [
     "one_hot",
     "open",
     "predict",
+    "run",
     "scale",
     "speed",
     "split",

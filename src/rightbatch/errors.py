@@ -74,6 +74,12 @@ class NonFiniteLossError(TrainingError):
         return partial(type(self), step=self.step, rows=self.rows), self.args
 
 
+class MemoryLimitError(RightbatchError, MemoryError):
+    """Memory does not hold even one sample, or a step that cannot be cut into smaller ones."""
+
+    exit_code = 4
+
+
 def did_you_mean(given: str, valid: Iterable[str]) -> str:
     """The half-sentence that names the nearest valid word, or nothing where none is near.
 

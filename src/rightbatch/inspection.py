@@ -14,9 +14,9 @@ from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part, Parts
 from rightbatch.loading.transform import as_numpy
 from rightbatch.options import DataOptions, TrainOptions
+from rightbatch.preparation import choose_model, model_to_fit, prepare
 from rightbatch.training.building import build
 from rightbatch.training.task import Task
-from rightbatch.workflow import choose_model, model_to_fit, prepare
 
 _FLOAT_BYTES = 4
 

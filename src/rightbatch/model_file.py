@@ -7,6 +7,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,20 @@ from torch import nn
 
 from rightbatch.errors import OptionError, did_you_mean
 from rightbatch.plan.hashing import derive_key
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model of a user's file, `module.py:factory`, as a function of the seed."""
+
+    reference: str
+
+    def __call__(self, seed: int) -> nn.Module:
+        """Run the file and its function."""
+        return load_model(self.reference, seed=seed)
+
+    def __str__(self) -> str:
+        return self.reference
 
 
 def load_model(reference: str, *, seed: int) -> nn.Module:

@@ -5,8 +5,9 @@ Importing this file loads nothing heavy: the help of the command line reads its 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from rightbatch.errors import OptionError, did_you_mean
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 DEFAULT_HELD_OUT = 0.1
 ON_DUPLICATES = ("report", "error", "together")
+GRADES = ("quick", "pilot")
+# The batch size that is found by measuring, before training.
+AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +109,8 @@ class TrainOptions:
     `model=None` is the simplest one that fits the target: `softmax` for classes, `logistic` for
     two, `linear` for numbers. `activation=None` is `relu` where there are hidden layers. Neither
     `epochs` nor `steps` means 10 epochs. `early_stopping` is a patience in epochs. Sizes count
-    samples. The other options are those of `fit`.
+    samples; `batch_size="auto"` is worked out before training, by the rate and for the epochs or
+    the target loss given here. The other options are those of `fit`.
 
     Raises OptionError where a value is not valid or two contradict each other.
 
@@ -129,11 +134,17 @@ class TrainOptions:
     shuffle: bool = True
     window: int | None = None
     early_stopping: int | None = None
+    target_loss: float | None = None
     threads: int | None = None
 
     def __post_init__(self) -> None:
         from rightbatch.training.models import ModelName
 
+        if self.is_auto:
+            self._refuse_what_auto_finds()
+            # Everything but the batch size can be checked before that is known.
+            replace(self, batch_size=1)
+            return
         self.fit_options(seed=0)
         if self.model is not None and not self.has_model_file:
             ModelName.parse(self.model)
@@ -163,6 +174,30 @@ class TrainOptions:
                 "leave init out"
             )
 
+    def _refuse_what_auto_finds(self) -> None:
+        """Raise OptionError for options that have no meaning before the batch size is known."""
+        if self.steps is not None:
+            raise OptionError(
+                f"steps={self.steps} and batch_size='auto' contradict each other: steps count "
+                "batches, whose size is not known yet. Say how far to train by epochs or "
+                "target_loss"
+            )
+        if self.micro_batch_size is not None:
+            raise OptionError(
+                f"micro_batch_size={self.micro_batch_size} and batch_size='auto' contradict each "
+                "other: where memory calls for micro-batches, auto finds their size too. Leave "
+                "micro_batch_size out, or give a number as batch size"
+            )
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the batch size is still to be found.
+
+        >>> TrainOptions(batch_size="auto").is_auto
+        True
+        """
+        return self.batch_size == AUTO
+
     @property
     def has_model_file(self) -> bool:
         """Whether the model is a function of a Python file, `module.py:factory`.
@@ -188,6 +223,61 @@ class TrainOptions:
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """The options that `to_json` gave; OptionError names what is unknown."""
         return cls(**_known(cls, stored))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdviceOptions:
+    """How to look for the batch size: None leaves it to `advise`.
+
+    `grade` is "pilot" (short training branches, the default) or "quick" (memory, speed and noise
+    alone); `budget_seconds` is the time that the pilot may take; `memory_limit` is what the
+    process may take in all, such as "8GB", by default what is free.
+
+    Raises OptionError where a value is not valid.
+
+    >>> AdviceOptions(grade="quick", memory_limit="2GB").given
+    {'grade': 'quick', 'memory_limit': '2GB'}
+    """
+
+    grade: str | None = None
+    budget_seconds: float | None = None
+    memory_limit: str | int | float | None = None
+
+    def __post_init__(self) -> None:
+        if self.grade is not None and self.grade not in GRADES:
+            raise OptionError(
+                f"grade={self.grade!r} is not valid.{did_you_mean(str(self.grade), GRADES)} "
+                f"Valid are: {', '.join(GRADES)}."
+            )
+        budget: Any = self.budget_seconds  # a caller may give anything
+        if budget is not None and (
+            isinstance(budget, bool)
+            or not isinstance(budget, int | float)
+            or not math.isfinite(budget)
+            or budget <= 0
+        ):
+            raise OptionError(
+                f"budget_seconds={budget!r} is not valid; it is a number of seconds above 0, such "
+                "as 60"
+            )
+        if self.memory_limit is not None:
+            from rightbatch.advice.memory_limit import parse_bytes
+
+            parse_bytes(self.memory_limit)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options that are not left to `advise`, by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def refuse_without_auto(self, batch_size: int | str) -> None:
+        """Raise OptionError where options are given, and no batch size is looked for."""
+        if self.given and batch_size != AUTO:
+            named = ", ".join(f"{name}={value!r}" for name, value in self.given.items())
+            raise OptionError(
+                f"{named} {'is' if len(self.given) == 1 else 'are'} for batch_size='auto', and "
+                f"batch_size is {batch_size}: take 'auto', or leave the rest out"
+            )
 
 
 def _to_json(options: DataOptions | TrainOptions) -> dict[str, Any]:

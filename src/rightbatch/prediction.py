@@ -17,12 +17,12 @@ from rightbatch.loading.transforms import scale
 from rightbatch.model_file import load_model
 from rightbatch.options import DataOptions
 from rightbatch.plan.row_set import RowSet
+from rightbatch.preparation import open_dataset, prepare, wants_scaling
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE
 from rightbatch.training.predict import predict
 from rightbatch.training.prediction import Prediction
 from rightbatch.training.run_description import RunDescription
 from rightbatch.training.run_folder import RunFolder
-from rightbatch.workflow import open_dataset, prepare, wants_scaling
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Studies of the batch size from the command line: compare and speed."""
+"""Studies of the batch size from the command line: advise, compare and speed."""
 
 from __future__ import annotations
 
@@ -8,38 +8,60 @@ import threading
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
-
+from rightbatch.advice.advice import Advice
 from rightbatch.advice.compare import CompareWatcher, compare
 from rightbatch.advice.comparison import Comparison
+from rightbatch.advice.progress import AdviceWatcher
 from rightbatch.advice.speed import speed
 from rightbatch.advice.stopwatch import SpeedWatcher
 from rightbatch.advice.timing import Speed
 from rightbatch.errors import OptionError
 from rightbatch.loading.parts import Part, Parts
-from rightbatch.model_file import load_model
-from rightbatch.options import DataOptions, TrainOptions
+from rightbatch.model_file import ModelFile, load_model
+from rightbatch.options import AdviceOptions, DataOptions, TrainOptions
 from rightbatch.plan.row_set import RowSet
+from rightbatch.preparation import choose_model, prepare
 from rightbatch.training.provenance import Provenance
 from rightbatch.training.run_folder import RunFolder
-from rightbatch.workflow import choose_model, prepare
+from rightbatch.workflow import ask
 
 
-@dataclass(frozen=True)
-class ModelFile:
-    """A model of a user's file, `module.py:factory`, as a function of the seed."""
+def advise_batch_size(
+    data: DataOptions,
+    training: TrainOptions,
+    search: AdviceOptions,
+    *,
+    batch_sizes: Sequence[int | str] | None = None,
+    command: str | None = None,
+    progress: AdviceWatcher | None = None,
+) -> Advice:
+    """Open the data, and find the batch size at which to train the model on them.
 
-    reference: str
+    The goal is `target_loss` of `training`, or its `epochs`; its batch size says nothing here.
+    `batch_sizes` are those to choose from. See `advise` for the rest.
 
-    def __call__(self, seed: int) -> nn.Module:
-        """Run the file and its function."""
-        return load_model(self.reference, seed=seed)
+    Raises OptionError and DataError where options or data are refused, MemoryLimitError where not
+    even one sample fits into the memory there is.
 
-    def __str__(self) -> str:
-        return self.reference
+    >>> advice = advise_batch_size(
+    ...     DataOptions(data="iris", standardize=True), TrainOptions(epochs=5),
+    ...     AdviceOptions(grade="quick", budget_seconds=2))
+    >>> advice.batch_size in advice.tested
+    True
+    """
+    if training.epochs is not None and training.target_loss is not None:
+        raise OptionError(
+            f"epochs={training.epochs} and target_loss={training.target_loss:g} are two goals: the "
+            "best batch size for one need not be the best for the other. Give one of them"
+        )
+    parts = prepare(data)
+    training = replace(training, model=choose_model(training, parts.train))
+    return ask(
+        parts, data, training, search, batch_sizes=batch_sizes, command=command, progress=progress
+    )
 
 
 def compare_batch_sizes(

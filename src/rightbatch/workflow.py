@@ -1,370 +1,344 @@
-"""The main job end to end, as the command line runs it: open, split, transform, train, test."""
+"""The main job end to end: open, split, advise, train, test, report.
+
+The only place where batch_size="auto" becomes a number.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from datetime import datetime
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
-from rightbatch.advice.landscape import PathMap
-from rightbatch.data.builtin import BUILTIN_NAMES
-from rightbatch.data.dataset import Dataset
-from rightbatch.data.opening import open as open_data
-from rightbatch.errors import OptionError, ResumeError
-from rightbatch.loading.parts import Part, Parts, split
-from rightbatch.loading.transforms import scale, standardize
-from rightbatch.model_file import load_model
-from rightbatch.options import DEFAULT_HELD_OUT, DataOptions, TrainOptions
-from rightbatch.training.fit import evaluate, fit
+from rightbatch.advice.advice import Advice
+from rightbatch.advice.advise import advise
+from rightbatch.advice.progress import AdviceProgress, AdviceWatcher
+from rightbatch.errors import OptionError
+from rightbatch.execution import (
+    absolute,
+    fit_and_test,
+    new_folder,
+    refuse_taken,
+    stored_command,
+)
+from rightbatch.loading.parts import Parts
+from rightbatch.model_file import ModelFile
+from rightbatch.options import DEFAULT_HELD_OUT, AdviceOptions, DataOptions, TrainOptions
+from rightbatch.preparation import choose_model, prepare
+from rightbatch.run_report import RunReport
 from rightbatch.training.history import finite_json
-from rightbatch.training.progress import Watcher
+from rightbatch.training.progress import Progress, Watcher
 from rightbatch.training.run_folder import RunFolder
-from rightbatch.training.task import resolve_task
 
-# The simplest model for each loss that a target calls for.
-_SIMPLEST = {
-    "cross_entropy": "softmax",
-    "binary_cross_entropy": "logistic",
-    "squared_error": "linear",
-}
-# What the user may change when a run goes on: how far, how fast, and where the data lie now (the
-# fingerprint says whether they are the same).
-_MAY_CHANGE = {"data", "epochs", "steps", "threads", "batch_size"}
+# Where the way to a target loss was predicted, training may take this many times as long; where
+# it was not, so many epochs. Beyond, the target is likely out of reach.
+_PATIENCE = 3.0
+_LEAST_EPOCHS, _MOST_EPOCHS = 10, 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainReport:
-    """How a model learned, and how well it does on samples it has not seen.
+class RunWatchers:
+    """Whom to tell how far the job is: each is called with what its name says, or left out.
 
-    Losses and the metric (`accuracy` or `r2`) are exact means over samples, of the epoch whose
-    weights the model has (`best_epoch`); `val` and `test` are None where nothing was held out.
+    `advice` and `training` are called a few times a second, `advised` with the advice when there
+    is one, and `started` with the run's folder before the first step.
     """
 
-    run: str
-    data: str
-    model: str
-    metric: str
-    epochs: int
-    best_epoch: int
-    steps: int
-    batch_size: int
-    train_loss: float
-    val: dict[str, float] | None
-    test: dict[str, float] | None
-    seconds: float
-    samples_per_second: float
-    leaked_samples: int
-    duplicate_samples: int | None
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as one flat JSON-able object."""
-        report = {
-            name: value for name, value in asdict(self).items() if name not in ("val", "test")
-        }
-        for part, scores in (("val", self.val), ("test", self.test)):
-            for measure in ("loss", self.metric):
-                report[f"{part}_{measure}"] = None if scores is None else scores[measure]
-        return report
+    advice: AdviceWatcher | None = None
+    advised: Callable[[Advice], None] | None = None
+    started: Callable[[Path], None] | None = None
+    training: Watcher | None = None
 
 
-def prepare(options: DataOptions) -> Parts:
-    """Open the data, split them and attach the transforms that `options` ask for.
+def run(
+    data: Any,
+    *,
+    model: str | nn.Module | None = None,
+    batch_size: int | str = "auto",
+    epochs: int | None = None,
+    steps: int | None = None,
+    target_loss: float | None = None,
+    learning_rate: float = 0.01,
+    optimizer: str = "sgd",
+    momentum: float = 0.0,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    loss: str | None = None,
+    activation: str | None = None,
+    init: str = "default",
+    shuffle: bool = True,
+    window: int | None = None,
+    micro_batch_size: int | None = None,
+    early_stopping: int | None = None,
+    threads: int | None = None,
+    grade: str | None = None,
+    budget_seconds: float | None = None,
+    memory_limit: str | int | float | None = None,
+    target: str | int | None = None,
+    columns: Sequence[str] | None = None,
+    header: bool | None = None,
+    missing: str = "refuse",
+    categories: str = "codes",
+    val: int | float = DEFAULT_HELD_OUT,
+    test: int | float | None = None,
+    stratify: bool = False,
+    group: str | None = None,
+    on_duplicates: str = "report",
+    standardize: bool = False,
+    scale: bool | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    report: str | Path | None = None,
+    progress: Callable[[AdviceProgress | Progress], None] | None = None,
+) -> RunReport:
+    """Open data, split them, find the batch size, train, test, and report: the main job in a call.
 
-    Raises OptionError and DataError where the options or the data are refused.
+    `data` is anything that `open` takes, with its options `target` to `categories`. The options
+    `val` to `seed` are those of the command line: `val` and `test` are shares or counts, 0.1
+    unless given (where the data have a test part of their own, it is taken); `standardize` is
+    fitted on the training part; `scale=None` divides images of bytes by 255. `model` is a name,
+    `FILE.py:FACTORY` or a `torch.nn.Module`, which is trained in place; without one it is the
+    simplest that fits the target. The options of the training are those of `fit`.
 
-    >>> prepare(DataOptions(data="breast_cancer", val=0.16, test=0.2, stratify=True)).sizes
-    {'train': 364, 'val': 91, 'test': 114}
+    `batch_size="auto"` asks `advise` first, with `grade`, `budget_seconds` and `memory_limit`. The
+    goal is `target_loss` where it is given, else the `epochs` (10). Training then takes the advised
+    batch size, the micro-batch size that memory calls for and the advised learning rate, for which
+    `learning_rate` is where the search starts; a number as batch size keeps everything as given.
+    With `target_loss` training ends after the first epoch whose validation loss is no higher, at
+    the latest after `epochs`; left out, these are three times as many as the pilot predicts.
+
+    The run's folder is `out`, or `runs/DATA-MODEL-TIME`; it keeps the advice as advice.json.
+    `report` names an HTML page to write. `progress` is called a few times a second, with an
+    `AdviceProgress` while the batch size is looked for and a `Progress` while training goes on.
+
+    Raises OptionError and DataError where options or data are refused, MemoryLimitError where not
+    even one sample fits, NonFiniteLossError where the loss becomes NaN or infinite.
+
+    >>> import tempfile, rightbatch as rb
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = rb.run("iris", batch_size=16, epochs=20, learning_rate=0.1, standardize=True,
+    ...                     out=f"{folder}/run")
+    >>> result.epochs, result.batch_size, result.test["accuracy"] > 0.5
+    (20, 16, True)
     """
-    data = open_dataset(options)
-    own_test = "test" in data.own_parts
-    test = DEFAULT_HELD_OUT if options.test is None and not own_test else options.test
-    parts = split(
-        data,
-        val=options.val or None,
-        # Data with a test part of their own refuse to give up another one, 0 included.
-        test=test if own_test else test or None,
-        stratify=options.stratify or None,
-        group=options.group,
-        on_duplicates=options.on_duplicates,  # type: ignore[arg-type]  # DataOptions has checked it
-        seed=options.seed,
+    is_path = isinstance(data, str | os.PathLike)
+    network = model if isinstance(model, nn.Module) else None
+    if isinstance(data, Parts):
+        raise OptionError(
+            "run opens and splits the data itself, and was given parts: give the data, or take the "
+            "two steps: advice = rb.advise(model, parts), then rb.fit(model, parts, "
+            "batch_size=advice.batch_size)"
+        )
+    if network is not None and (activation is not None or init != "default"):
+        raise OptionError(
+            "activation and init are for models by name; a torch.nn.Module has its own"
+        )
+    if isinstance(data, os.PathLike):
+        # A path is never the name of a built-in set.
+        data = str(Path(data).expanduser().absolute())
+    return train(
+        DataOptions(
+            data=data if is_path else type(data).__name__,
+            target=target,
+            columns=None if columns is None else tuple(columns),
+            header=header,
+            missing=missing,
+            categories=categories,
+            val=val,
+            test=test,
+            stratify=stratify,
+            group=group,
+            on_duplicates=on_duplicates,
+            standardize=standardize,
+            scale=scale,
+            seed=seed,
+        ),
+        TrainOptions(
+            model=None if isinstance(model, nn.Module) else model,
+            activation=activation,
+            init=init,
+            loss=loss,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            momentum=momentum,
+            l1=l1,
+            l2=l2,
+            batch_size=batch_size,
+            micro_batch_size=micro_batch_size,
+            epochs=epochs,
+            steps=steps,
+            shuffle=shuffle,
+            window=window,
+            early_stopping=early_stopping,
+            target_loss=target_loss,
+            threads=threads,
+        ),
+        search=AdviceOptions(grade=grade, budget_seconds=budget_seconds, memory_limit=memory_limit),
+        source=None if is_path else data,
+        network=network,
+        out=out,
+        report=report,
+        watchers=RunWatchers(advice=progress, training=progress),
     )
-    if wants_scaling(parts.data, options.scale):
-        parts = parts.transform(scale(1 / 255))
-    if options.standardize:
-        parts = parts.transform(standardize())
-    return parts
-
-
-def choose_model(training: TrainOptions, part: Part) -> str:
-    """The model that `training` names, or the simplest one for the target of `part`.
-
-    >>> choose_model(TrainOptions(), prepare(DataOptions(data="diabetes")).train)
-    'linear'
-    """
-    if training.model is not None:
-        return training.model
-    return _SIMPLEST[resolve_task(part, model=None, loss=training.loss).loss.name]
-
-
-def model_to_fit(name: str, *, seed: int) -> str | nn.Module:
-    """What `fit` takes: the name of a built-in model, or the module that a user's file makes."""
-    return load_model(name, seed=seed) if TrainOptions(model=name).has_model_file else name
 
 
 def train(
     data: DataOptions,
     training: TrainOptions,
     *,
+    search: AdviceOptions | None = None,
+    source: object = None,
+    network: nn.Module | None = None,
     out: str | Path | None = None,
+    report: str | Path | None = None,
     command: str | None = None,
-    maps_landscape: bool = False,
-    started: Callable[[Path], None] | None = None,
-    progress: Watcher | None = None,
-) -> TrainReport:
-    """Train a model on data, keep the run in the folder `out`, and test it.
+    watchers: RunWatchers | None = None,
+) -> RunReport:
+    """Train a model on data, keep the run in the folder `out`, and test it; see `run`.
 
-    Without `out` the folder is `runs/DATA-MODEL-TIME`. `started` is called with the folder
-    before the first step, `progress` while training goes on. `command` is kept with the run, so
-    that a report can say how it was made; with `maps_landscape` the loss around the run's path
-    is computed and kept too (landscape.json).
+    `source` and `network` are objects in the place of what `data` and `training` name. `command`
+    is kept with the run, so that a report can say how it was made; with `report` the loss around
+    the run's path is computed and kept too (landscape.json).
 
     Raises OptionError, DataError and TrainingError where options, data or the loss are refused,
     KeyboardInterrupt where Ctrl-C stops it, with the checkpoint kept.
     """
+    search, watchers = search or AdviceOptions(), watchers or RunWatchers()
+    search.refuse_without_auto(training.batch_size)
     if out is not None:
-        _refuse_taken(Path(out))
-    parts = prepare(data)
-    training = replace(training, model=choose_model(training, parts.train))
-    run = Path(out) if out is not None else _new_folder(parts.data.name, str(training.model))
+        refuse_taken(Path(out))
+    if report is not None and Path(report).is_dir():
+        raise OptionError(f"{report} is a folder: name a file, such as {Path(report, 'page.html')}")
+    parts = prepare(data, source)
+    if network is None:
+        training = replace(training, model=choose_model(training, parts.train))
+    _refuse_without_validation(training, parts)
+    model = type(network).__name__ if network is not None else str(training.model)
+    folder = RunFolder(Path(out) if out is not None else new_folder(parts.data.name, model))
     # The run is gone on with from any folder.
-    data = replace(data, data=_absolute(data.data))
-    if started is not None:
-        started(run)
-    return _fit_and_test(
+    data = replace(data, data=absolute(data.data))
+    advice = None
+    config: dict[str, Any] = {}
+    if training.is_auto:
+        asked = training
+        advice = ask(
+            parts,
+            data,
+            training,
+            search,
+            network=network,
+            command=command,
+            progress=watchers.advice,
+        )
+        training = _as_advised(training, advice)
+        # The options below say what was run; these, what was asked for.
+        config["asked"] = {"batch_size": asked.batch_size, "learning_rate": asked.learning_rate}
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.write_json(folder.advice, finite_json(advice.to_json()))
+        if watchers.advised is not None:
+            watchers.advised(advice)
+    if watchers.started is not None:
+        watchers.started(folder.path)
+    if source is None and network is None:
+        config["command"] = stored_command(data, training)
+    if command is not None:
+        config["command_line"] = command
+    return fit_and_test(
         data,
         training,
         parts,
-        run,
-        command=command,
-        maps_landscape=maps_landscape,
-        progress=progress,
+        folder,
+        network=network,
+        config=config,
+        advice=advice,
+        report=report,
+        progress=watchers.training,
     )
 
 
-def resume(
-    run: str | Path,
-    given: Mapping[str, Any],
-    *,
-    started: Callable[[Path], None] | None = None,
-    progress: Watcher | None = None,
-) -> TrainReport:
-    """Go on with the run in the folder `run`, with the options it was started with.
-
-    `given` are options that the user gave again, by field name. How far the run goes (`epochs`,
-    `steps`), `threads`, `batch_size` and where the data lie may be new; a model from a file must
-    be given again, since code is not run because a folder names it.
-
-    Raises ResumeError that names what differs otherwise.
-    """
-    folder = RunFolder(Path(run))
-    config = folder.read_config()
-    data, training = _with_changes(folder.path, *_stored_options(folder.path, config), given)
-    parts = prepare(data)
-    if started is not None:
-        started(folder.path)
-
-    return _fit_and_test(
-        data,
-        training,
-        parts,
-        folder.path,
-        progress=progress,
-        is_resumed=True,
-        allow_new_batch_size="batch_size" in given,
-    )
-
-
-def _fit_and_test(
+def ask(
+    parts: Parts,
     data: DataOptions,
     training: TrainOptions,
-    parts: Parts,
-    run: Path,
+    search: AdviceOptions,
     *,
+    network: nn.Module | None = None,
+    batch_sizes: Sequence[int | str] | None = None,
     command: str | None = None,
-    maps_landscape: bool = False,
-    progress: Watcher | None,
-    is_resumed: bool = False,
-    allow_new_batch_size: bool = False,
-) -> TrainReport:
+    progress: AdviceWatcher | None = None,
+) -> Advice:
+    """The advice of `advise` for a training as `training` has it, at whatever batch size.
+
+    The goal is the target loss where there is one, else the number of epochs.
+    """
+    options = replace(training, batch_size=1).fit_options(seed=data.seed)
     model = str(training.model)
-    options = training.fit_options(seed=data.seed)
-    to_fit = model_to_fit(model, seed=data.seed)
-    path = PathMap(to_fit, parts, options) if maps_landscape else None
-    result = fit(
-        to_fit,
+    named = ModelFile(model) if training.has_model_file else model
+    advice = advise(
+        named if network is None else network,
         parts,
-        **asdict(options),
-        out=run,
-        resume=is_resumed,
-        allow_new_batch_size=allow_new_batch_size,
-        config={
-            "command": _command(data, training),
-            **({} if command is None else {"command_line": command}),
-        },
+        loss=options.loss,
+        optimizer=options.optimizer,
+        learning_rate=options.learning_rate,
+        momentum=options.momentum,
+        l1=options.l1,
+        l2=options.l2,
+        epochs=None if training.target_loss is not None else options.epochs_wanted,
+        target_loss=training.target_loss,
+        activation=options.activation,
+        init=options.init,
+        seed=data.seed,
+        shuffle=options.shuffle,
+        window=options.window,
+        threads=options.threads,
+        batch_sizes=batch_sizes,
         progress=progress,
-        on_step=path,
+        command=command,
+        **search.given,
     )
-    row = result.history[result.best_epoch - 1]
-    metric = result.task.loss.metric
-    report = TrainReport(
-        run=str(run),
-        data=parts.data.name,
-        model=model,
-        metric=metric,
-        epochs=result.epochs,
-        best_epoch=result.best_epoch,
-        steps=result.steps,
-        batch_size=result.batch_size,
-        train_loss=row["train_loss"],
-        val={name: row[f"val_{name}"] for name in ("loss", metric)} if parts.val else None,
-        test=evaluate(result, parts.test) if parts.test else None,
-        seconds=result.seconds,
-        samples_per_second=result.samples_per_second,
-        leaked_samples=result.leaked_samples,
-        duplicate_samples=parts.duplicate_samples,
+    if network is not None or not training.has_model_file:
+        return advice
+    # By its place, as the user named it; its class says little.
+    return replace(advice, model=model, speed=replace(advice.speed, model=model))
+
+
+def _as_advised(training: TrainOptions, advice: Advice) -> TrainOptions:
+    """The training at the advised batch size, with the rate that goes with it."""
+    return replace(
+        training,
+        batch_size=advice.batch_size,
+        micro_batch_size=advice.micro_batch_size,
+        learning_rate=advice.learning_rate,
+        epochs=_epochs_to_target(advice)
+        if training.target_loss is not None and training.epochs is None
+        else training.epochs,
     )
-    folder = RunFolder(run)
-    folder.write_json(folder.result, finite_json(report.to_json()))
-    landscape = path.landscape() if path is not None else None
-    if landscape is not None:
-        folder.write_json(folder.landscape, landscape.to_json())
-    return report
 
 
-def open_dataset(options: DataOptions) -> Dataset:
-    """The data that `options` name, before anything is split."""
-    columns = options.columns
-    if columns is not None and options.group is not None and options.group not in columns:
-        columns = (*columns, options.group)
-    data = open_data(
-        options.data,
-        target=options.target,
-        columns=columns,
-        header=options.header,
-        missing=options.missing,
-        categories=options.categories,
-    )
-    names = [column.name for column in data.columns]
-    if options.group is not None and options.group not in names and options.categories == "one-hot":
-        raise OptionError(
-            f"group={options.group!r} is no column once categories=one-hot has spread the text "
-            "columns; take categories=codes, or a group column of numbers"
-        )
-    return data
-
-
-def wants_scaling(data: Dataset, wanted: bool | None) -> bool:
-    """Whether the inputs are divided by 255; OptionError where that is asked for in vain."""
-    of_bytes = [column for column in data.inputs if column.dtype == np.uint8]
-    if wanted and not of_bytes:
-        found = ", ".join(sorted({str(column.dtype) for column in data.inputs}))
-        raise OptionError(
-            f"scale divides uint8 inputs by 255, and {data.name} has none: its inputs are {found}. "
-            "Leave scale out, or take standardize"
-        )
-    if wanted is None:
-        # A table's small whole numbers are not brightness: only arrays of bytes are images.
-        return len(data.inputs) == len(of_bytes) == 1 and of_bytes[0].shape != ()
-    return wanted
-
-
-def _refuse_taken(run: Path) -> None:
-    """OptionError where `run` holds a run already: said before large data are read."""
-    if RunFolder(run).config.exists():
-        raise OptionError(
-            f"{run} holds a run already: go on with it (--resume {run}) or choose another folder"
-        )
-
-
-def _command(data: DataOptions, training: TrainOptions) -> dict[str, Any]:
-    return {"data": data.to_json(), "training": training.to_json()}
-
-
-def _stored_options(run: Path, config: Mapping[str, Any]) -> tuple[DataOptions, TrainOptions]:
-    command = config.get("command")
-    if command is None:
-        raise ResumeError(
-            f"{run} was started from Python, not from the command line; go on with it there: "
-            "rb.fit(…, out=…, resume=True)"
-        )
-    try:
-        return (
-            DataOptions.from_json(command["data"]),
-            TrainOptions.from_json(command["training"]),
-        )
-    except (KeyError, TypeError, OptionError) as error:
-        raise ResumeError(
-            f"the options in {run / 'config.json'} can not be read: {error}. Start the run anew, "
-            "in another folder"
-        ) from error
-
-
-def _with_changes(
-    run: Path, data: DataOptions, training: TrainOptions, given: Mapping[str, Any]
-) -> tuple[DataOptions, TrainOptions]:
-    """The stored options with those of `given` that may change; ResumeError names the others."""
-    if training.has_model_file and "model" not in given:
-        raise ResumeError(
-            f"the model of {run} is code, {training.model}, and code is not run because a folder "
-            f"names it: give it again, --model {training.model}"
-        )
-    may_change = _MAY_CHANGE | ({"model"} if training.has_model_file else set())
-    stored = {
-        field.name: getattr(options, field.name)
-        for options in (data, training)
-        for field in fields(options)
-    }
-    different = [
-        f"{name} was {stored[name]!r} and is {value!r}"
-        for name, value in given.items()
-        if name not in may_change and stored[name] != value
+def _epochs_to_target(advice: Advice) -> int:
+    """After how many epochs to give up a target loss that was not reached."""
+    # Without a pilot the costs are relative: how many epochs the target takes is not known.
+    predicted = [
+        point.samples
+        for point in advice.costs
+        if advice.grade == "pilot" and point.batch_size == advice.batch_size
     ]
-    if different:
-        raise ResumeError(
-            f"{run} can not be resumed with other options: {'; '.join(different)}. Leave them out, "
-            "or start another run in another folder"
+    if not predicted or not math.isfinite(predicted[0]):
+        return _MOST_EPOCHS
+    return max(_LEAST_EPOCHS, math.ceil(_PATIENCE * predicted[0] / advice.training_samples))
+
+
+def _refuse_without_validation(training: TrainOptions, parts: Parts) -> None:
+    """OptionError where an option needs a validation part: said before a minute of advice."""
+    named = [
+        name for name in ("early_stopping", "target_loss") if getattr(training, name) is not None
+    ]
+    if named and parts.val is None:
+        raise OptionError(
+            f"{' and '.join(named)} {'watches' if len(named) == 1 else 'watch'} the validation "
+            "loss, and there is no validation part: hold one out, val=0.1 (--val 0.1)"
         )
-    changes = {name: value for name, value in given.items() if name in may_change}
-    if "data" in changes:
-        data = replace(data, data=_absolute(changes.pop("data")))
-    if "epochs" in changes or "steps" in changes:
-        # One replaces the other: both say when to stop.
-        changes = {"epochs": None, "steps": None, **changes}
-    return data, replace(training, **changes)
-
-
-def _absolute(data: str) -> str:
-    """The data as they can be found from another folder: a path made absolute, a name as it is."""
-    if data in BUILTIN_NAMES or "://" in data:
-        return data
-    return str(Path(data).expanduser().absolute())
-
-
-def _new_folder(data: str, model: str) -> Path:
-    """`runs/DATA-MODEL-TIME`, with a number where two runs begin within one second."""
-    stems = [re.sub(r"[^\w.-]+", "-", Path(piece).stem).strip("-.") for piece in Path(data).parts]
-    word = next((stem for stem in reversed(stems) if stem), "data")
-    network = re.sub(r"[^\w.]+", "-", Path(model).name).strip("-")
-    time = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-    folder = Path("runs") / f"{word}-{network}-{time}"
-    number = 2
-    while folder.exists():
-        folder = folder.with_name(f"{word}-{network}-{time}-{number}")
-        number += 1
-    return folder

@@ -29,7 +29,7 @@ def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["inspect", "--help"], ["train", "--help"]]
+    "arguments", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)]
 )
 def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
     script = (
@@ -77,7 +77,7 @@ def test_every_verb_is_a_file_of_its_own() -> None:
 def test_an_unknown_verb_is_refused_with_the_nearest_one(rightbatch) -> None:
     done = rightbatch("tran", "digits")
     assert done.code == 2
-    assert "There is no verb 'tran'. Did you mean 'train'? Valid are: inspect, train, " in done.err
+    assert "There is no verb 'tran'. Did you mean 'train'? Valid are: run, inspect, " in done.err
 
 
 def test_an_unknown_option_is_refused_with_the_nearest_one(rightbatch) -> None:

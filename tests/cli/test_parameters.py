@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from inspect import signature
 
 import click
 import pytest
 
+import rightbatch
+from rightbatch.advice.advise import GRADES
 from rightbatch.advice.rates import RULES
 from rightbatch.cli import options as declared
+from rightbatch.cli.advise import advise
 from rightbatch.cli.compare import LR_RULES, compare
 from rightbatch.cli.inspect import inspect
 from rightbatch.cli.parameters import batch_size, held_out, names
 from rightbatch.cli.predict import predict
 from rightbatch.cli.report import report
+from rightbatch.cli.run import run
 from rightbatch.cli.speed import speed
 from rightbatch.cli.train import train
 from rightbatch.data.options import CATEGORIES
-from rightbatch.options import DataOptions, TrainOptions
+from rightbatch.options import AdviceOptions, DataOptions, TrainOptions
 from rightbatch.training.losses import find_loss
 from rightbatch.training.models import ACTIVATIONS
 from rightbatch.training.optimizers import OPTIMIZERS
@@ -41,7 +46,10 @@ DESCENT = {
     *("--l2", "--micro-batch-size", "--epochs", "--steps", "--shuffle", "--no-shuffle"),
     *("--window", "--threads", "--report"),
 }
-TRAINING = DESCENT | {"--batch-size", "--early-stopping", "--out", "--resume"}
+SEARCH = {"--grade", "--budget", "--memory-limit"}
+RUN = DESCENT | SEARCH | {"--batch-size", "--early-stopping", "--target-loss", "--out"}
+TRAINING = RUN | {"--resume"}
+ADVICE = (DESCENT | SEARCH | {"--batch-sizes", "--target-loss"}) - {"--micro-batch-size", "--steps"}
 COMPARISON = DESCENT | {
     *("--batch-sizes", "--lr-rule", "--reference-batch-size", "--seeds", "--landscape"),
     *("--no-landscape", "--processes"),
@@ -66,6 +74,8 @@ def options_of(command: click.Command) -> set[str]:
 
 def test_the_options_of_each_verb_are_exactly_these() -> None:
     assert options_of(inspect) == DATA | {"--model", "--batch-size"} | OUTPUT
+    assert options_of(run) == DATA | RUN | OUTPUT
+    assert options_of(advise) == DATA | ADVICE | OUTPUT
     assert options_of(train) == DATA | TRAINING | OUTPUT
     assert options_of(predict) == DATA | PREDICTION | OUTPUT
     assert options_of(compare) == DATA | COMPARISON | OUTPUT
@@ -73,7 +83,7 @@ def test_the_options_of_each_verb_are_exactly_these() -> None:
     assert options_of(report) == PAGE | OUTPUT
 
 
-@pytest.mark.parametrize("command", [inspect, train, predict, compare, speed, report])
+@pytest.mark.parametrize("command", [run, inspect, advise, train, predict, compare, speed, report])
 def test_every_option_has_a_theme_and_a_help_text(command: click.Command) -> None:
     for parameter in command.params:
         if isinstance(parameter, click.Option):
@@ -87,6 +97,7 @@ def test_the_choices_are_those_of_the_library() -> None:
     assert declared.OPTIMIZERS == OPTIMIZERS
     assert {find_loss(name).name for name in declared.LOSSES} == set(declared.LOSSES)
     assert LR_RULES == RULES
+    assert set(declared.GRADES) == set(GRADES)
     assert FitOptions().epochs_wanted == declared.DEFAULT_EPOCHS
 
 
@@ -99,8 +110,17 @@ def test_command_line_and_python_share_their_defaults() -> None:
 
 def test_every_field_of_the_option_classes_can_be_given_on_the_command_line() -> None:
     known = {parameter.name for parameter in train.params}
-    for kind in (DataOptions, TrainOptions):
+    for kind in (DataOptions, TrainOptions, AdviceOptions):
         assert {field.name for field in fields(kind)} <= known
+
+
+def test_python_takes_every_option_of_the_command_line_by_its_name_and_default() -> None:
+    parameters = signature(rightbatch.run).parameters
+    for kind in (DataOptions, TrainOptions, AdviceOptions):
+        for field in fields(kind):
+            default = "auto" if field.name == "batch_size" else field.default
+            if field.name != "data":
+                assert parameters[field.name].default == default, field.name
 
 
 @pytest.mark.parametrize(("text", "value"), [("1", 1), ("128", 128), ("full", "full"), (32, 32)])

@@ -26,6 +26,7 @@ from rightbatch.report.run_alerts import (
     loader_bound,
     not_converged,
     overfitting,
+    short_of_memory,
     untuned_rates,
     validation_noise,
 )
@@ -138,13 +139,13 @@ def test_the_swing_of_other_runs_leaves_the_ranking_alone() -> None:
 
 def test_runs_on_other_data_are_not_ranked_against_each_other(run, tmp_path) -> None:
     other = shutil.copytree(run, tmp_path / "other")
-    (study,), _ = read_results([run, other])
+    (study,), *_ = read_results([run, other])
     assert len(study.comparable()) == 1
     assert "validation-noise" in {alert.kind for alert in find_alerts([study], [])}
     config = json.loads((other / "config.json").read_text())
     config["data"] = {"name": "elsewhere", "fingerprint": "f"}
     (other / "config.json").write_text(json.dumps(config))
-    (study,), _ = read_results([run, other])
+    (study,), *_ = read_results([run, other])
     assert [len(curves) for curves, _ in study.comparable()] == [1, 1]
     assert "validation-noise" not in {alert.kind for alert in find_alerts([study], [])}
 
@@ -178,6 +179,18 @@ def test_a_loss_that_still_falls_is_named_with_its_fall() -> None:
     (alert,) = not_converged([curve_of([2.0**-k for k in range(40)])])
     assert "batch 8 by 94%" in alert.text
     assert not_converged([curve_of([1.0] * 40)]) == []
+
+
+def test_memory_that_ran_out_is_told_with_size_and_epoch(comparison) -> None:
+    curve = curve_of(FALLING, size=64)
+    for row in curve.history[4:]:
+        row["micro_batch_size"] = 16
+    (alert,) = short_of_memory([curve, curve_of(FALLING, size=128)])
+    assert "so many samples: batch 64 in 16 from epoch 5." in alert.text
+    assert alert.severity == "note"
+    assert short_of_memory([curve_of(FALLING)]) == []
+    study = replace(of_comparison(comparison), curves=[curve])
+    assert "memory" in {alert.kind for alert in find_alerts([study], [])}
 
 
 def test_waiting_for_batches_is_loader_bound() -> None:

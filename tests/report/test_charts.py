@@ -125,7 +125,7 @@ def test_a_single_seed_has_no_band_and_a_single_part_no_switch() -> None:
 
 
 def test_a_run_alone_shows_its_other_loss_dashed(run) -> None:
-    (study,), _ = read_results([run])
+    (study,), *_ = read_results([run])
     spec = learning_curves(study.curves).to_dict()
     dashed = [layer for layer in spec["layer"] if "strokeDash" in layer["mark"]]
     assert len(dashed) == 1

@@ -52,7 +52,7 @@ def test_a_speed_becomes_a_comparison_where_the_model_has_a_name() -> None:
 )
 def test_without_a_command_there_are_words(command) -> None:
     told = hints([origin(command)])
-    assert [hint.command for hint in told.values()] == ["", "", ""]
+    assert [hint.command for hint in told.values()] == ["", "", "", ""]
     assert "rb.speed" in told["speed"].words
 
 

@@ -193,3 +193,38 @@ def test_the_first_column_stays_while_a_table_scrolls(visit) -> None:
     before = first.bounding_box()["x"]
     scroll.evaluate("node => { node.scrollLeft = 120; }")
     assert first.bounding_box()["x"] == pytest.approx(before, abs=1)
+
+
+ADVICE = ["memory", "speed", "samples", "time", "noise", "branches"]
+
+
+@pytest.fixture(scope="module")
+def advice_page(advice, tmp_path_factory) -> Path:
+    return write_report(tmp_path_factory.mktemp("browser") / "advice.html", advice)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1000, "light"), (400, "dark"), (320, "light")])
+def test_the_charts_of_an_advice_share_their_axis(browser, advice_page, width, scheme) -> None:
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+    )
+    page = context.new_page()
+    complaints = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto(advice_page.as_uri())
+    page.wait_for_selector("html[data-ready]", state="attached")
+    assert page.get_attribute("html", "data-ready") == "true", complaints
+    assert complaints == []
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
+    for chart in ADVICE:
+        assert page.locator(f"#figure-advice-{chart}[data-drawn] svg").count() == 1
+    # The rule of the advised size is the first one of each: it stands in one line down the page.
+    rules = [
+        page.locator(f"#figure-advice-{chart} .role-mark.mark-rule line").first.bounding_box()["x"]
+        for chart in ADVICE[:4]
+    ]
+    assert max(rules) - min(rules) < 1.5
+    assert page.locator("#figure-advice-memory").get_by_text("advised: 64").first.is_visible()
+    lines = page.locator("#figure-advice-branches .mark-line.role-mark path").count()
+    assert lines == 18
+    context.close()

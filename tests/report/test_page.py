@@ -53,7 +53,8 @@ def page(comparison, speed, tmp_path_factory) -> str:
 def test_every_section_is_there_and_filled(page) -> None:
     ids = [attributes.get("id") for tag, attributes in Outline(page).tags if tag == "section"]
     assert ids == [
-        "summary", "learning", "speed", "landscape", "data-and-split", "alerts", "reproduce",
+        "summary", "learning", "speed", "landscape", "advice", "data-and-split", "alerts",
+        "reproduce",
     ]  # fmt: skip
     assert page.count("<figure") == 7
     assert "rightbatch compare breast_cancer --model mlp:4" in page

@@ -14,7 +14,7 @@ from rightbatch.training.history import finite_json
 
 
 def test_a_run_folder_is_a_curve_named_after_it(run) -> None:
-    (study,), speeds = read_results([run])
+    (study,), speeds, _ = read_results([run])
     (curve,) = study.curves
     assert speeds == []
     assert (curve.label, curve.batch_size, curve.seed, curve.is_full) == ("small", 64, 2, False)
@@ -27,14 +27,14 @@ def test_a_run_folder_is_a_curve_named_after_it(run) -> None:
 
 def test_runs_are_one_study_with_names_that_differ(run, tmp_path) -> None:
     other = shutil.copytree(run, tmp_path / "else" / run.name)
-    (study,), _ = read_results([run, str(other)])
+    (study,), *_ = read_results([run, str(other)])
     parent = run.parent.name
     assert [curve.label for curve in study.curves] == [f"{parent}/small", "else/small"]
     assert not study.timings_comparable
 
 
 def test_what_is_given_twice_is_drawn_once(run, comparison, caplog) -> None:
-    (runs, compared), _ = read_results([run, comparison, str(run), comparison])
+    (runs, compared), *_ = read_results([run, comparison, str(run), comparison])
     assert len(runs.curves) == 1
     assert len(compared.curves) == len(comparison.curves)
     assert [record.getMessage().split(" is ")[1] for record in caplog.records] == [
@@ -46,7 +46,7 @@ def test_what_json_printed_is_read_again(comparison, speed, tmp_path) -> None:
     paths = [tmp_path / "compare.json", tmp_path / "speed.json"]
     for path, result in zip(paths, (comparison, speed), strict=True):
         path.write_text(json.dumps(finite_json(result.to_json())))
-    (study,), (measured,) = read_results(paths)
+    (study,), (measured,), _ = read_results(paths)
     assert [curve.label for curve in study.curves] == [curve.label for curve in comparison.curves]
     assert study.landscapes[0][1] == comparison.landscape
     assert measured.points == speed.points
@@ -63,7 +63,7 @@ def test_stored_results_and_landscapes_are_read_where_there_are_some(run, bowl, 
     full = shutil.copytree(run, tmp_path / "full")
     (full / "result.json").write_text('{"test_accuracy": 0.5, "leaked_samples": 0}')
     (full / "landscape.json").write_text(json.dumps(bowl.to_json()))
-    (study,), _ = read_results([full])
+    (study,), *_ = read_results([full])
     assert study.origins[0].result["test_accuracy"] == 0.5
     assert study.landscapes == [("full", bowl)]
 
@@ -79,7 +79,7 @@ def test_a_run_under_way_may_end_in_half_a_line(run, tmp_path) -> None:
     ("content", "message"),
     [
         ("[1, 2]", "holds a list"),
-        ('{"epochs": 3}', "an object with epochs, and neither `curves` nor `points`"),
+        ('{"epochs": 3}', "an object with epochs, and none of `reasons`, `curves` and `points`"),
         ("not json", "can not be read as JSON"),
         ('{"curves": [{"seed": 1}]}', "the field model is missing"),
         ('{"points": 7, "fit": null}', "the field model is missing"),
@@ -171,6 +171,43 @@ def test_a_speed_with_a_wrong_field_is_refused_by_its_name(speed, tmp_path, chan
     stored = speed.to_json()
     change(stored)
     refused(tmp_path / "speed.json", stored, field)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (at("batch_size", to=0), "batch_size is 0"),
+        (at("interval", to=[64]), "interval is [64]"),
+        (at("interval", to=[64, 32]), "interval is [64, 32]"),
+        (at("grade", to="best"), "grade is 'best', and 'quick' or 'pilot' is valid"),
+        (at("goal", "kind", to="time"), "goal.kind is 'time'"),
+        (at("goal", "target_loss", to=None), "goal.target_loss is None"),
+        (at("companions", "schedule", to=None), "companions.schedule is None"),
+        (at("reasons", to="because"), "reasons is 'because'"),
+        (at("reasons", 0, to=1), "reasons[0] is 1"),
+        (at("memory", "measured", 0, "bytes", to=-1), "memory.measured[0].bytes is -1"),
+        (at("memory", "fit", "bends", to=[[1]]), "memory.fit.bends[0] is [1]"),
+        (at("memory", "cap", to="all"), "memory.cap is 'all'"),
+        (at("speed", "points", to=[]), "speed.points is []"),
+        (at("noise", "scale", to=None), "noise.refused is None"),
+        (at("noise", "trajectory", 0, "high", to=1.0), "noise.trajectory[0] is"),
+        (at("pilot", "sizes", 0, "samples", to=0), "pilot.sizes[0].samples is 0"),
+        (at("pilot", "runs", 0, "points", 0, "loss", to=None), "pilot.runs[0].points[0].loss"),
+        (at("pilot", "levels", 0, "law", to=None), "pilot.levels[0].law is None"),
+        (at("law", "critical_batch_size", to=0), "law.critical_batch_size is 0"),
+        (at("costs", 0, "has_run", to=1), "costs[0].has_run is 1"),
+        (at("costs", 0, "low", to=1e9), "costs[0] is"),
+        (at("tested", to=[]), "tested is []"),
+        (at("provenance", "sizes", to=None), "provenance.sizes is None"),
+        (at("extra", to=1), "extra is 1"),
+    ],
+)
+def test_an_advice_with_a_wrong_field_is_refused_by_its_name(
+    advice, tmp_path, change, field
+) -> None:
+    stored = json.loads(json.dumps(finite_json(advice.to_json())))
+    change(stored)
+    refused(tmp_path / "advice.json", stored, field)
 
 
 def refused(path, stored, field) -> None:

@@ -91,6 +91,29 @@ def test_early_stopping_without_validation_is_refused():
         rb.fit("logistic", rb.split(rb.open("breast_cancer")), early_stopping=3)
 
 
+def test_a_target_loss_ends_the_run_after_the_first_epoch_at_it(cancer, tmp_path):
+    options = {"batch_size": 32, "learning_rate": 0.1, "epochs": 30}
+    whole = rb.fit("logistic", cancer, **options)
+    target = whole.history[7]["val_loss"]
+    first = next(k for k, row in enumerate(whole.history, 1) if row["val_loss"] <= target)
+    result = rb.fit("logistic", cancer, **options, target_loss=target, out=tmp_path / "run")
+    assert (result.epochs, result.stopped_early) == (first, True)
+    assert [row["val_loss"] for row in result.history] == [
+        row["val_loss"] for row in whole.history[:first]
+    ]
+    # A lower target lets the run go on as if it had been asked for at once.
+    further = rb.fit(
+        "logistic", cancer, **options, target_loss=1e-9, out=tmp_path / "run", resume=True
+    )
+    assert (further.epochs, further.stopped_early) == (30, False)
+    assert torch.equal(further.model.flat, whole.model.flat)
+
+
+def test_a_target_loss_without_validation_is_refused():
+    with pytest.raises(OptionError, match=r"target_loss=0\.1 is a validation loss, and there is"):
+        rb.fit("logistic", rb.split(rb.open("breast_cancer")), target_loss=0.1)
+
+
 def test_a_validation_loss_that_is_not_a_number_is_no_best(cancer):
     def loss(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         # NaN over the validation part alone, whose 114 samples come as one batch.

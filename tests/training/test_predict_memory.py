@@ -2,44 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="limits memory as Linux does"
-)
-
-SETTING = r"""
-import json, logging, resource, sys
-import numpy as np, torch
-from torch import nn
-import rightbatch as rb
-from rightbatch.training.predict import predict
-
-told = []
-class Handler(logging.Handler):
-    def emit(self, record): told.append(record.getMessage())
-logging.getLogger("rightbatch").addHandler(Handler())
-logging.getLogger("rightbatch").propagate = False
-torch.set_num_threads(1)
-
-def limit(more):
-    # What was allocated before and given back may be had again: the heap is trimmed first.
-    import ctypes, gc
-    gc.collect(); ctypes.CDLL("libc.so.6").malloc_trim(0)
-    fields = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    used = int(fields["VmData"].split()[0]) * 1024
-    resource.setrlimit(resource.RLIMIT_DATA, (used + more, resource.RLIM_INFINITY))
-
-generator = np.random.default_rng(0)
-"""
-
 MODEL = r"""
+from rightbatch.training.predict import predict
 hidden = 20_000  # one sample takes 80 kB in the hidden layer, twice
 weights = {"W1": generator.normal(size=(20, hidden)), "b1": generator.normal(size=hidden),
            "W2": generator.normal(size=(hidden, 2)) / 50, "b2": np.zeros(2)}
@@ -59,6 +27,7 @@ print(json.dumps({
 """
 
 LOADER = r"""
+from rightbatch.training.predict import predict
 path = sys.argv[1] + "-inputs.npy"
 array = np.lib.format.open_memmap(path, "w+", np.uint8, (2000, 50_000))
 array[:, 0] = np.arange(2000) % 200
@@ -76,6 +45,7 @@ print(json.dumps({
 """
 
 WRITTEN = r"""
+from rightbatch.training.predict import predict
 weights = {"W1": np.ones((1, 200)), "b1": np.arange(200) / 200}
 inputs = np.ones((200_000, 1), np.float32)
 predict(weights, inputs[:5000], out=sys.argv[1])
@@ -90,6 +60,7 @@ print(json.dumps({"kept": kept, "told": told, "shape": np.load(sys.argv[1], "r")
 """
 
 ONE = r"""
+from rightbatch.training.predict import predict
 class Greedy(nn.Module):
     calls = 0
     def forward(self, inputs):
@@ -105,18 +76,6 @@ except Exception as error:
 """
 
 
-def run(program: str, tmp_path: Path) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-c", SETTING + program, str(tmp_path / "out.npy")],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
-
-
 def assert_halvings(told: list[str], first: int, last: int) -> None:
     """Each warning names both sizes, and the next one goes on from there."""
     sizes = [first]
@@ -130,8 +89,8 @@ def assert_halvings(told: list[str], first: int, last: int) -> None:
     assert sizes[-1] == last < first
 
 
-def test_what_the_model_has_no_room_for_is_halved(tmp_path: Path) -> None:
-    found = run(MODEL, tmp_path)
+def test_what_the_model_has_no_room_for_is_halved(run_limited: Any) -> None:
+    found = run_limited(MODEL)
     again = found["told"].index(found["told"][0], 1)
     assert_halvings(found["told"][:again], 2000, found["batch_size"])
     assert found["classes"]
@@ -141,22 +100,22 @@ def test_what_the_model_has_no_room_for_is_halved(tmp_path: Path) -> None:
     assert found["losses"] == pytest.approx([found["losses"][0]] * 3, rel=1e-6)
 
 
-def test_what_the_loader_has_no_room_for_is_halved(tmp_path: Path) -> None:
-    found = run(LOADER, tmp_path)
+def test_what_the_loader_has_no_room_for_is_halved(run_limited: Any) -> None:
+    found = run_limited(LOADER)
     assert_halvings(found["told"], 2000, found["batch_size"])
     assert found["same"]
     assert found["expected"]
 
 
-def test_what_is_written_takes_no_memory_that_grows_with_the_data(tmp_path: Path) -> None:
-    found = run(WRITTEN, tmp_path)
+def test_what_is_written_takes_no_memory_that_grows_with_the_data(run_limited: Any) -> None:
+    found = run_limited(WRITTEN)
     assert not found["kept"], "the limit is one that would be met"
     assert found["shape"] == [200_000, 200]
     assert found["told"] == []
 
 
-def test_a_single_sample_without_room_is_an_error_with_advice(tmp_path: Path) -> None:
-    found = run(ONE, tmp_path)
+def test_a_single_sample_without_room_is_an_error_with_advice(run_limited: Any) -> None:
+    found = run_limited(ONE)
     assert_halvings(found["told"], 4, 1)
     assert "memory" in found["error"]
     assert "one sample at a time" in found["notes"][0]

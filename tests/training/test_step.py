@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from rightbatch.errors import OptionError
+from rightbatch.training.coupling import refuse_coupling
 from rightbatch.training.losses import find_loss
 from rightbatch.training.models import DenseNetwork, build_model
 from rightbatch.training.optimizers import build_optimizer
@@ -19,7 +20,6 @@ from rightbatch.training.step import (
     DenseGradient,
     Step,
     find_gradient,
-    refuse_coupling,
 )
 
 LOSSES = ("cross_entropy", "one-hot", "binary_cross_entropy", "squared_error", "custom")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 
 _STATUS = Path("/proc/self/status")
+_TASKS = Path("/proc/self/task")
 _MADV_POPULATE_READ = 22
 # The bits of an entry of pagemap: the page is there, and it is one of a file.
 _PRESENT, _FILE = np.uint64(1 << 63), np.uint64(1 << 61)
@@ -84,3 +87,21 @@ def give_back_free_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def wait_for_threads(*, at_most_seconds: float = 1.0) -> None:
+    """Wait until the other threads of this process have nothing left to do."""
+    own, deadline = str(threading.get_native_id()), time.monotonic() + at_most_seconds
+    while any(_is_running(task) for task in _TASKS.iterdir() if task.name != own):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(1e-3)
+
+
+def _is_running(task: Path) -> bool:
+    try:
+        # After the name, which stands in brackets and may hold anything.
+        state = (task / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False  # it has ended
+    return state in ("R", "D")

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from rightbatch.advice.memory_limit import MARGIN
-from rightbatch.advice.probe_pages import memory_bytes
+from rightbatch.advice.probe_pages import memory_bytes, wait_for_threads
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part, Parts
 
@@ -41,6 +41,9 @@ LEAST_STEPS = 4
 # worst has been seen.
 ENOUGH_SECONDS = 0.7
 _MOST_EPOCHS = 4
+# So many steps begin with everything read ahead that a loader reads, as training does that is
+# slower than its loader: a busy machine would show less by chance.
+_SETTLED_STEPS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +200,8 @@ class _Watch:
     def __init__(self, options: FitOptions, *, enough_seconds: float) -> None:
         self.trainer: Trainer | None = None
         self.times = [time.perf_counter()]
+        self.paused_seconds: dict[int, float] = {}
+        self._began = time.process_time()
         self._options = options
         self._enough_seconds = enough_seconds
 
@@ -205,9 +210,12 @@ class _Watch:
         del loss, model
         self.times.append(time.perf_counter())
         self.refuse_smaller_pieces()
-        spent = self.times[-1] - self.times[0]
-        if step >= LEAST_STEPS and spent > self._enough_seconds:
+        # Of the process, not of the clock: a busy machine must not end a probe early.
+        if step >= LEAST_STEPS and time.process_time() - self._began > self._enough_seconds:
             raise _Enough
+        if step <= _SETTLED_STEPS:
+            wait_for_threads()
+            self.paused_seconds[step] = time.perf_counter() - self.times[-1]
 
     def refuse_smaller_pieces(self) -> None:
         """MemoryError where training has made do with smaller micro-batches than asked for."""
@@ -218,6 +226,9 @@ class _Watch:
     def step_seconds(self) -> float:
         """The median; the first step prepares much that later ones find, and is left out."""
         intervals = np.diff(self.times)
+        for step, paused in self.paused_seconds.items():
+            if step < len(intervals):
+                intervals[step] -= paused
         return float(np.median(intervals[1:] if len(intervals) > 1 else intervals))
 
 

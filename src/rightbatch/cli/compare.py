@@ -10,13 +10,15 @@ import click
 from rightbatch.cli.options import (
     collect,
     data_options,
-    descent_options,
+    length_options,
+    micro_batch_options,
     model_options,
     network_options,
     order_options,
     output_options,
     report_options,
     thread_options,
+    update_options,
 )
 from rightbatch.cli.output import Output, command_line, refuse_unwritable, table
 from rightbatch.cli.parameters import Choice, ThemedCommand, batch_sizes, stacked, themed
@@ -103,8 +105,10 @@ learning_rate_rule, learning_rate, reference_batch_size, settings, provenance.
 @data_options
 @model_options
 @network_options
+@micro_batch_options
 @order_options
-@descent_options
+@update_options
+@length_options
 @thread_options
 @report_options
 @output_options

@@ -13,7 +13,7 @@ from rightbatch.cli.failure import report_failure
 from rightbatch.errors import did_you_mean
 
 # A verb is a file of this package that holds a click command of the same name.
-VERBS = ("inspect", "train", "predict", "compare", "speed", "report")
+VERBS = ("run", "inspect", "advise", "train", "predict", "compare", "speed", "report")
 
 
 class LazyGroup(click.Group):
@@ -52,7 +52,9 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="""\b
 Examples:
+  rightbatch run breast_cancer --stratify --standardize --model mlp:10 --report report.html
   rightbatch inspect breast_cancer
+  rightbatch advise digits --model mlp:64 --lr 0.1 --epochs 20
   rightbatch train breast_cancer --stratify --standardize --model mlp:10
   rightbatch predict runs/digits more.csv --out predicted.csv
   rightbatch compare breast_cancer --standardize --model mlp:10 --report report.html
@@ -64,7 +66,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 data refused, 4 out of memory, 13
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
-    """The right mini-batches of any data, and what the batch size does to a model."""
+    """The right mini-batches of any data, and the right batch size for any model, measured."""
 
 
 def run(arguments: Sequence[str]) -> int:

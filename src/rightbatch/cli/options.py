@@ -5,15 +5,32 @@ A verb takes them as keyword arguments and hands them to the option classes with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from rightbatch.cli.parameters import Choice, batch_size, held_out, names, stacked, themed
-from rightbatch.options import DEFAULT_HELD_OUT, ON_DUPLICATES, DataOptions, TrainOptions
+from rightbatch.cli.parameters import (
+    Choice,
+    Function,
+    batch_size,
+    batch_size_or_auto,
+    held_out,
+    memory_size,
+    names,
+    stacked,
+    themed,
+)
+from rightbatch.options import (
+    DEFAULT_HELD_OUT,
+    GRADES,
+    ON_DUPLICATES,
+    AdviceOptions,
+    DataOptions,
+    TrainOptions,
+)
 
 # What the library calls valid, repeated so that the help need not import it; a test compares.
 ACTIVATIONS = ("relu", "sigmoid", "tanh")
@@ -22,7 +39,7 @@ LOSSES = ("cross_entropy", "binary_cross_entropy", "squared_error")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 DEFAULT_EPOCHS = 10
 
-Options = TypeVar("Options", DataOptions, TrainOptions)
+Options = TypeVar("Options", AdviceOptions, DataOptions, TrainOptions)
 
 _defaults = {field.name: field.default for field in (*fields(DataOptions), *fields(TrainOptions))}
 _reading = themed("Reading the data")
@@ -31,6 +48,7 @@ _scaling = themed("Scaling")
 _model = themed("Model")
 _descent = themed("Gradient descent")
 _batching = themed("Batches")
+_advising = themed("Choosing the batch size")
 _running = themed("Run")
 _output = themed("Output")
 
@@ -161,13 +179,16 @@ network_options = stacked(
     ),
 )
 
-order_options = stacked(
+micro_batch_options = stacked(
     _batching(
         "--micro-batch-size",
         type=_COUNT,
         help="Samples computed at once; the step is still the exact mean over the batch.  "
         "[default: the batch]",
     ),
+)
+
+order_options = stacked(
     _batching(
         "--shuffle/--no-shuffle",
         default=_defaults["shuffle"],
@@ -182,7 +203,7 @@ order_options = stacked(
     ),
 )
 
-descent_options = stacked(
+update_options = stacked(
     _descent(
         "--optimizer",
         type=Choice(OPTIMIZERS),
@@ -219,6 +240,9 @@ descent_options = stacked(
         show_default=True,
         help="Adds (l2/2)·|w|² to the mean loss, on weights, not biases.",
     ),
+)
+
+length_options = stacked(
     _descent(
         "--epochs",
         type=_COUNT,
@@ -245,25 +269,83 @@ report_options = stacked(
     ),
 )
 
+advice_options = stacked(
+    _advising(
+        "--grade",
+        type=Choice(GRADES),
+        help="pilot trains short branches at several batch sizes; quick measures memory, speed "
+        "and gradient noise alone.  [default: pilot]",
+    ),
+    _advising(
+        "--budget",
+        "budget_seconds",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="The time to spend on it.  [default: 60]",
+    ),
+    _advising(
+        "--memory-limit",
+        type=memory_size,
+        metavar="SIZE",
+        help="What the process may take in all, such as 8GB or 512MiB.  [default: what the "
+        "machine, its control group or the GPU has free]",
+    ),
+)
+
+_early_stopping = _descent(
+    "--early-stopping",
+    type=_COUNT,
+    metavar="EPOCHS",
+    help="Stop when the validation loss has not improved for so many epochs.",
+)
+_target_loss = _descent(
+    "--target-loss",
+    type=float,
+    metavar="LOSS",
+    help="Stop when the validation loss is LOSS or lower; with --batch-size auto, find the size "
+    "that gets there in the least time.",
+)
+_out = _running(
+    "--out",
+    metavar="RUN",
+    type=click.Path(file_okay=False),
+    help="The folder of the run.  [default: runs/DATA-MODEL-TIME]",
+)
+
+
+def _auto_batch_option(default: int | str) -> Callable[[Function], Function]:
+    return _batching(
+        "--batch-size",
+        type=batch_size_or_auto,
+        metavar="SAMPLES|full|auto",
+        default=default,
+        show_default=True,
+        help="Samples a step: 1 is stochastic gradient descent, full is batch gradient descent; "
+        "auto measures which size is best, and takes the learning rate that goes with it.",
+    )
+
+
+def _training_options(batch_size: int | str) -> Callable[[Function], Function]:
+    return stacked(
+        model_options,
+        network_options,
+        _auto_batch_option(batch_size),
+        advice_options,
+        micro_batch_options,
+        order_options,
+        update_options,
+        length_options,
+        _target_loss,
+        _early_stopping,
+        thread_options,
+        _out,
+    )
+
+
+run_options = _training_options("auto")
+
 training_options = stacked(
-    model_options,
-    network_options,
-    batch_options,
-    order_options,
-    descent_options,
-    _descent(
-        "--early-stopping",
-        type=_COUNT,
-        metavar="EPOCHS",
-        help="Stop when the validation loss has not improved for so many epochs.",
-    ),
-    thread_options,
-    _running(
-        "--out",
-        metavar="RUN",
-        type=click.Path(file_okay=False),
-        help="The folder of the run.  [default: runs/DATA-MODEL-TIME]",
-    ),
+    _training_options(TrainOptions.batch_size),
     _running(
         "--resume",
         metavar="RUN",

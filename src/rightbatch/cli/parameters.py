@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from rightbatch.errors import did_you_mean
+from rightbatch.errors import OptionError, did_you_mean
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -91,6 +91,39 @@ def batch_size(value: int | str) -> int | str:
         return "full" if number is None else number
     near = did_you_mean(str(value), ["full"])
     raise click.BadParameter(f"{value!r} is not a whole number from 1, nor full.{near}")
+
+
+def batch_size_or_auto(value: int | str) -> int | str:
+    """A batch size, or `auto` for the one that measuring finds.
+
+    >>> batch_size_or_auto("auto"), batch_size_or_auto("32")
+    ('auto', 32)
+    """
+    if value == "auto":
+        return "auto"
+    try:
+        return batch_size(value)
+    except click.BadParameter as error:
+        near = did_you_mean(str(value), ["full", "auto"])
+        raise click.BadParameter(
+            f"{value!r} is not a whole number from 1, nor full, nor auto.{near}"
+        ) from error
+
+
+def memory_size(value: str) -> str:
+    """A size of memory such as 8GB, as it was written.
+
+    >>> memory_size("8GB")
+    '8GB'
+    """
+    # Here, so that the help need not import what knows the units.
+    from rightbatch.advice.memory_limit import parse_bytes
+
+    try:
+        parse_bytes(value)
+    except OptionError as error:
+        raise click.BadParameter(str(error).removeprefix("memory_limit=")) from error
+    return value
 
 
 def batch_sizes(value: str) -> tuple[int | str, ...]:

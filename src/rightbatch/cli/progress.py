@@ -1,4 +1,4 @@
-"""Progress of training on stderr: a bar on a terminal, a line at intervals elsewhere."""
+"""Progress of the work on stderr: a bar on a terminal, a line at intervals elsewhere."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +16,7 @@ from rightbatch.cli.output import console
 
 if TYPE_CHECKING:
     from rightbatch.advice.compare import CompareProgress
+    from rightbatch.advice.progress import AdviceProgress
     from rightbatch.advice.stopwatch import SpeedProgress
     from rightbatch.training.progress import Progress
 
@@ -190,6 +192,59 @@ def rounds_display(*, quiet: bool) -> Iterator[RoundsProgress | None]:
             yield RoundsProgress(bar)
     else:
         yield RoundsProgress(None)
+
+
+class AdviceDisplay:
+    """The stages of an advice: a bar over its time, or a line a stage and now and then."""
+
+    def __init__(self, bar: Bar | None) -> None:
+        self._bar = bar
+        self._stage = ""
+        self._told = 0.0
+
+    def __call__(self, progress: AdviceProgress) -> None:
+        """Take the news, and show it where it is time."""
+        words = f"{progress.stage}: {progress.text}"
+        if self._bar is not None:
+            self._bar.show(progress.seconds, progress.total_seconds, words)
+            return
+        now = time.monotonic()
+        if progress.stage != self._stage or now - self._told >= _ROUNDS_INTERVAL_SECONDS:
+            self._stage, self._told = progress.stage, now
+            click.echo(
+                f"{words}  ({progress.seconds:.0f} of {progress.total_seconds:.0f} s)", err=True
+            )
+
+
+@contextmanager
+def advice_display(*, quiet: bool) -> Iterator[AdviceDisplay | None]:
+    """The display of an advice that suits stderr as it is now; None for `--quiet`."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        with Bar() as bar:
+            yield AdviceDisplay(bar)
+    else:
+        yield AdviceDisplay(None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDisplay:
+    """The displays of an advice and of the training after it; None for `--quiet`."""
+
+    advice: AdviceDisplay | None
+    training: ProgressBar | ProgressLines | None
+
+
+@contextmanager
+def run_display(*, quiet: bool) -> Iterator[RunDisplay]:
+    """The displays of a run that suit stderr as it is now: on a terminal they share a bar."""
+    with progress_display(quiet=quiet) as training:
+        if training is None:
+            yield RunDisplay(advice=None, training=None)
+        else:
+            bar = training if isinstance(training, ProgressBar) else None
+            yield RunDisplay(advice=AdviceDisplay(bar), training=training)
 
 
 def describe(progress: Progress) -> str:

@@ -29,6 +29,8 @@ Examples:
   rightbatch report runs/a runs/b -o side-by-side.html --title "With and without l2"
   rightbatch compare breast_cancer --batch-sizes 1,32,full --json > compare.json
   rightbatch report compare.json speed.json --charts figures
+  rightbatch advise digits --model mlp:64 --json > advice.json
+  rightbatch report advice.json runs/digits
 
 JSON keys: output, bytes, runs, charts, alerts [{kind, severity, text, advice}].
 """,
@@ -58,11 +60,11 @@ def report(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Show the results RUN… as one HTML page: curves, speed, landscape, alerts.
+    """Show the results RUN… as one HTML page: advice, curves, speed, landscape, alerts.
 
-    RUN is a run folder, or a JSON file that `rightbatch compare --json` or `rightbatch speed
-    --json` printed. Run folders are drawn on the same axes. The page is one file, needs no
-    network, and can be printed.
+    RUN is a run folder, or a JSON file that `rightbatch advise --json`, `rightbatch compare
+    --json` or `rightbatch speed --json` printed. Run folders are drawn on the same axes. The page
+    is one file, needs no network, and can be printed.
     """
     from rightbatch.report.figures import save_figures
     from rightbatch.report.page import read_report, write_page

@@ -187,7 +187,11 @@ def speed(
 def _tables(measured: Speed) -> Iterator[RenderableType]:
     from rightbatch.advice.timing import row_texts
 
-    what = {"predict": "the forward pass", "train": "a training step"}[measured.mode]
+    what = {
+        "predict": "the forward pass",
+        "train": "a training step",
+        "loop": "a step of the training loop",
+    }[measured.mode]
     threads = f"{measured.threads:,} thread{'' if measured.threads == 1 else 's'}"
     yield (
         f"{measured.model} on {measured.provenance.data}: {what}, {threads}, {measured.device}; "

@@ -16,17 +16,16 @@ from rightbatch.cli.options import (
     report_options,
     training_options,
 )
-from rightbatch.cli.output import Output, command_line, refuse_unwritable, table
+from rightbatch.cli.output import Output, command_line, refuse_unwritable
 from rightbatch.cli.parameters import ThemedCommand
-from rightbatch.cli.progress import progress_display
-from rightbatch.options import DataOptions, TrainOptions
+from rightbatch.cli.progress import run_display
+from rightbatch.cli.results import training_texts
+from rightbatch.options import AdviceOptions, DataOptions, TrainOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
-    from rich.console import RenderableType
-
-    from rightbatch.workflow import TrainReport
+    from rightbatch.advice.advice import Advice
 
 
 @click.command(
@@ -36,11 +35,13 @@ Examples:
   rightbatch train breast_cancer --stratify --standardize --model mlp:10 --lr 0.1
   rightbatch train $RIGHTBATCH_DATA/mnist --val 5000 --batch-size 128 --init zeros
   rightbatch train data.csv --target price --standardize --model nets.py:small
+  rightbatch train digits --model mlp:64 --lr 0.1 --batch-size auto --budget 30
   rightbatch train --resume runs/mnist --epochs 20
 
-JSON keys: run, epochs, batch_size, train_loss, val_loss, val_accuracy (val_r2 for
-numbers), test_loss, test_accuracy (test_r2), seconds, samples_per_second,
-leaked_samples, duplicate_samples, and data, model, metric, steps, best_epoch.
+JSON keys: run, epochs, batch_size, learning_rate, micro_batch_size, target_loss,
+train_loss, val_loss, val_accuracy (val_r2 for numbers), test_loss, test_accuracy (test_r2),
+seconds, samples_per_second, leaked_samples, duplicate_samples, and data, model, metric,
+steps, best_epoch, report, advice (of --batch-size auto: what `rightbatch advise` prints).
 The run folder holds the configuration, the transforms, the environment, the
 history (a row an epoch, the loss of every step), the checkpoint and the weights.
 """,
@@ -72,40 +73,72 @@ def train(
             "folder. Leave --out out."
         )
     refuse_unwritable(report)
-    from rightbatch import workflow
+    train_and_print(
+        {"data": data, **options},
+        out=out,
+        report=report,
+        output=Output(as_json=as_json, quiet=quiet),
+        resumed=resume,
+    )
+
+
+def train_and_print(
+    options: Mapping[str, Any],
+    *,
+    out: str | None,
+    report: Path | None,
+    output: Output,
+    resumed: str | None = None,
+) -> None:
+    """Train as `options` say, or go on with the run `resumed`, and print how it went."""
+    from rightbatch import resumption, workflow
 
     context = click.get_current_context()
-    output = Output(as_json=as_json, quiet=quiet)
     runs: list[Path] = []
 
     def started(run: Path) -> None:
         runs.append(run)
-        output.note(f"{'Going on with' if resume else 'Run folder:'} {run}")
+        output.note(f"{'Going on with' if resumed else 'Run folder:'} {run}")
 
     try:
-        with progress_display(quiet=quiet) as progress:
-            if resume is not None:
-                trained = workflow.resume(
-                    resume, _given(context), started=started, progress=progress
+        with run_display(quiet=output.quiet) as display:
+            if resumed is not None:
+                trained = resumption.resume(
+                    resumed,
+                    _given(context),
+                    report=report,
+                    started=started,
+                    progress=display.training,
                 )
             else:
                 trained = workflow.train(
-                    collect(DataOptions, {"data": data, **options}),
+                    collect(DataOptions, options),
                     collect(TrainOptions, options),
+                    search=collect(AdviceOptions, options),
                     out=out,
+                    report=report,
                     command=command_line(),
-                    maps_landscape=report is not None,
-                    started=started,
-                    progress=progress,
+                    watchers=workflow.RunWatchers(
+                        advice=display.advice,
+                        advised=lambda advice: output.note(_advised_text(advice)),
+                        started=started,
+                        training=display.training,
+                    ),
                 )
     except KeyboardInterrupt:
         _tell_how_to_go_on(runs)
         context.exit(INTERRUPTED)
-    output.result(_tables(trained), trained.to_json())
-    if report is not None:
-        from rightbatch.report.page import write_report
+    output.result(training_texts(trained), trained.to_json())
+    if trained.report is not None:
+        output.note(f"Report: {trained.report}")
 
-        output.note(f"Report: {write_report(report, trained.run)}")
+
+def _advised_text(advice: Advice) -> str:
+    pieces = "" if advice.micro_batch_size is None else f" in pieces of {advice.micro_batch_size:,}"
+    return (
+        f"Advised: batch size {advice.batch_size:,}{pieces}, learning rate "
+        f"{advice.learning_rate:.3g}. Training begins."
+    )
 
 
 def _given(context: click.Context) -> dict[str, Any]:
@@ -120,29 +153,3 @@ def _tell_how_to_go_on(runs: list[Path]) -> None:
         f" The checkpoint is kept; go on with: rightbatch train --resume {runs[0]}" if kept else ""
     )
     click.echo(f"Interrupted.{hint}", err=True)
-
-
-def _tables(report: TrainReport) -> Iterator[RenderableType]:
-    epochs = f"{report.epochs:,} epoch{'' if report.epochs == 1 else 's'}"
-    steps = f"{report.steps:,} batch{'' if report.steps == 1 else 'es'} of {report.batch_size:,}"
-    yield f"{report.model} on {report.data}: {epochs}, {steps}"
-    if report.samples_per_second:
-        yield f"{report.seconds:.1f} s, {report.samples_per_second:,.0f} samples/s"
-    else:
-        yield "The run was at its end; give --epochs or --steps to go further."
-    if report.best_epoch != report.epochs:
-        yield f"The weights and losses are those of epoch {report.best_epoch:,}, the best one."
-    name = {"accuracy": "accuracy", "r2": "R²"}[report.metric]
-    scores = table("part", "loss", name, right=["loss", name])
-    scores.add_row("train", f"{report.train_loss:.4f}", "")
-    for part, measured in (("val", report.val), ("test", report.test)):
-        if measured is not None:
-            scores.add_row(part, f"{measured['loss']:.4f}", f"{measured[report.metric]:.4f}")
-    yield scores
-    yield f"Held-out samples that training read: {report.leaked_samples:,}"
-    if report.duplicate_samples:
-        yield (
-            "Held-out samples equal to one on the other side of the split: "
-            f"{report.duplicate_samples:,}"
-        )
-    yield f"Run: {report.run}"

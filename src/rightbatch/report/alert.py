@@ -14,7 +14,8 @@ SEVERITIES: tuple[Severity, ...] = ("serious", "warning", "note")
 class Alert:
     """One thing that looks wrong: `kind` names it, `text` says what was seen, `advice` what to do.
 
-    `severity` is "serious" (the result can not be relied on), "warning" or "note".
+    `advice` is empty where `text` says that too. `severity` is "serious" (the result can not be
+    relied on), "warning" or "note".
     """
 
     kind: str
@@ -53,7 +54,7 @@ def grouped(alerts: Sequence[Alert]) -> list[AlertGroup]:
             kind=kind,
             severity=severity,
             texts=list(dict.fromkeys(alert.text for alert in members)),
-            advice=list(dict.fromkeys(alert.advice for alert in members)),
+            advice=list(dict.fromkeys(alert.advice for alert in members if alert.advice)),
         )
         for (severity, kind), members in groups.items()
     ]

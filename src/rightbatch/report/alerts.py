@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rightbatch.advice.advice import Advice
 from rightbatch.advice.timing import Speed
+from rightbatch.report.advice_section import origin_of_advice
 from rightbatch.report.alert import SEVERITIES, Alert
 from rightbatch.report.curve_rows import by_label, finite_values
 from rightbatch.report.findings import Origin, Study
@@ -16,20 +18,24 @@ from rightbatch.report.run_alerts import (
     loader_bound,
     not_converged,
     overfitting,
+    short_of_memory,
     untuned_rates,
     validation_noise,
 )
+from rightbatch.report.wording import sentence
 
 _FEWEST_EPOCHS = 5
 
 
-def find_alerts(studies: Sequence[Study], speeds: Sequence[Speed]) -> list[Alert]:
+def find_alerts(
+    studies: Sequence[Study], speeds: Sequence[Speed], advices: Sequence[Advice] = ()
+) -> list[Alert]:
     """Everything that looks wrong, the serious first."""
     found: list[Alert] = []
     for study in studies:
         for origin in study.origins:
             found += leaks(origin)
-        for check in (diverging, overfitting, not_converged, loader_bound):
+        for check in (diverging, overfitting, not_converged, loader_bound, short_of_memory):
             found += check(study.curves)
         # Runs on other data or another split are not ranked against each other.
         for curves, samples in study.comparable():
@@ -41,6 +47,12 @@ def find_alerts(studies: Sequence[Study], speeds: Sequence[Speed]) -> list[Alert
     for speed in speeds:
         found += slow_loading(speed)
         found += uncertain_timings(speed)
+    for advice in advices:
+        found += leaks(origin_of_advice(advice))
+        found += [
+            Alert(kind="advice", severity="warning", text=sentence(text), advice="")
+            for text in advice.alerts
+        ]
     unique = {(alert.kind, alert.text): alert for alert in found}
     return sorted(unique.values(), key=lambda alert: SEVERITIES.index(alert.severity))
 

@@ -98,6 +98,37 @@ def log_ticks(values: Sequence[float]) -> list[float]:
     return inside[::skipped] if steps == (1,) else inside
 
 
+def readable_ticks(low: float, high: float) -> list[float]:
+    """Round numbers for a logarithmic axis, three at least: even ones where it is short.
+
+    >>> readable_ticks(1, 1000), readable_ticks(53e3, 60e3)
+    ([1.0, 10.0, 100.0, 1000.0], [54000.0, 56000.0, 58000.0, 60000.0])
+    """
+    decades = log_ticks([low, high])
+    if len(decades) > 2 or high <= low:
+        return decades
+    if high > 10 * low:
+        first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+        ticks = [float(f"{step}e{k}") for k in range(first, last + 1) for step in (1, 2, 5)]
+        return [tick for tick in ticks if low <= tick <= high]
+    step = 10.0 ** math.floor(math.log10(high - low))
+    step *= next(factor for factor in (0.2, 0.5, 1, 2) if (high - low) / (factor * step) <= 5)
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return [float(f"{place * step:.6g}") for place in range(first, last + 1)]
+
+
+def powers_of_two(sizes: Sequence[float]) -> list[float]:
+    """Ticks of an axis of batch sizes; the sizes themselves where no two powers lie among them.
+
+    >>> powers_of_two([1, 9]), powers_of_two([5, 6])
+    ([1.0, 2.0, 4.0, 8.0], [5, 6])
+    """
+    low, high = math.ceil(math.log2(min(sizes))), math.floor(math.log2(max(sizes)))
+    if high <= low:
+        return sorted(set(sizes))
+    return [2.0**power for power in range(low, high + 1, 1 if high - low <= 12 else 2)]
+
+
 def _ends_apart(rows: Sequence[dict[str, Any]], name: str) -> bool:
     ends: dict[str, float] = {}
     for row in rows:

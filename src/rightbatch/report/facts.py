@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rightbatch.advice.advice import Advice
 from rightbatch.advice.law import StepTime
 from rightbatch.advice.target import ToTarget
 from rightbatch.advice.target import to_target as find_target
@@ -13,6 +14,7 @@ from rightbatch.report.findings import Origin, Study
 from rightbatch.report.standing import Standing, standing
 from rightbatch.report.wording import (
     METRIC_NAMES,
+    activity,
     counted,
     joined_words,
     measure_name,
@@ -58,7 +60,7 @@ def speed_facts(speed: Speed) -> list[str]:
         facts.append(
             f"A sample takes {time_text(slowest.seconds_per_sample)} at batch size "
             f"{slowest.batch_size:,} and {time_text(fastest.seconds_per_sample)} at "
-            f"{fastest.batch_size:,}: {times} times less ({speed.mode}, "
+            f"{fastest.batch_size:,}: {times} times less ({activity(speed.mode)}, "
             f"{counted(speed.threads, 'thread')}, {speed.device})."
         )
     if speed.fit is not None:
@@ -66,9 +68,21 @@ def speed_facts(speed: Speed) -> list[str]:
     return facts
 
 
-def lead(studies: Sequence[Study], speeds: Sequence[Speed], origins: Sequence[Origin]) -> str:
+def lead(
+    studies: Sequence[Study],
+    speeds: Sequence[Speed],
+    origins: Sequence[Origin],
+    advices: Sequence[Advice] = (),
+) -> str:
     """The sentence under the heading: how much there is, and of when."""
     pieces = []
+    if len(advices) == 1:
+        pieces.append(
+            f"advice from {counted(len(advices[0].tested), 'tested batch size')} and "
+            f"{advices[0].seconds_spent:.3g} seconds of measurement"
+        )
+    elif advices:
+        pieces.append(f"{len(advices)} pieces of advice on the batch size")
     runs = sum(len(study.curves) for study in studies)
     if runs:
         trained = {
@@ -91,7 +105,7 @@ def lead(studies: Sequence[Study], speeds: Sequence[Speed], origins: Sequence[Or
             if (started := origin.provenance.environment.get("started"))
         }
     )
-    text = " and ".join(pieces)
+    text = joined_words(pieces) if advices else " and ".join(pieces)
     when = f", {days[0]}{f' to {days[-1]}' if len(days) > 1 else ''}" if days else ""
     return f"{text[:1].upper()}{text[1:]}{when}."
 

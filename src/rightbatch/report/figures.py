@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
 
 import altair
 
+from rightbatch.advice.advice import Advice
 from rightbatch.advice.target import to_target as find_target
 from rightbatch.advice.timing import Speed
 from rightbatch.errors import OptionError
+from rightbatch.report.advice_section import advice_blocks
 from rightbatch.report.captions import (
     landscape_caption,
     loss_caption,
@@ -23,6 +23,7 @@ from rightbatch.report.captions import (
     time_caption,
 )
 from rightbatch.report.curve_rows import explodes, metric_of
+from rightbatch.report.figure import Drawing, Figure, Section
 from rightbatch.report.findings import Study
 from rightbatch.report.landscape_chart import landscape
 from rightbatch.report.learning_chart import learning_curves
@@ -31,34 +32,16 @@ from rightbatch.report.target_chart import to_target
 from rightbatch.report.theme import save
 from rightbatch.report.throughput_chart import throughput
 from rightbatch.report.time_chart import time_per_sample
-from rightbatch.report.wording import measure_name
-
-Section = Literal["learning", "speed", "landscape"]
+from rightbatch.report.wording import activity, measure_name
 
 
-class Drawing(Protocol):
-    """Draws a chart in a theme and a width."""
-
-    def __call__(self, *, theme: str, width: int | str) -> altair.LayerChart | None:
-        """The chart, None where there is nothing to draw."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A chart of the report: `name` is its file, `group` the result it belongs to."""
-
-    name: str
-    section: Section
-    group: str
-    title: str
-    caption: str
-    draw: Drawing
-    is_wide: bool = True
-
-
-def figures_of(studies: Sequence[Study], speeds: Sequence[Speed]) -> list[Figure]:
+def figures_of(
+    studies: Sequence[Study], speeds: Sequence[Speed], advices: Sequence[Advice] = ()
+) -> list[Figure]:
     """Every chart that the results have the numbers for, in the order of the page."""
     found: list[Figure] = []
+    for block in advice_blocks(advices):
+        found += [item for item in (*block.stack, *block.more) if isinstance(item, Figure)]
     for number, study in enumerate(studies, start=1):
         prefix = "" if len(studies) == 1 else f"{number}-"
         found += _of_study(study, prefix)
@@ -151,7 +134,7 @@ def _landscape_drawing(mapped: object) -> Drawing:
 
 
 def _of_speed(speed: Speed, prefix: str) -> Iterator[Figure]:
-    what = {"predict": "predicting", "train": "training"}.get(speed.mode, speed.mode)
+    what = activity(speed.mode)
     draws: list[tuple[str, str, str, Callable[..., altair.LayerChart]]] = [
         ("time", "Time a sample", time_caption(speed, what), time_per_sample),
         ("throughput", "Samples a second", throughput_caption(speed), throughput),

@@ -17,13 +17,21 @@ import jinja2
 import vl_convert
 from markupsafe import Markup
 
+from rightbatch.advice.advice import Advice
 from rightbatch.advice.timing import Speed
 from rightbatch.errors import OptionError
+from rightbatch.report.advice_section import (
+    advice_blocks,
+    advice_facts,
+    advice_title,
+    origin_of_advice,
+)
 from rightbatch.report.alert import Alert, grouped
 from rightbatch.report.alerts import checks_without_finding, find_alerts
 from rightbatch.report.checking import naming
 from rightbatch.report.facts import lead, speed_facts, study_facts
-from rightbatch.report.figures import Figure, Section, figures_of
+from rightbatch.report.figure import Figure, Section
+from rightbatch.report.figures import figures_of
 from rightbatch.report.findings import Origin, Study
 from rightbatch.report.hints import hints
 from rightbatch.report.packing import packed_spec
@@ -57,6 +65,7 @@ class Report:
 
     studies: list[Study]
     speeds: list[Speed]
+    advices: list[Advice]
     figures: list[Figure]
     alerts: list[Alert]
     names: list[str]
@@ -65,7 +74,8 @@ class Report:
     def origins(self) -> list[Origin]:
         """Where everything in the report comes from."""
         of_studies = [origin for study in self.studies for origin in study.origins]
-        return of_studies + [origin_of_speed(speed) for speed in self.speeds]
+        of_advices = [origin_of_advice(advice) for advice in self.advices]
+        return of_studies + [origin_of_speed(speed) for speed in self.speeds] + of_advices
 
 
 def read_report(*results: Result) -> Report:
@@ -73,14 +83,15 @@ def read_report(*results: Result) -> Report:
 
     Raises OptionError where a path holds no result.
     """
-    studies, speeds = read_results(results)
+    studies, speeds, advices = read_results(results)
     names = [str(result) for result in results if isinstance(result, str | Path)]
     with _naming(names):
         return Report(
             studies=studies,
             speeds=speeds,
-            figures=figures_of(studies, speeds),
-            alerts=find_alerts(studies, speeds),
+            advices=advices,
+            figures=figures_of(studies, speeds, advices),
+            alerts=find_alerts(studies, speeds, advices),
             names=names,
         )
 
@@ -95,8 +106,9 @@ def _naming(names: Sequence[str]) -> AbstractContextManager[None]:
 def write_report(path: str | Path, *results: Result, title: str | None = None) -> Path:
     """Write one HTML page about `results` to `path`, and give the path.
 
-    Results are run folders, `FitResult`s of runs that have one, comparisons, measurements of
-    speed, and JSON files that `rightbatch compare --json` or `rightbatch speed --json` printed.
+    Results are run folders, `FitResult`s of runs that have one, advice on the batch size,
+    comparisons, measurements of speed, and JSON files that `--json` of `rightbatch advise`,
+    `compare` or `speed` printed.
     The page is one file without network, light and dark; everything that comes from data is
     escaped, and a content security policy lets nothing run but the page's own two scripts.
     A file that is there already is replaced, once the page is complete.
@@ -152,6 +164,7 @@ def render(report: Report, *, title: str | None = None) -> str:
         for figure in report.figures
     ]
     in_section: dict[Section, dict[str, list[Figure]]] = {
+        "advice": {},
         "learning": {},
         "speed": {},
         "landscape": {},
@@ -160,7 +173,7 @@ def render(report: Report, *, title: str | None = None) -> str:
         in_section[figure.section].setdefault(figure.group, []).append(figure)
     return environment.get_template("page.html.jinja").render(
         title=title or _title(report),
-        lead=lead(report.studies, report.speeds, report.origins),
+        lead=lead(report.studies, report.speeds, report.origins, report.advices),
         version=describe_environment()["versions"]["rightbatch"],
         script_hashes=" ".join(_hash(text) for text in (bundle, script)),
         style=Markup(_style(report)),  # noqa: S704  # of this package, with no word of the data
@@ -168,7 +181,14 @@ def render(report: Report, *, title: str | None = None) -> str:
         script=Markup(script),  # noqa: S704  # the same
         charts=charts,
         studies=report.studies,
+        blocks=advice_blocks(report.advices),
         summaries=[
+            {"title": advice_title(advice), "facts": advice_facts(advice), "table": None}
+            for advice in report.advices
+            # Alone on the page, an advice is its own summary.
+            if report.studies or report.speeds
+        ]
+        + [
             {"title": study.title, "facts": study_facts(study), "table": study_table(study)}
             for study in report.studies
         ]
@@ -183,7 +203,7 @@ def render(report: Report, *, title: str | None = None) -> str:
         alerts=grouped(report.alerts),
         checks=checks_without_finding(report.studies, report.speeds, report.alerts),
         notes=[note for study in report.studies for note in study.notes],
-        hints=hints(report.origins),
+        hints=hints(report.origins, report.advices),
         **in_section,
     )
 
@@ -198,6 +218,8 @@ def _title(report: Report) -> str:
     if report.studies:
         study = report.studies[0]
         return study.title
+    if report.advices:
+        return advice_title(report.advices[0])
     speed = report.speeds[0]
     return f"Speed of {speed.model} on {speed.provenance.data}"
 
@@ -207,6 +229,9 @@ def _style(report: Report) -> str:
     for study in report.studies:
         counts.add(len({curve.label for curve in study.curves}))
         counts |= {len({path.label for path in mapped.paths}) for _, mapped in study.landscapes}
+    for advice in report.advices:
+        if advice.pilot is not None:
+            counts.add(len({run.batch_size for run in advice.pilot.runs if len(run.points) > 1}))
     text = _text("page.css")
     for name in ("light", "dark"):
         text = text.replace(name.upper(), style_variables(name, counts))

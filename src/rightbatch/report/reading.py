@@ -7,14 +7,16 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from rightbatch.advice.advice import Advice
 from rightbatch.advice.comparison import Comparison
 from rightbatch.advice.landscape_map import Landscape
 from rightbatch.advice.timing import Speed
 from rightbatch.errors import OptionError
 from rightbatch.report.checking import Check, WrongFieldError, naming
 from rightbatch.report.findings import Origin, RunCurve, Study, joined, of_comparison
+from rightbatch.report.stored_advice import advice_fields, with_infinities
 from rightbatch.report.stored_fields import (
     comparison_fields,
     config_fields,
@@ -26,23 +28,32 @@ from rightbatch.report.stored_fields import (
     step_fields,
     transforms_fields,
 )
+from rightbatch.training.history import finite_json
 from rightbatch.training.provenance import Provenance
 from rightbatch.training.result import FitResult
 
-Result = str | Path | Comparison | Speed | FitResult
+Result = str | Path | Advice | Comparison | Speed | FitResult
 
 logger = logging.getLogger(__name__)
 
 _READABLE = (
-    "a run folder (rightbatch train … --out RUN) or a JSON file that `rightbatch compare --json` "
-    "or `rightbatch speed --json` printed"
+    "a run folder (rightbatch train … --out RUN) or a JSON file that `rightbatch advise --json`, "
+    "`rightbatch compare --json` or `rightbatch speed --json` printed"
 )
 
 _ANEW = "Make it anew with this version of rightbatch."
 
 
-def read_results(results: Sequence[Result]) -> tuple[list[Study], list[Speed]]:
-    """Studies and speeds in the order given; all run folders together are one study.
+class Results(NamedTuple):
+    """What was read: runs as studies, measurements of speed, and advice on the batch size."""
+
+    studies: list[Study]
+    speeds: list[Speed]
+    advices: list[Advice]
+
+
+def read_results(results: Sequence[Result]) -> Results:
+    """Studies, speeds and advices in the order given; all run folders together are one study.
 
     What is given twice is drawn once. Raises OptionError where a path holds no result, a field of
     it holds what it may not, or a FitResult has no run folder.
@@ -52,6 +63,7 @@ def read_results(results: Sequence[Result]) -> tuple[list[Study], list[Speed]]:
     runs: list[tuple[Path, dict[str, Any]]] = []
     studies: list[Study] = []
     speeds: list[Speed] = []
+    advices: list[Advice] = []
     seen: set[Path | int] = set()
     for result in results:
         if isinstance(result, FitResult):
@@ -74,6 +86,8 @@ def read_results(results: Sequence[Result]) -> tuple[list[Study], list[Speed]]:
         read = _read_json(result) if isinstance(result, Path) else result
         if isinstance(read, Speed):
             speeds.append(read)
+        elif isinstance(read, Advice):
+            advices.append(read)
         else:
             studies.append(of_comparison(read))
     if runs:
@@ -82,14 +96,18 @@ def read_results(results: Sequence[Result]) -> tuple[list[Study], list[Speed]]:
         for (path, config), name in zip(runs, names, strict=True):
             with naming(str(path), advice=_ANEW):
                 read_runs.append(_read_run(path, config, name))
+            advices += _advice_of(path)
         studies.insert(0, joined(read_runs))
     titles = _distinct([study.title for study in studies])
-    return [
-        replace(study, title=title) for study, title in zip(studies, titles, strict=True)
-    ], speeds
+    return Results(
+        studies=[replace(study, title=title) for study, title in zip(studies, titles, strict=True)],
+        speeds=speeds,
+        # That of a run lies in its folder as well.
+        advices=list({repr(finite_json(advice.to_json())): advice for advice in advices}.values()),
+    )
 
 
-def _read_json(path: Path) -> Comparison | Speed:
+def _read_json(path: Path) -> Advice | Comparison | Speed:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -97,12 +115,15 @@ def _read_json(path: Path) -> Comparison | Speed:
     except (OSError, ValueError, RecursionError) as error:
         raise OptionError(f"{path} can not be read as JSON: {error}. Give {_READABLE}") from error
     found = sorted(stored) if isinstance(stored, dict) else []
-    if "curves" not in found and "points" not in found:
+    if not {"reasons", "curves", "points"} & set(found):
         what = f"an object with {', '.join(found[:6])}" if found else f"a {type(stored).__name__}"
         raise OptionError(
-            f"{path} holds {what}, and neither `curves` nor `points`: give {_READABLE}"
+            f"{path} holds {what}, and none of `reasons`, `curves` and `points`: give {_READABLE}"
         )
     with naming(str(path), advice=_ANEW):
+        if "reasons" in found:
+            advice_fields(stored, "")
+            return Advice.from_json(with_infinities(stored))
         if "curves" in found:
             comparison_fields(stored, "")
             return Comparison.from_json(stored)
@@ -177,6 +198,12 @@ def _read_run(run: Path, config: dict[str, Any], name: str) -> Study:
         ],
         landscapes=landscapes,
     )
+
+
+def _advice_of(run: Path) -> list[Advice]:
+    """The advice that the run was trained by, where there was one."""
+    stored = _stored(run / "advice.json", advice_fields)
+    return [] if stored is None else [Advice.from_json(with_infinities(stored))]
 
 
 def _told(options: dict[str, Any]) -> dict[str, Any]:

@@ -180,6 +180,35 @@ def loader_bound(curves: Iterable[Curve]) -> list[Alert]:
     ]
 
 
+def short_of_memory(curves: Iterable[Curve]) -> list[Alert]:
+    """Labels whose batches found no room in memory, and were learned from in smaller pieces."""
+    cut = {}
+    for label, seeds in by_label(list(curves)).items():
+        # A row has this from the epoch on in which memory ran out, and only then.
+        rows = [
+            row
+            for curve in seeds
+            for row in curve.history
+            if row.get("micro_batch_size") is not None
+        ]
+        if rows:
+            size = min(row["micro_batch_size"] for row in rows)
+            cut[label] = f"{label} in {size:,} from epoch {min(row['epoch'] for row in rows):,}"
+    if not cut:
+        return []
+    return [
+        Alert(
+            kind="memory",
+            severity="note",
+            text="Memory ran out, and batches were learned from in micro-batches of so many "
+            f"samples: {', '.join(cut.values())}. Batch size, steps and losses are the same up to "
+            "rounding (dropout draws other masks); the time is not.",
+            advice="Ask for micro-batches from the first step (--micro-batch-size), which saves "
+            "the failed attempts, or give the run more memory.",
+        )
+    ]
+
+
 def untuned_rates(curves: Sequence[Curve], rule: str | None) -> list[Alert]:
     """One learning rate for batch sizes far apart: the comparison is of the rate as well."""
     sizes = [curve.batch_size for curve in curves]

@@ -11,7 +11,7 @@ import numpy as np
 
 from rightbatch.advice.law import StepTime
 from rightbatch.advice.timing import Speed, half_batch_text
-from rightbatch.report.axes import log_scale, log_ticks
+from rightbatch.report.axes import log_scale, log_ticks, powers_of_two
 from rightbatch.report.curve_rows import rounded
 from rightbatch.report.theme import dressed, rows_chart
 
@@ -47,7 +47,7 @@ def speed_layers(
         "batch_size:Q",
         title="batch size",
         scale=log_scale(sizes, padding=1.1),
-        axis=altair.Axis(values=_powers_of_two(sizes), format=",d", titleAnchor="end"),
+        axis=altair.Axis(values=powers_of_two(sizes), format=",d", titleAnchor="end"),
     )
     label = f"format(datum.value, '~s') + '{measured.unit}'"
     y = altair.Y(
@@ -107,10 +107,3 @@ def _half_rule(fit: StepTime | None, sizes: list[float], x: altair.X) -> list[al
             y=8,
         ),
     ]
-
-
-def _powers_of_two(sizes: list[float]) -> list[float]:
-    low, high = math.ceil(math.log2(min(sizes))), math.floor(math.log2(max(sizes)))
-    if high <= low:
-        return sorted(set(sizes))
-    return [2.0**power for power in range(low, high + 1, 1 if high - low <= 12 else 2)]

@@ -59,6 +59,7 @@ epoch_fields = record(
     },
     {
         "loading_seconds": maybe(number(least=0)),
+        "micro_batch_size": maybe(whole(1)),
         "val_loss": loss,
         "val_accuracy": loss,
         "val_r2": loss,
@@ -98,7 +99,7 @@ _trial = record(
 environment_fields = record({}, {"versions": named(anything), "started": maybe(text)}, is_open=True)
 _sizes = named(whole(0))
 transforms_fields = entries(record({"kind": text}, is_open=True))
-_provenance = record(
+provenance_fields = record(
     {
         "command": maybe(text),
         "data": text,
@@ -168,7 +169,7 @@ comparison_fields = every(
             "timings_comparable": flag,
             "notes": entries(text),
             "settings": named(anything),
-            "provenance": _provenance,
+            "provenance": provenance_fields,
         }
     ),
     _some_epoch,
@@ -202,7 +203,7 @@ speed_fields = record(
         "rounds": whole(0),
         "notes": entries(text),
         "settings": named(anything),
-        "provenance": _provenance,
+        "provenance": provenance_fields,
     }
 )
 config_fields = record(

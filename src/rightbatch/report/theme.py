@@ -160,6 +160,12 @@ def config(theme: Theme, series: int) -> dict[str, Any]:
             "interval": {"color": theme.series(1)[0], "strokeWidth": 2, "opacity": 0.5},
             "measured": {"color": theme.series(1)[0]},
             "fitted": {"color": theme.soft, "strokeWidth": 1.5, "opacity": 0.8},
+            "within": {"color": theme.series(1)[0], "opacity": 0.1},
+            "chosen": {"color": theme.ink, "strokeWidth": 1.5},
+            "chosen-text": {"color": theme.ink, "fontSize": 11.5, "fontWeight": 600},
+            "text-halo": {"fill": theme.paper, "stroke": theme.paper, "strokeWidth": 4}
+            | {"fontSize": 11, "strokeJoin": "round", "opacity": 0.9},
+            "band": {"color": theme.soft, "opacity": 0.2},
             "contour": {"color": theme.line, "strokeWidth": 0.7, "opacity": 0.8},
             "contour-label": {"color": theme.soft, "fontSize": 10},
             "halo": {"color": theme.paper, "strokeWidth": 4.5, "opacity": 0.85},

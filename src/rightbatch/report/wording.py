@@ -6,6 +6,21 @@ from collections.abc import Sequence
 
 METRIC_NAMES = {"accuracy": "accuracy", "r2": "R²"}
 
+_ACTIVITIES = {
+    "predict": "predicting",
+    "train": "training",
+    "loop": "the training loop, loader included",
+}
+
+
+def activity(mode: str) -> str:
+    """What a measurement of speed timed; a mode that is not known stands for itself.
+
+    >>> activity("train"), activity("loop")
+    ('training', 'the training loop, loader included')
+    """
+    return _ACTIVITIES.get(mode, mode)
+
 
 def joined_words(words: Sequence[str]) -> str:
     """Words as an enumeration.
@@ -41,3 +56,12 @@ def counted(number: int, noun: str) -> str:
     ('1 thread', '2 threads')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def sentence(words: str) -> str:
+    """Words that end in a full stop.
+
+    >>> sentence("no model"), sentence("Give one!")
+    ('no model.', 'Give one!')
+    """
+    return words if words.endswith((".", "!", "?", "…")) else f"{words}."

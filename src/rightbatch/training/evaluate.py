@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rightbatch.errors import MemoryLimitError, is_out_of_memory
 from rightbatch.loading.batches import Batches
+from rightbatch.loading.parts import Part
 from rightbatch.training.losses import Loss
+from rightbatch.training.memory import release_memory
+
+logger = logging.getLogger(__name__)
 
 # Only time depends on this: sums are over samples.
 EVALUATION_BATCH_SIZE = 1024
@@ -101,6 +107,74 @@ def score(model: nn.Module, batches: Batches, loss: Loss) -> dict[str, float]:
             outputs = model(inputs)
             total.add(loss.per_sample(outputs, target), outputs, target)
     return total.result()
+
+
+class Evaluation:
+    """Scores of models over a part, in batches that memory has room for.
+
+    Where it runs out, the batch is halved with a warning, the part begun again, and later scores
+    are taken at that size: they are a function of it alone, and training knows nothing of it.
+    `threads` are those of `Batches`.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        batch_size: int | str,
+        *,
+        device: torch.device | str | None,
+        threads: int | None = None,
+    ) -> None:
+        self._part = part
+        self._device = device
+        self._batches = self._cut(batch_size, threads)
+
+    @property
+    def batch_size(self) -> int:
+        """The samples that are evaluated at a time."""
+        return self._batches.batch_size
+
+    def shrink(self, batch_size: int) -> None:
+        """Go on in smaller batches."""
+        # Batches that are read ahead take memory as well.
+        self._batches = self._cut(batch_size, threads=0)
+
+    def score(self, model: nn.Module, loss: Loss) -> dict[str, float]:
+        """What `score` says of the model over the part.
+
+        Raises MemoryLimitError where memory does not hold even one sample.
+        """
+        while True:
+            size = self.batch_size
+            try:
+                return score(model, self._batches, loss)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise MemoryLimitError(
+                        "memory ran out over the evaluation of even a single sample: take a "
+                        "smaller model, or a machine with more memory, or end what else is running"
+                    ) from error
+            # Outside of the except clause, which keeps the tensors of the batch alive.
+            smaller = -(-size // 2)
+            logger.warning(
+                f"evaluating batches of {size:,} samples finds no room in memory; going on with "
+                f"{smaller:,}"
+            )
+            del self._batches
+            release_memory()
+            self.shrink(smaller)
+
+    def _cut(self, batch_size: int | str, threads: int | None) -> Batches:
+        return Batches(
+            self._part,
+            batch_size,
+            shuffle=False,
+            output="torch",
+            device=self._device,
+            threads=threads,
+        )
 
 
 @contextmanager

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from rightbatch.errors import OptionError, ResumeError
-from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part, Parts
 from rightbatch.loading.slabs import find_device
 from rightbatch.training.building import build, task_of
 from rightbatch.training.checkpoint import model_tensors, save_checkpoint
-from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, score
+from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, Evaluation
 from rightbatch.training.matching import match
 from rightbatch.training.options import FitOptions
 from rightbatch.training.progress import StepObserver, Watcher
@@ -28,7 +27,7 @@ from rightbatch.training.settings import run_settings, threads_for
 from rightbatch.training.trainer import Trainer
 
 # What a resumed run may change: how far it goes and what does not touch the result.
-_MAY_CHANGE = {"epochs", "steps", "checkpoint_seconds", "threads"}
+_MAY_CHANGE = {"epochs", "steps", "checkpoint_seconds", "threads", "target_loss"}
 
 
 def fit(
@@ -51,6 +50,7 @@ def fit(
     window: int | None = None,
     micro_batch_size: int | None = None,
     early_stopping: int | None = None,
+    target_loss: float | None = None,
     threads: int | None = None,
     device: str | torch.device | None = None,
     out: str | Path | None = None,
@@ -73,9 +73,11 @@ def fit(
     `optimizer` is `sgd` (with `momentum`), `adam` or `adamw`. `l2` adds (l2/2)·|w|² and `l1`
     adds l1·|w|₁ to the mean loss, on weights and not on biases; books that add the penalty
     before dividing by the batch length mean l2/B. `micro_batch_size` works a batch through in
-    pieces with the exact mean. `epochs` (10 where neither is given) or `steps` ends the run;
+    pieces with the exact mean; where memory runs out, it is halved with a warning and the step
+    taken again (docs/training.md). `epochs` (10 where neither is given) or `steps` ends the run;
     `early_stopping=n` ends it after n epochs without a lower validation loss and takes the
-    weights of the best epoch. `window` is the size of the shuffle window in samples.
+    weights of the best epoch, and `target_loss` ends it after the first epoch whose validation
+    loss is no higher. `window` is the size of the shuffle window in samples.
 
     `out` is the run's folder; a checkpoint is written every `checkpoint_seconds`, at the end of
     an epoch (once a second at most) and on Ctrl-C, which then raises KeyboardInterrupt.
@@ -88,7 +90,9 @@ def fit(
     was.
 
     Raises OptionError for options that are not valid or contradict one another, ResumeError where
-    the folder holds another run, NonFiniteLossError where the loss is NaN or infinite.
+    the folder holds another run, NonFiniteLossError where the loss is NaN or infinite,
+    MemoryLimitError where memory runs out and smaller micro-batches would change the mathematics
+    or are of no use.
 
     >>> import rightbatch as rb
     >>> parts = rb.split(rb.open("breast_cancer"), val=0.2, seed=7).transform(rb.standardize())
@@ -113,6 +117,7 @@ def fit(
         window=window,
         micro_batch_size=micro_batch_size,
         early_stopping=early_stopping,
+        target_loss=target_loss,
         threads=threads,
         checkpoint_seconds=checkpoint_seconds,
     )
@@ -124,6 +129,11 @@ def fit(
     if early_stopping is not None and parts.val is None:
         raise OptionError(
             "early_stopping watches the validation loss, and there is no validation part: "
+            "split with val=0.1"
+        )
+    if target_loss is not None and parts.val is None:
+        raise OptionError(
+            f"target_loss={target_loss:g} is a validation loss, and there is no validation part: "
             "split with val=0.1"
         )
     if resume and out is None:
@@ -177,12 +187,13 @@ def fit(
         history=trainer.history,
         step_losses=trainer.step_losses.pairs,
         batch_size=trainer.batch_size,
+        micro_batch_size=trainer.step.micro_batch_size,
         steps=trainer.standing.steps,
         seconds=time.perf_counter() - began,
         samples_per_second=trainer.trained_samples / max(trainer.training_seconds, 1e-9),
         leaked_samples=trainer.read_rows.leaked(parts),
         best_epoch=trainer.standing.best_epoch or len(trainer.history),
-        stopped_early=trainer.standing.is_finished,
+        stopped_early=trainer.is_stopped_early,
         run=None if folder is None else folder.path,
         inputs=parts.data.inputs,
         target=None if parts.data.target is None else parts.data.column(parts.data.target),
@@ -231,8 +242,7 @@ def evaluate(
         device = first.device
     size = min(batch_size, len(part)) if isinstance(batch_size, int) else batch_size
     prepared = task.prepare(part, is_checked=True)
-    batches = Batches(prepared, size, shuffle=False, output="torch", device=device)
-    return score(network, batches, task.loss)
+    return Evaluation(prepared, size, device=device).score(network, task.loss)
 
 
 def _refuse_changes(

@@ -101,19 +101,24 @@ class SquaredError(Loss):
 
 
 class CustomLoss(Loss):
-    """A user's function `loss(outputs, target)`: a mean over the samples, or a value a sample."""
+    """A user's function `loss(outputs, target)`: a mean over the samples, or a value a sample.
+
+    `gives_mean` says which of the two it was seen to give.
+    """
 
     name = "custom"
     metric = ""
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
         self.function = function
+        self.gives_mean = False
 
     @override
     def per_sample(self, outputs: Tensor, target: Tensor) -> Tensor:
         losses = self.function(outputs, target)
         self._check(losses, outputs, target)
         if losses.dim() == 0:
+            self.gives_mean = True
             # A mean says nothing of single samples; repeated, it weighs by their number.
             return losses.expand(len(target))
         return losses.reshape(len(target), -1).mean(1)

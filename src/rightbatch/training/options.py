@@ -39,6 +39,7 @@ class FitOptions:
     window: int | None = None
     micro_batch_size: int | None = None
     early_stopping: int | None = None
+    target_loss: float | None = None
     threads: int | None = None
     checkpoint_seconds: float = 30.0
 
@@ -52,6 +53,12 @@ class FitOptions:
                 value = whole_number(name, getattr(self, name), at_least=1)
                 object.__setattr__(self, name, value)
         object.__setattr__(self, "seed", whole_number("seed", self.seed))
+        if isinstance(self.batch_size, str) and self.batch_size == "auto":
+            raise OptionError(
+                'batch_size="auto" is found by measuring, and fit measures nothing: take '
+                'rb.run(data, batch_size="auto", …), or --batch-size auto on the command line, or '
+                "ask rb.advise(model, parts, …) and give its batch_size"
+            )
         if is_integer(self.batch_size):
             object.__setattr__(self, "batch_size", whole_number("batch_size", self.batch_size))
         for name in ("learning_rate", "momentum", "l1", "l2", "checkpoint_seconds"):
@@ -65,6 +72,8 @@ class FitOptions:
             ):
                 raise OptionError(f"{name}={value!r} is not valid; it is a number {bound}")
             object.__setattr__(self, name, float(value))
+        if self.target_loss is not None:
+            object.__setattr__(self, "target_loss", finite_loss(self.target_loss))
         if self.momentum and self.optimizer != "sgd":
             raise OptionError(
                 f"momentum={self.momentum} goes with optimizer='sgd'; {self.optimizer} has "
@@ -99,6 +108,25 @@ class FitOptions:
         if callable(self.loss):
             options["loss"] = getattr(self.loss, "__qualname__", type(self.loss).__name__)
         return options
+
+
+def finite_loss(value: Any) -> float:
+    """A loss to come down to; OptionError where it is no finite number.
+
+    >>> finite_loss("low")
+    Traceback (most recent call last):
+    rightbatch.errors.OptionError: target_loss='low' is not valid; it is a validation loss such \
+as 0.1
+    """
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | np.number)
+        or not math.isfinite(value)
+    ):
+        raise OptionError(
+            f"target_loss={value!r} is not valid; it is a validation loss such as 0.1"
+        )
+    return float(value)
 
 
 def _one_of(name: str, value: str, valid: tuple[str, ...]) -> None:

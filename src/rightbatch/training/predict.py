@@ -34,6 +34,7 @@ from rightbatch.training.evaluate import (
     predicted_classes,
 )
 from rightbatch.training.kept_inputs import refuse_inputs
+from rightbatch.training.memory import release_memory
 from rightbatch.training.output_task import UnknownLoss
 from rightbatch.training.prediction import Prediction
 from rightbatch.training.prediction_files import Kept, Piece, open_sink
@@ -200,8 +201,7 @@ class _Passes:
             f"a batch of {before:,} samples finds no room in memory; going on with "
             f"{self.batch_size:,}"
         )
-        if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch leaves it so
-            torch.cuda.empty_cache()
+        release_memory()
 
     def _batches(
         self, done: int, is_short_of_memory: bool

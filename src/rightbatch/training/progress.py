@@ -16,7 +16,8 @@ class Progress:
 
     `epoch` counts from 1; `total_steps` is what the run will take if it is not stopped early;
     `train_loss` the mean over the epoch so far; `row` the epoch's row of the history where one
-    has just ended, else None.
+    has just ended, else None; `micro_batch_size` the samples that a batch is worked through in at
+    a time, None where that is the whole batch.
     """
 
     epoch: int
@@ -25,6 +26,7 @@ class Progress:
     train_loss: float
     samples_per_second: float
     row: Row | None = None
+    micro_batch_size: int | None = None
 
 
 Watcher = Callable[[Progress], None]

@@ -21,7 +21,9 @@ class FitResult:
     `history` has a row an epoch: `epoch` (from 1), `steps`, `samples` and `seconds` since the
     start of the run, `train_loss` (mean over the epoch's samples of the loss before each update,
     without penalties) and, where there is a validation part, `val_loss` and `val_accuracy` or
-    `val_r2`. `step_losses` are pairs of (step from 1, loss). `seconds` is the time of this call,
+    `val_r2`; from an epoch on in which memory ran out, also the `micro_batch_size` that it was
+    cut down to. `micro_batch_size` is what the run ended with, None where batches were learned
+    from whole. `step_losses` are pairs of (step from 1, loss). `seconds` is the time of this call,
     `samples_per_second` that of training alone, without validation. `leaked_samples` counts the
     held-out samples that training read. `best_epoch` is the epoch whose weights the model has.
     `inputs` and `target` are the columns that it learned from, `transforms` those of the held-out
@@ -33,6 +35,7 @@ class FitResult:
     history: list[Row]
     step_losses: list[tuple[int, float]]
     batch_size: int
+    micro_batch_size: int | None
     steps: int
     seconds: float
     samples_per_second: float
@@ -52,7 +55,12 @@ class FitResult:
     def _repr_html_(self) -> str:
         # The first epochs and the last ones tell how it went.
         shown = self.history if len(self.history) <= 10 else [*self.history[:5], *self.history[-5:]]
-        names = [name for name in shown[0] if name not in ("samples", "loading_seconds")]
+        # Memory that ran out is told of from its epoch on.
+        names = [
+            name
+            for name in dict.fromkeys(name for row in shown for name in row)
+            if name not in ("samples", "loading_seconds")
+        ]
         return html_table(
             [name.replace("_", " ") for name in names],
             [[_text(row.get(name)) for name in names] for row in shown],

@@ -19,8 +19,8 @@ class RunFolder:
     config.json (what was asked), transforms.json (what the batches went through), environment.json
     (versions, machine, threads), history.jsonl (a row an epoch), steps.jsonl (step losses),
     checkpoint.safetensors (where training stands), model.safetensors (weights of the end);
-    from the command line result.json too (what `train --json` prints), and landscape.json where a
-    report was asked for.
+    from `run` and `train` result.json too (what they print as JSON), landscape.json where a report
+    was asked for, and advice.json where the batch size was advised.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,6 +32,7 @@ class RunFolder:
         self.weights = path / "model.safetensors"
         self.result = path / "result.json"
         self.landscape = path / "landscape.json"
+        self.advice = path / "advice.json"
         self.history = JsonLines(path / "history.jsonl")
         self.steps = JsonLines(path / "steps.jsonl")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -25,6 +25,27 @@ def threads_for(network: nn.Module, batch_size: int | str, parts: Parts) -> int:
     size = batch_size if isinstance(batch_size, int) else len(parts.train)
     work = sum(parameter.numel() for parameter in network.parameters()) * size
     return 1 if work < _DIVIDED_WORK else torch.get_num_threads()
+
+
+class RandomState:
+    """The random state of torch, on the CPU and on these devices, to go back to."""
+
+    def __init__(self, devices: Iterable[torch.device]) -> None:
+        self._cpu = torch.get_rng_state()
+        self._cuda = [(device, torch.cuda.get_rng_state(device)) for device in devices]
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether something was drawn since."""
+        return not torch.equal(self._cpu, torch.get_rng_state()) or any(
+            not torch.equal(state, torch.cuda.get_rng_state(device)) for device, state in self._cuda
+        )
+
+    def restore(self) -> None:
+        """Draw from here on what was drawn since."""
+        torch.set_rng_state(self._cpu)
+        for device, state in self._cuda:
+            torch.cuda.set_rng_state(state, device)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from rightbatch.errors import OptionError
-from rightbatch.loading.batches import Batches
 from rightbatch.training.losses import CustomLoss, Loss
 from rightbatch.training.models import DenseNetwork
 from rightbatch.training.optimizers import Optimizer
@@ -23,6 +22,8 @@ class Gradient(ABC):
     `weights` those among them, or views of them, that a penalty falls on, each with its gradient.
     """
 
+    model: nn.Module
+    loss: Loss
     parameters: list[nn.Parameter]
     weights: list[tuple[Tensor, Tensor]]
 
@@ -76,6 +77,8 @@ class DenseGradient(Gradient):
     that is a third of the step (benchmarks/epoch.py).
     """
 
+    model: DenseNetwork
+
     def __init__(self, model: DenseNetwork, loss: Loss) -> None:
         self.model = model
         self.loss = loss
@@ -105,15 +108,38 @@ class DenseGradient(Gradient):
         with self._mode():
             return self._accumulate(inputs.reshape(len(inputs), -1), target, total, is_first)
 
-    def _accumulate(self, inputs: Tensor, target: Tensor, total: int, is_first: bool) -> Tensor:
-        keep = 0 if is_first else 1
+    def sample_norms(self, inputs: Tensor, target: Tensor) -> Tensor:
+        """The squared norm |gᵢ|² of the gradient of each sample's own loss, (B,).
+
+        A layer's gradient is the outer product of δ and its inputs, so its squared norm is
+        |δ|² |h|², and |δ|² for the bias (Goodfellow 2015, arXiv 1510.01799).
+        """
+        with self._mode():
+            hidden, _, delta = self._forward(inputs.reshape(len(inputs), -1), target)
+            squares = torch.zeros(len(target), device=delta.device)
+            for position in range(len(self._layers) - 1, -1, -1):
+                below = hidden.pop()
+                squares += delta.square().sum(1) * (below.square().sum(1) + 1.0)
+                if position:
+                    delta = torch.mm(delta, self._layers[position].weight)
+                    delta = _through(self.model.activation, delta, below)
+            return squares
+
+    def _forward(self, inputs: Tensor, target: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """What goes into each layer, the losses (B,), and their derivative by the outputs."""
         activation = self.model.activation
         hidden = [inputs]
         last = len(self._layers) - 1
         for position, layer in enumerate(self._layers):
             values = torch.addmm(layer.bias, hidden[-1], layer.weight_transposed)
             hidden.append(values if position == last else _ACTIVATE[activation](values))
-        losses, delta = self.loss.with_derivative(hidden.pop(), target)
+        return hidden, *self.loss.with_derivative(hidden.pop(), target)
+
+    def _accumulate(self, inputs: Tensor, target: Tensor, total: int, is_first: bool) -> Tensor:
+        keep = 0 if is_first else 1
+        activation = self.model.activation
+        hidden, losses, delta = self._forward(inputs, target)
+        last = len(self._layers) - 1
         delta.div_(total)
         for position in range(last, -1, -1):
             layer = self._layers[position]
@@ -163,6 +189,13 @@ def find_gradient(model: nn.Module, loss: Loss) -> Gradient:
     return AutogradGradient(model, loss)
 
 
+def samples_at(inputs: Any, index: Any) -> Any:
+    """Some samples of a batch's inputs, which may be a dict of tensors."""
+    if isinstance(inputs, dict):
+        return {name: values[index] for name, values in inputs.items()}
+    return inputs[index]
+
+
 class Step:
     """A step: gradient of the mean loss, plus penalties, then the optimizer's update.
 
@@ -196,10 +229,13 @@ class Step:
         loss = mean.item()
         if loss - loss != 0.0:
             return loss
+        self._update()
+        return loss
+
+    def _update(self) -> None:
         if self.l1 or self.l2:
             self._add_penalties()
         self.optimizer.step()
-        return loss
 
     def _mean(self, inputs: Any, target: Tensor, total: int, size: int) -> Tensor:
         if size >= total:
@@ -207,13 +243,8 @@ class Step:
         mean = torch.zeros((), dtype=torch.float64)
         for start in range(0, total, size):
             piece = slice(start, start + size)
-            taken = (
-                {name: values[piece] for name, values in inputs.items()}
-                if isinstance(inputs, dict)
-                else inputs[piece]
-            )
             mean = mean + self.gradient.accumulate(
-                taken, target[piece], total=total, is_first=start == 0
+                samples_at(inputs, piece), target[piece], total=total, is_first=start == 0
             )
         return mean
 
@@ -226,35 +257,3 @@ class Step:
                     gradient.add_(weight, alpha=self.l2)
                 if self.l1:
                     gradient.add_(weight.sign(), alpha=self.l1)
-
-
-def refuse_coupling(model: nn.Module, micro_batch_size: int | None) -> None:
-    """OptionError where micro-batches would silently change what the model computes."""
-    layer = _normalisation(model)
-    if micro_batch_size is not None and layer is not None:
-        raise OptionError(
-            f"micro_batch_size={micro_batch_size} with the layer {layer}: it normalises over the "
-            "samples it sees together, so micro-batches would change the mathematics. Leave "
-            "micro_batch_size out, or use a layer that looks at single samples, such as GroupNorm "
-            "or LayerNorm"
-        )
-
-
-def refuse_single_samples(model: nn.Module, batches: Batches) -> None:
-    """OptionError where a batch of one sample would meet a layer that normalises over samples."""
-    layer = _normalisation(model)
-    if layer is not None and 1 in (batches.batch_size, len(batches.part) % batches.batch_size):
-        raise OptionError(
-            f"the layer {layer} normalises over the samples of a batch, and {len(batches.part):,} "
-            f"samples at batch_size={batches.batch_size} make a batch of one: take another "
-            "batch size, or a layer such as GroupNorm or LayerNorm"
-        )
-
-
-def _normalisation(model: nn.Module) -> str | None:
-    """The first layer that normalises over samples while training, by name."""
-    for name, module in model.named_modules():
-        # torch's own base of BatchNorm1d, 2d, 3d and SyncBatchNorm.
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
-            return f"{name!r} ({type(module).__name__})"
-    return None

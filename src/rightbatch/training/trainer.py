@@ -13,15 +13,17 @@ from rightbatch.errors import NonFiniteLossError, ResumeError
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Parts
 from rightbatch.training import checkpoint
-from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, score
+from rightbatch.training.coupling import refuse_coupling, refuse_single_samples
+from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, Evaluation
 from rightbatch.training.history import Row, StepLosses
 from rightbatch.training.interrupts import Interrupts
 from rightbatch.training.leakage import ReadRows
+from rightbatch.training.memory import HalvingStep
 from rightbatch.training.optimizers import build_optimizer
 from rightbatch.training.options import FitOptions
 from rightbatch.training.progress import Progress, StepObserver, Watcher
 from rightbatch.training.run_folder import RunFolder
-from rightbatch.training.step import Step, find_gradient, refuse_coupling, refuse_single_samples
+from rightbatch.training.step import find_gradient
 from rightbatch.training.task import Task
 
 _WATCH_SECONDS = 0.1
@@ -78,13 +80,11 @@ class Trainer:
             threads=1,
         )
         self.batch_size = self.train.batch_size
-        self.val = None
+        self.validation = None
         if parts.val is not None:
-            self.val = Batches(
+            self.validation = Evaluation(
                 task.prepare(parts.val),
                 min(EVALUATION_BATCH_SIZE, len(parts.val)),
-                shuffle=False,
-                output="torch",
                 device=device,
                 threads=1,
             )
@@ -98,7 +98,7 @@ class Trainer:
             learning_rate=options.learning_rate,
             momentum=options.momentum,
         )
-        self.step = Step(
+        self.step = HalvingStep(
             gradient,
             self.optimizer,
             l1=options.l1,
@@ -155,6 +155,7 @@ class Trainer:
         checkpoint.restore_optimizer(self.optimizer, tensors)
         torch.set_rng_state(tensors["random_state"])
         self.standing = Standing(**state["standing"])
+        self._go_on_in(state.get("memory", {}))
         self.history = state["history"]
         self.step_losses.restore(
             state["stride"], tensors["step_numbers"].numpy(), tensors["step_losses"].numpy()
@@ -191,10 +192,28 @@ class Trainer:
             "standing": asdict(self.standing),
             "history": self.history,
             "stride": self.step_losses.stride,
+            "memory": self._room,
         }
         checkpoint.save_checkpoint(self.folder.checkpoint, tensors, state)
         self._flush()
         self._saved = time.perf_counter()
+
+    @property
+    def _room(self) -> dict[str, int | None]:
+        """The sizes that memory has had room for: exact results depend on them by rounding."""
+        return {
+            "micro_batch_size": self.step.micro_batch_size,
+            "evaluation_batch_size": None
+            if self.validation is None
+            else self.validation.batch_size,
+        }
+
+    def _go_on_in(self, room: dict[str, int | None]) -> None:
+        """Go on in the sizes of `_room`; earlier versions have kept none."""
+        self.step.micro_batch_size = room.get("micro_batch_size", self.step.micro_batch_size)
+        size = room.get("evaluation_batch_size")
+        if self.validation is not None and size is not None and size < self.validation.batch_size:
+            self.validation.shrink(size)
 
     def _save_when_due(self, seconds: float) -> None:
         if time.perf_counter() - self._saved >= seconds:
@@ -281,9 +300,11 @@ class Trainer:
             "loading_seconds": standing.loading_seconds,
             "train_loss": standing.epoch_loss_sum / standing.epoch_samples,
         }
+        if self.step.micro_batch_size != self.options.micro_batch_size:
+            row["micro_batch_size"] = self.step.micro_batch_size
         validation = time.perf_counter()
-        if self.val is not None:
-            scores = score(self.model, self.val, self.loss)
+        if self.validation is not None:
+            scores = self.validation.score(self.model, self.loss)
             row.update({f"val_{name}": value for name, value in scores.items()})
         standing.seconds = seconds + time.perf_counter() - validation
         self.history.append(row)
@@ -315,9 +336,21 @@ class Trainer:
             self.model.load_state_dict(self._best)
 
     @property
+    def is_stopped_early(self) -> bool:
+        """Whether the validation loss has ended the run."""
+        return self.standing.is_finished or self._has_reached_target
+
+    @property
+    def _has_reached_target(self) -> bool:
+        """Whether the last epoch ended at the loss to come down to, or below it."""
+        # Asked of the history and stored nowhere: a resumed run may have another target.
+        target = self.options.target_loss
+        return target is not None and bool(self.history) and self.history[-1]["val_loss"] <= target
+
+    @property
     def is_done(self) -> bool:
         """Whether there is no step left to take."""
-        if self.standing.is_finished:
+        if self.is_stopped_early:
             return True
         if self.options.steps is not None:
             return self.standing.steps >= self.options.steps
@@ -347,6 +380,7 @@ class Trainer:
                     train_loss=train_loss,
                     samples_per_second=samples_per_second,
                     row=row,
+                    micro_batch_size=self.step.micro_batch_size,
                 )
             )
 

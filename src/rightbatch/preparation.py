@@ -1,0 +1,105 @@
+"""Data and model as the options name them: opened, split, scaled, and the model chosen."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import nn
+
+from rightbatch.data.dataset import Dataset
+from rightbatch.data.opening import open as open_data
+from rightbatch.errors import OptionError
+from rightbatch.loading.parts import Part, Parts, split
+from rightbatch.loading.transforms import scale, standardize
+from rightbatch.model_file import load_model
+from rightbatch.options import DEFAULT_HELD_OUT, DataOptions, TrainOptions
+from rightbatch.training.task import resolve_task
+
+# The simplest model for each loss that a target calls for.
+_SIMPLEST = {
+    "cross_entropy": "softmax",
+    "binary_cross_entropy": "logistic",
+    "squared_error": "linear",
+}
+
+
+def prepare(options: DataOptions, source: object = None) -> Parts:
+    """Open the data, split them and attach the transforms that `options` ask for.
+
+    `source` is an object that stands for what `options.data` names, such as arrays or a frame.
+
+    Raises OptionError and DataError where the options or the data are refused.
+
+    >>> prepare(DataOptions(data="breast_cancer", val=0.16, test=0.2, stratify=True)).sizes
+    {'train': 364, 'val': 91, 'test': 114}
+    """
+    data = open_dataset(options, source)
+    own_test = "test" in data.own_parts
+    test = DEFAULT_HELD_OUT if options.test is None and not own_test else options.test
+    parts = split(
+        data,
+        val=options.val or None,
+        # Data with a test part of their own refuse to give up another one, 0 included.
+        test=test if own_test else test or None,
+        stratify=options.stratify or None,
+        group=options.group,
+        on_duplicates=options.on_duplicates,  # type: ignore[arg-type]  # DataOptions has checked it
+        seed=options.seed,
+    )
+    if wants_scaling(parts.data, options.scale):
+        parts = parts.transform(scale(1 / 255))
+    if options.standardize:
+        parts = parts.transform(standardize())
+    return parts
+
+
+def open_dataset(options: DataOptions, source: object = None) -> Dataset:
+    """The data that `options` name, or `source`, before anything is split."""
+    columns = options.columns
+    if columns is not None and options.group is not None and options.group not in columns:
+        columns = (*columns, options.group)
+    data = open_data(
+        options.data if source is None else source,
+        target=options.target,
+        columns=columns,
+        header=options.header,
+        missing=options.missing,
+        categories=options.categories,
+    )
+    names = [column.name for column in data.columns]
+    if options.group is not None and options.group not in names and options.categories == "one-hot":
+        raise OptionError(
+            f"group={options.group!r} is no column once categories=one-hot has spread the text "
+            "columns; take categories=codes, or a group column of numbers"
+        )
+    return data
+
+
+def wants_scaling(data: Dataset, wanted: bool | None) -> bool:
+    """Whether the inputs are divided by 255; OptionError where that is asked for in vain."""
+    of_bytes = [column for column in data.inputs if column.dtype == np.uint8]
+    if wanted and not of_bytes:
+        found = ", ".join(sorted({str(column.dtype) for column in data.inputs}))
+        raise OptionError(
+            f"scale divides uint8 inputs by 255, and {data.name} has none: its inputs are {found}. "
+            "Leave scale out, or take standardize"
+        )
+    if wanted is None:
+        # A table's small whole numbers are not brightness: only arrays of bytes are images.
+        return len(data.inputs) == len(of_bytes) == 1 and of_bytes[0].shape != ()
+    return wanted
+
+
+def choose_model(training: TrainOptions, part: Part) -> str:
+    """The model that `training` names, or the simplest one for the target of `part`.
+
+    >>> choose_model(TrainOptions(), prepare(DataOptions(data="diabetes")).train)
+    'linear'
+    """
+    if training.model is not None:
+        return training.model
+    return _SIMPLEST[resolve_task(part, model=None, loss=training.loss).loss.name]
+
+
+def model_to_fit(name: str, *, seed: int) -> str | nn.Module:
+    """What `fit` takes: the name of a built-in model, or the module that a user's file makes."""
+    return load_model(name, seed=seed) if TrainOptions(model=name).has_model_file else name
