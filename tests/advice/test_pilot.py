@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 
 from rightbatch.advice.branch import Branch, Ground, LossPoint, samples_to
-from rightbatch.advice.choice import choose_for_epochs, choose_for_target
+from rightbatch.advice.choice import EpochsGoal, TargetGoal
 from rightbatch.advice.law import Law, StepTime, best_batch_size
-from rightbatch.advice.pilot import Outcome, PilotSearch
+from rightbatch.advice.pilot import PilotSearch
+from rightbatch.advice.pilot_outcome import Outcome
 from rightbatch.advice.pilot_result import Pilot
 from rightbatch.advice.pilot_summary import infer_from_pilot, law_of, summarise
 from rightbatch.loading.parts import Parts
@@ -43,6 +45,7 @@ class Known:
     clock: Clock
     noise: float = 0.1
     best_rate: float = 0.8
+    floor: float = 0.0
     rates: dict[int, float] = field(default_factory=dict)
 
     def start(self, batch_size: int, learning_rate: float, seed: int) -> KnownTrial:
@@ -72,9 +75,9 @@ class KnownTrial:
             self.known.clock.now += 5 * TIME.seconds(self.batch_size)
             return
         a_sample = TIME.seconds(self.batch_size) / self.batch_size
-        end = min(1.3 * self.needed * target**-2, most_samples, most_seconds / a_sample)
+        end = min(1.3 * self.needed / max(target, 1e-9) ** 2, most_samples, most_seconds / a_sample)
         for samples in np.geomspace(min(100, end), end, 60):
-            loss = min(2.5, (samples / self.needed) ** -0.5)
+            loss = min(2.5, max((samples / self.needed) ** -0.5, self.known.floor))
             self.points.append(LossPoint(samples=math.ceil(samples), seconds=0.0, loss=loss))
         self.samples = math.ceil(end)
         self.known.clock.now += end * a_sample
@@ -87,13 +90,18 @@ class KnownTrial:
 
 
 def search(
-    known: Known, *, seconds: float = 1e4, target: float | None = 1.0, first: int = 64
+    known: Known,
+    *,
+    seconds: float = 1e4,
+    target: float = 1.0,
+    goal: EpochsGoal | None = None,
+    first: int = 64,
 ) -> Outcome:
     return PilotSearch(
         known.start,
         sizes=SIZES,
         step_seconds={size: TIME.seconds(size) for size in SIZES},
-        target_loss=target,
+        goal=goal or TargetGoal(loss=target),
         prior_critical=200.0,
         prior_factor=8.0,
         first_size=first,
@@ -114,9 +122,7 @@ def test_the_search_finds_a_size_near_the_best_of_the_law(critical: float, first
         posterior, _ = infer_from_pilot(
             outcome, SIZES, prior_critical=200.0, prior_factor=8.0, target_loss=1.0
         )
-        choice = choose_for_target(
-            posterior, step_seconds, candidates=outcome.rates, tested=SIZES
-        )
+        choice = TargetGoal(loss=1.0).choose(posterior, step_seconds, candidates=outcome.rates)
         times = {size: truth.steps(size) * step_seconds[size] for size in SIZES}
         regrets.append(times[choice.batch_size] / min(times.values()) - 1)
         best = min(times, key=lambda size: times[size])
@@ -140,8 +146,7 @@ def test_no_run_is_made_twice_and_hopeless_ones_end_early() -> None:
         if run.samples is not None
     }
     longest = max(
-        run.points[-1].samples / run.batch_size * TIME.seconds(run.batch_size)
-        for run in given_up
+        run.points[-1].samples / run.batch_size * TIME.seconds(run.batch_size) for run in given_up
     )
     assert longest < 6 * min(seconds.values())
 
@@ -168,7 +173,7 @@ def test_a_target_beyond_the_budget_is_carried_on_from_the_trend() -> None:
         outcome, SIZES, prior_critical=200.0, prior_factor=8.0, target_loss=0.1
     )
     assert len(levels) >= 3
-    assert all(before.loss > after.loss for before, after in zip(levels, levels[1:], strict=False))
+    assert all(before.loss > after.loss for before, after in itertools.pairwise(levels))
     near, _ = infer_from_pilot(
         outcome, SIZES, prior_critical=200.0, prior_factor=8.0, target_loss=outcome.loss
     )
@@ -183,22 +188,37 @@ def test_a_target_beyond_the_budget_is_carried_on_from_the_trend() -> None:
     assert law.low < law.critical_batch_size < law.high
 
 
-def test_epochs_ask_for_the_largest_size_that_wastes_no_samples() -> None:
-    outcome = search(Known(200.0, Clock(), noise=0.02))
+def choose_for_epochs(known: Known, samples: float, seconds: float) -> tuple[Outcome, int]:
+    goal = EpochsGoal(samples=samples)
+    outcome = search(known, goal=goal, seconds=seconds)
     posterior, _ = infer_from_pilot(
-        outcome, SIZES, prior_critical=200.0, prior_factor=8.0, target_loss=1.0
+        outcome, SIZES, prior_critical=200.0, prior_factor=8.0, target_loss=None
     )
-    choice = choose_for_epochs(
+    choice = goal.choose(
         posterior,
         {size: TIME.seconds(size) for size in SIZES},
-        candidates=SIZES,
-        tested=SIZES,
-        samples=50_000,
+        candidates=outcome.rates,
+        enough_samples=outcome.enough_samples,
     )
-    # 10 % more samples are needed at B_crit/10 = 20.
-    assert choice.batch_size in (8, 16, 32)
+    return outcome, choice.batch_size
+
+
+def test_epochs_ask_for_the_largest_size_that_wastes_no_samples() -> None:
+    known = Known(200.0, Clock(), noise=0.02)
+    outcome, size = choose_for_epochs(known, samples=1e6, seconds=300.0)
+    # The budget ends long before the epochs do: 10 % more samples are needed at B_crit/10 = 20.
+    assert outcome.enough_samples is None
+    assert size in (8, 16, 32)
     law = Law(samples_min=1.0, critical_batch_size=200.0, low=0, high=0, residual=0)
-    assert choice.batch_size < best_batch_size(law, TIME)[0]
+    assert size < best_batch_size(law, TIME)[0]
+
+
+def test_epochs_beyond_the_lowest_loss_leave_room_for_larger_sizes() -> None:
+    known = Known(200.0, Clock(), noise=0.02, floor=1.0)
+    outcome, size = choose_for_epochs(known, samples=1e5, seconds=3000.0)
+    # The loss ends at 1.0, which 100,000 samples reach up to 1 + B/200 = 5.
+    assert outcome.enough_samples == 1e5
+    assert size in (256, 512)
 
 
 def test_real_branches_stop_go_on_and_give_what_one_run_gives(digits: Parts) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 
 # A size belongs to the interval where it is within 10 % of the best with at least this chance.
 _CHANCE = 0.15
+_SMALLER = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,83 +29,150 @@ class Choice:
     costs: list[CostPoint]
 
 
-def choose_for_target(
-    posterior: SamplesPosterior,
-    step_seconds: Mapping[int, float],
-    *,
-    candidates: Collection[int],
-    tested: Collection[int],
-    is_relative: bool = False,
-) -> Choice:
-    """The size of the least expected excess over the best time to the target.
+@dataclass(frozen=True, kw_only=True)
+class TargetGoal:
+    """The least time to a validation loss."""
 
-    `candidates` are the sizes that may be advised; the interval is made of all sizes of the
-    posterior that are within 10 % of the best with a fair chance. With `is_relative` the costs are
-    given over the least one, where the posterior knows ratios alone.
+    loss: float
 
-    >>> from rightbatch.advice.samples_posterior import Observation, infer_samples
-    >>> runs = [Observation(batch_size=b, seed=0, samples=1e4 * (1 + b / 64)) for b in (8, 64, 256)]
-    >>> sizes = [8, 16, 32, 64, 128, 256]
-    >>> found = infer_samples(runs, sizes, prior_critical=100, prior_factor=8)
-    >>> times = {size: 64e-6 + 1e-6 * size for size in sizes}
-    >>> choose_for_target(found, times, candidates=sizes, tested=[8, 64, 256]).batch_size
-    64
+    def chances(
+        self,
+        posterior: SamplesPosterior,
+        step_seconds: Mapping[int, float],
+        *,
+        known: Collection[int],
+        within: float,
+        enough_samples: float | None,  # noqa: ARG002  # goals are asked alike
+    ) -> dict[int, float]:
+        """The chance of each size to take no more than `within` times the least of those known."""
+        times = _log_times(posterior, step_seconds)
+        places = [place for place, size in enumerate(posterior.sizes) if size in known]
+        least = times[:, places].min(axis=1, keepdims=True)
+        chances = (times <= least + math.log(within)).mean(axis=0)
+        return dict(zip(posterior.sizes, chances.tolist(), strict=True))
+
+    def choose(
+        self,
+        posterior: SamplesPosterior,
+        step_seconds: Mapping[int, float],
+        *,
+        candidates: Collection[int],
+        is_relative: bool = False,
+        enough_samples: float | None = None,  # noqa: ARG002  # goals are asked alike
+    ) -> Choice:
+        """The size of the least expected excess over the best time to the target.
+
+        `candidates` are the sizes that may be advised; the interval is made of all sizes of the
+        posterior that are within 10 % of the best with a fair chance. With `is_relative` the
+        costs are given over the least one, where the posterior knows ratios alone.
+
+        >>> from rightbatch.advice.samples_posterior import Observation, infer_samples
+        >>> runs = [Observation(batch_size=b, seed=0, samples=1e4 * (1 + b / 64))
+        ...         for b in (8, 64, 256)]
+        >>> sizes = [8, 16, 32, 64, 128, 256]
+        >>> found = infer_samples(runs, sizes, prior_critical=100, prior_factor=8)
+        >>> times = {size: 64e-6 + 1e-6 * size for size in sizes}
+        >>> TargetGoal(loss=0.1).choose(found, times, candidates=sizes).batch_size
+        64
+        """
+        sizes = posterior.sizes
+        times = _log_times(posterior, step_seconds)
+        excess = times - times.min(axis=1, keepdims=True)
+        expected = np.expm1(np.minimum(excess, 10.0)).mean(axis=0)
+        place = min(_places(sizes, candidates), key=lambda place: expected[place])
+        near = (excess <= math.log1p(NEAR_BEST)).mean(axis=0) >= _CHANCE
+        told = times - times.mean(axis=0).min() if is_relative else times
+        return Choice(
+            batch_size=sizes[place],
+            interval=_around(sizes, near, place),
+            costs=_costs(posterior, told),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochsGoal:
+    """The least time for so many samples whose loss is as low as any size would have it.
+
+    That is so for a size that needs no more than 10 % above the fewest samples to the same loss;
+    and where that loss is the lowest that all these samples lead to, for every size that comes
+    down to it within them (`enough_samples`).
     """
-    sizes = posterior.sizes
-    times = posterior.draws + np.log([step_seconds[size] / size for size in sizes])
-    excess = times - times.min(axis=1, keepdims=True)
-    expected = np.expm1(np.minimum(excess, 10.0)).mean(axis=0)
-    place = min(
-        (place for place, size in enumerate(sizes) if size in candidates),
-        key=lambda place: expected[place],
-    )
-    near = (excess <= math.log1p(NEAR_BEST)).mean(axis=0) >= _CHANCE
-    told = times - times.mean(axis=0).min() if is_relative else times
-    return Choice(
-        batch_size=sizes[place],
-        interval=_around(sizes, near, place),
-        costs=_costs(posterior, told, tested),
-    )
 
+    samples: float
 
-def choose_for_epochs(
-    posterior: SamplesPosterior,
-    step_seconds: Mapping[int, float],
-    *,
-    candidates: Collection[int],
-    tested: Collection[int],
-    samples: int,
-) -> Choice:
-    """The fastest size for epochs of `samples` samples whose loss is as low as any.
+    def chances(
+        self,
+        posterior: SamplesPosterior,
+        step_seconds: Mapping[int, float],
+        *,
+        known: Collection[int],
+        within: float,
+        enough_samples: float | None,
+    ) -> dict[int, float]:
+        """The chance of each size to end as low, where it is faster than those known to do so."""
+        sizes = posterior.sizes
+        seconds = self._seconds(sizes, step_seconds)
+        frugal = self._frugal(posterior, enough_samples)
+        places = _places(sizes, known)
+        best = min((seconds[place] for place in places if frugal[place] >= 0.5), default=0.0)
+        chances = {
+            size: float(frugal[place]) if seconds[place] <= within * best else 0.0
+            for place, size in enumerate(sizes)
+        }
+        # What the fewest samples are, a smaller size would tell, slow as it is.
+        smaller = max((size for size in sizes if size * _SMALLER <= min(known)), default=None)
+        if smaller is not None:
+            doubts = [min(frugal[place], 1 - frugal[place]) for place in places]
+            doubt = 1.0 if best == 0 else float(max(doubts))
+            chances[smaller] = max(chances[smaller], doubt)
+        return chances
 
-    That is, among the sizes that need no more than 10 % above the fewest samples to the same loss.
+    def choose(
+        self,
+        posterior: SamplesPosterior,
+        step_seconds: Mapping[int, float],
+        *,
+        candidates: Collection[int],
+        is_relative: bool = False,  # noqa: ARG002  # seconds of epochs are seconds
+        enough_samples: float | None = None,
+    ) -> Choice:
+        """The fastest of the `candidates` that end as low; where none does, the most frugal.
 
-    >>> from rightbatch.advice.samples_posterior import Observation, infer_samples
-    >>> runs = [Observation(batch_size=b, seed=0, samples=1e4 * (1 + b / 640)) for b in (8, 64)]
-    >>> sizes = [8, 16, 32, 64, 128, 256]
-    >>> found = infer_samples(runs, sizes, prior_critical=700, prior_factor=8)
-    >>> times = {size: 64e-6 + 1e-6 * size for size in sizes}
-    >>> chosen = choose_for_epochs(found, times, candidates=sizes, tested=sizes, samples=1000)
-    >>> chosen.batch_size
-    64
-    """
-    sizes = posterior.sizes
-    mean = posterior.mean
-    allowed = mean - mean.min() <= math.log1p(NEAR_BEST)
-    seconds = np.array([step_seconds[size] * math.ceil(samples / size) for size in sizes])
-    places = [place for place, size in enumerate(sizes) if size in candidates]
-    able = [place for place in places if allowed[place]]
-    # Where none of them is that efficient, the most efficient of them.
-    place = min(able or [min(places, key=lambda place: mean[place])], key=lambda k: seconds[k])
-    efficiency = posterior.draws - posterior.draws.min(axis=1, keepdims=True)
-    efficient = (efficiency <= math.log1p(NEAR_BEST)).mean(axis=0) >= _CHANCE
-    near = efficient & (seconds <= (1 + NEAR_BEST) * seconds[place])
-    times = np.log(seconds)[None, :] + 0.0 * posterior.draws
-    return Choice(
-        batch_size=sizes[place],
-        interval=_around(sizes, near, place),
-        costs=_costs(posterior, times, tested),
-    )
+        The interval is made of the sizes that do so with a fair chance, and take no more than 10 %
+        above the time of the chosen one.
+
+        >>> from rightbatch.advice.samples_posterior import Observation, infer_samples
+        >>> runs = [Observation(batch_size=b, seed=0, samples=1e4 * (1 + b / 640)) for b in (8, 64)]
+        >>> sizes = [8, 16, 32, 64, 128, 256]
+        >>> found = infer_samples(runs, sizes, prior_critical=700, prior_factor=8)
+        >>> times = {size: 64e-6 + 1e-6 * size for size in sizes}
+        >>> EpochsGoal(samples=1000).choose(found, times, candidates=sizes).batch_size
+        32
+        """
+        sizes = posterior.sizes
+        seconds = self._seconds(sizes, step_seconds)
+        frugal = self._frugal(posterior, enough_samples)
+        places = _places(sizes, candidates)
+        able = [place for place in places if frugal[place] >= 0.5]
+        frugalest = min(places, key=lambda place: posterior.mean[place])
+        place = min(able or [frugalest], key=lambda place: seconds[place])
+        near = (frugal >= _CHANCE) & (seconds <= (1 + NEAR_BEST) * seconds[place])
+        times = np.log(seconds)[None, :] + np.zeros_like(posterior.draws)
+        return Choice(
+            batch_size=sizes[place],
+            interval=_around(sizes, near, place),
+            costs=_costs(posterior, times),
+        )
+
+    def _seconds(self, sizes: Sequence[int], step_seconds: Mapping[int, float]) -> Floats:
+        return np.array([step_seconds[size] * math.ceil(self.samples / size) for size in sizes])
+
+    def _frugal(self, posterior: SamplesPosterior, enough_samples: float | None) -> Floats:
+        """The chance of each size to need few enough samples."""
+        allowed = posterior.draws.min(axis=1, keepdims=True) + math.log1p(NEAR_BEST)
+        if enough_samples is not None:
+            allowed = np.maximum(allowed, math.log(enough_samples))
+        return np.asarray((posterior.draws <= allowed).mean(axis=0))
 
 
 def choose_for_speed(step_seconds: Mapping[int, float]) -> Choice:
@@ -120,12 +188,21 @@ def choose_for_speed(step_seconds: Mapping[int, float]) -> Choice:
     return Choice(batch_size=sizes[place], interval=_around(sizes, near, place), costs=[])
 
 
+def _log_times(posterior: SamplesPosterior, step_seconds: Mapping[int, float]) -> Floats:
+    a_sample = np.log([step_seconds[size] / size for size in posterior.sizes])
+    return np.asarray(posterior.draws + a_sample)
+
+
+def _places(sizes: Sequence[int], wanted: Collection[int]) -> list[int]:
+    return [place for place, size in enumerate(sizes) if size in wanted]
+
+
 def _around(sizes: list[int], near: NDArray[np.bool_], place: int) -> tuple[int, int]:
     inside = [*np.flatnonzero(near).tolist(), place]
     return sizes[min(inside)], sizes[max(inside)]
 
 
-def _costs(posterior: SamplesPosterior, times: Floats, tested: Collection[int]) -> list[CostPoint]:
+def _costs(posterior: SamplesPosterior, times: Floats) -> list[CostPoint]:
     low, high = np.exp(np.percentile(times, [2.5, 97.5], axis=0))
     return [
         CostPoint(
@@ -134,7 +211,7 @@ def _costs(posterior: SamplesPosterior, times: Floats, tested: Collection[int]) 
             seconds=float(np.exp(times[:, place].mean())),
             low=float(low[place]),
             high=float(high[place]),
-            has_run=size in tested,
+            has_run=True,
         )
         for place, size in enumerate(posterior.sizes)
     ]

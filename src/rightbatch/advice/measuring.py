@@ -10,12 +10,7 @@ import torch
 
 from rightbatch.advice.advice import Goal
 from rightbatch.advice.branch import Branch, Ground, Model
-from rightbatch.advice.choice import (
-    Choice,
-    choose_for_epochs,
-    choose_for_speed,
-    choose_for_target,
-)
+from rightbatch.advice.choice import Choice, EpochsGoal, TargetGoal, choose_for_speed
 from rightbatch.advice.evidence import Evidence
 from rightbatch.advice.law import Law
 from rightbatch.advice.loop_speed import measure_loop
@@ -23,12 +18,13 @@ from rightbatch.advice.memory import Memory
 from rightbatch.advice.memory_probe import measure_memory
 from rightbatch.advice.noise import measure_noise
 from rightbatch.advice.noise_scale import Noise
-from rightbatch.advice.pilot import Outcome, PilotSearch
+from rightbatch.advice.pilot import PilotSearch
+from rightbatch.advice.pilot_outcome import Outcome
 from rightbatch.advice.pilot_result import Pilot
 from rightbatch.advice.pilot_summary import infer_from_pilot, law_of, summarise
 from rightbatch.advice.progress import AdviceProgress, AdviceWatcher
 from rightbatch.advice.rates import REFERENCE_BATCH_SIZE, rate_at
-from rightbatch.advice.samples_posterior import SamplesPosterior, prior_samples
+from rightbatch.advice.samples_posterior import prior_samples
 from rightbatch.advice.timing import Speed
 from rightbatch.errors import OptionError
 from rightbatch.loading.parts import Parts
@@ -129,7 +125,8 @@ class Measuring:
         sizes = list(step_seconds)
         prior, factor = _prior(noise, _PILOT_FACTOR if self._is_pilot else _QUICK_FACTOR)
         posterior = prior_samples(sizes, prior_critical=prior, prior_factor=factor)
-        quick = self._choose(posterior, step_seconds, sizes, is_relative=True)
+        goal = self._objective
+        quick = goal.choose(posterior, step_seconds, candidates=sizes, is_relative=True)
         if not self._is_pilot:
             return quick, None, law_of(posterior, [])
         outcome = self._pilot(ground, step_seconds, quick.batch_size, (prior, factor))
@@ -148,7 +145,12 @@ class Measuring:
             target_loss=target,
             seed=self._options.seed,
         )
-        choice = self._choose(posterior, step_seconds, list(outcome.rates), is_relative=False)
+        choice = goal.choose(
+            posterior,
+            step_seconds,
+            candidates=outcome.rates,
+            enough_samples=outcome.enough_samples,
+        )
         pilot = summarise(outcome, posterior, levels, step_seconds, target)
         return choice, pilot, law_of(posterior, levels)
 
@@ -222,41 +224,18 @@ class Measuring:
             batch_size=size,
             learning_rate=self._options.learning_rate,
             seconds=min(seconds, self._budget / 6),
-            most_samples=self._most_samples,
+            most_samples=(self._goal.epochs or math.inf) * len(self._parts.train),
             target_loss=self._goal.target_loss or 0.0,
             progress=lambda _: self._tell("noise", "a short run"),
         )
 
     @property
-    def _most_samples(self) -> float:
-        if self._goal.epochs is None:
-            return math.inf
-        return float(self._goal.epochs * len(self._parts.train))
-
-    def _choose(
-        self,
-        posterior: SamplesPosterior,
-        step_seconds: dict[int, float],
-        candidates: list[int],
-        *,
-        is_relative: bool,
-    ) -> Choice:
-        tested = list(step_seconds)
-        if self._goal.kind == "target_loss":
-            return choose_for_target(
-                posterior,
-                step_seconds,
-                candidates=candidates,
-                tested=tested,
-                is_relative=is_relative,
-            )
-        return choose_for_epochs(
-            posterior,
-            step_seconds,
-            candidates=candidates,
-            tested=tested,
-            samples=int(self._most_samples),
-        )
+    def _objective(self) -> TargetGoal | EpochsGoal:
+        """The goal as choices are made by it."""
+        if self._goal.target_loss is not None:
+            return TargetGoal(loss=self._goal.target_loss)
+        assert self._goal.epochs is not None  # one of the two is given
+        return EpochsGoal(samples=float(self._goal.epochs * len(self._parts.train)))
 
     def _pilot(
         self, ground: Ground, step_seconds: dict[int, float], first: int, prior: tuple[float, float]
@@ -271,8 +250,7 @@ class Measuring:
             start,
             sizes=list(step_seconds),
             step_seconds=step_seconds,
-            target_loss=self._goal.target_loss,
-            most_samples=self._most_samples,
+            goal=self._objective,
             prior_critical=prior[0],
             prior_factor=prior[1],
             first_size=first,

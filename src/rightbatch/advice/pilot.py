@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Protocol
 
-import numpy as np
-
 from rightbatch.advice.branch import LossPoint, samples_to, smoothed_at
+from rightbatch.advice.choice import EpochsGoal, TargetGoal
+from rightbatch.advice.law import NEAR_BEST
+from rightbatch.advice.pilot_outcome import Outcome, is_better, observations_of
 from rightbatch.advice.pilot_result import PilotRun
-from rightbatch.advice.samples_posterior import Observation, infer_samples
+from rightbatch.advice.samples_posterior import infer_samples
 
 # Rates are searched in factors of four at first, then of two, then of √2: below its best rate a
 # size needs samples in inverse proportion to the rate, and a little above it diverges, so a coarse
@@ -27,6 +28,8 @@ _CLOSE = 0.05
 # Shares of the budget for one run while the first rate is looked for, and for the one that shows
 # which loss can be afforded.
 _RATE_SHARE, _LEVEL_SHARE = 0.03, 0.06
+# Losses this close are one; a branch this far on has come to the end of its epochs.
+_SAME_LOSS, _AT_END = 0.01, 0.95
 # A pilot that costs more than this many of the runs it is to speed up is not worth its advice.
 _EFFORT = 28.0
 _LEAST_SECONDS = 1.2
@@ -61,23 +64,14 @@ class _BudgetError(Exception):
     """The budget is used up."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What the search found: the loss that sizes are compared at, the best rates, all runs."""
-
-    loss: float
-    rates: dict[int, float]
-    runs: list[PilotRun]
-    seconds: float
-
-
 class PilotSearch:
     """Finds the samples that batch sizes need to a loss, at rates that suit them.
 
     `start(batch_size, learning_rate, seed)` begins a branch; `sizes` are those to choose from and
-    `step_seconds` what a step of each takes. `target_loss` is None where epochs are the goal, and
-    `most_samples` bounds a run. The search spends `seconds` at most, and less where a run to the
-    target is short.
+    `step_seconds` what a step of each takes. `goal` is a loss to reach, or a number of samples to
+    go through. `prior_critical` and `prior_factor` say what is believed of the critical batch size
+    before any branch, see `infer_samples`. The search spends `seconds` at most, and less where a
+    run to the target is short.
     """
 
     def __init__(
@@ -86,8 +80,7 @@ class PilotSearch:
         *,
         sizes: Sequence[int],
         step_seconds: Mapping[int, float],
-        target_loss: float | None,
-        most_samples: float = math.inf,
+        goal: TargetGoal | EpochsGoal,
         prior_critical: float,
         prior_factor: float,
         first_size: int,
@@ -100,8 +93,10 @@ class PilotSearch:
         self._start = start
         self._sizes = sorted(sizes)
         self._step_seconds = step_seconds
-        self._target = 0.0 if target_loss is None else target_loss
-        self._most_samples = most_samples
+        self._goal = goal
+        self._target = goal.loss if isinstance(goal, TargetGoal) else 0.0
+        self._most_samples = goal.samples if isinstance(goal, EpochsGoal) else math.inf
+        self._enough_samples: float | None = None
         self._prior_critical = prior_critical
         self._prior_factor = prior_factor
         self._first = first_size
@@ -131,7 +126,11 @@ class PilotSearch:
         """What was found so far."""
         rates = {size: rate for size in self._sizes if (rate := self._best_rate(size)) is not None}
         return Outcome(
-            loss=self._level, rates=rates, runs=self._runs, seconds=self._clock() - self._began
+            loss=self._level,
+            rates=rates,
+            runs=self._runs,
+            seconds=self._clock() - self._began,
+            enough_samples=self._enough_samples,
         )
 
     def _open(self) -> None:
@@ -143,13 +142,24 @@ class PilotSearch:
         if run.samples is None:
             run = self._attempt(self._first, rate, _LEVEL_SHARE * self._budget, again=True)
         if run.samples is None:
-            # Even this did not get there: sizes are compared where it had come to.
-            lowest = min(smoothed_at(run.points, place) for place in range(len(run.points)))
-            self._level = max(lowest, self._target)
-            self._read_again()
+            self._set_level(run)
             run = self._by_setting[self._key(self._first, rate, self._seed)]
         self._set_limit(run)
         self._climb(self._first, rate, run, _FINE)
+
+    def _set_level(self, run: PilotRun) -> None:
+        """Compare sizes at the loss that `run` came down to, where it did not reach the target."""
+        ends = self._most_samples
+        within = [
+            smoothed_at(run.points, place)
+            for place, point in enumerate(run.points)
+            # What the most frugal size gets by then, others may still get by the end.
+            if point.samples * (1 + NEAR_BEST) <= ends
+        ]
+        self._level = max(min(within) * (1 + _SAME_LOSS), self._target)
+        if run.points[-1].samples >= _AT_END * ends:
+            self._enough_samples = ends
+        self._read_again()
 
     def _climb(
         self, size: int, rate: float, run: PilotRun, factor: float, share: float = math.inf
@@ -165,7 +175,7 @@ class PilotSearch:
             while True:
                 other = rate * step
                 tried = self._attempt(size, other, share)
-                if not _is_better(tried, run):
+                if not is_better(tried, run):
                     break
                 rate, run, moved = other, tried, True
             if moved:
@@ -193,10 +203,10 @@ class PilotSearch:
         return size if size is not None and untried[size] >= _FAIR_CHANCE else None
 
     def _chances(self, within: float) -> dict[int, float]:
-        """The chance of each size to take no more than `within` times the least time of those run.
-
-        With `within` 1 that is the chance to be faster than every size that was run.
-        """
+        """The chance of each size to be as good as the best of those run, `within` a factor."""
+        known = [size for size in self._sizes if self._best_rate(size)]
+        if not known:
+            return {}
         posterior = infer_samples(
             observations_of(self.outcome),
             self._sizes,
@@ -204,13 +214,13 @@ class PilotSearch:
             prior_factor=self._prior_factor,
             seed=self._seed,
         )
-        times = posterior.draws + np.log([self._step_seconds[size] / size for size in self._sizes])
-        known = [place for place, size in enumerate(self._sizes) if self._best_rate(size)]
-        if not known:
-            return {}
-        least = times[:, known].min(axis=1, keepdims=True)
-        chances = (times <= least + math.log(within)).mean(axis=0)
-        return {size: float(chances[place]) for place, size in enumerate(self._sizes)}
+        return self._goal.chances(
+            posterior,
+            self._step_seconds,
+            known=known,
+            within=within,
+            enough_samples=self._enough_samples,
+        )
 
     def _repeat(self) -> None:
         """Run the sizes that may be the best with further seeds, until one stands out."""
@@ -248,11 +258,9 @@ class PilotSearch:
         own = self._samples(size)
         fastest = min(map(self._seconds, {run.batch_size for run in self._runs}), default=math.inf)
         slack = _HOPELESS_SIZE if own < math.inf else _HOPELESS_GUESS
-        most = min(
-            patience * _HOPELESS_RATE * own,
-            patience * slack * fastest / self._step_seconds[size] * size,
-            self._most_samples,
-        )
+        most = min(patience * _HOPELESS_RATE * own, self._most_samples)
+        if isinstance(self._goal, TargetGoal):
+            most = min(most, patience * slack * fastest / self._step_seconds[size] * size)
         branch = self._start(size, rate, seed)
         try:
             branch.advance(
@@ -297,14 +305,8 @@ class PilotSearch:
         """Read the runs so far at the level that was chosen after them."""
         for place, run in enumerate(self._runs):
             samples = samples_to(run.points, self._level)
-            again = PilotRun(
-                batch_size=run.batch_size,
-                learning_rate=run.learning_rate,
-                seed=run.seed,
-                samples=samples,
-                ended="reached" if samples is not None else run.ended,
-                points=run.points,
-            )
+            ended = "reached" if samples is not None else run.ended
+            again = replace(run, samples=samples, ended=ended)
             self._runs[place] = again
             for key, kept in self._by_setting.items():
                 if kept is run:
@@ -355,37 +357,3 @@ class PilotSearch:
         slope = min(max(slope, 0.0), 1.0)
         steps = round(slope * math.log(size / nearest) / math.log(_FINE))
         return rate * _FINE**steps
-
-
-def _is_better(tried: PilotRun, than: PilotRun) -> bool:
-    """Whether a run got further: fewer samples to the loss, or else a lower loss at the end."""
-    if tried.samples is not None or than.samples is not None:
-        return (tried.samples or math.inf) < (than.samples or math.inf)
-    if tried.ended == "diverged":
-        return False
-    if than.ended == "diverged":
-        return True
-    return _last_loss(tried) < _last_loss(than)
-
-
-def _last_loss(run: PilotRun) -> float:
-    return smoothed_at(run.points, len(run.points) - 1)
-
-
-def observations_of(outcome: Outcome) -> list[Observation]:
-    """The runs at the best rate of their size; of a size that never got there, its longest run."""
-    found = [
-        Observation(batch_size=run.batch_size, seed=run.seed, samples=run.samples)
-        for run in outcome.runs
-        if run.samples is not None and run.learning_rate == outcome.rates.get(run.batch_size)
-    ]
-    for size in sorted({run.batch_size for run in outcome.runs} - set(outcome.rates)):
-        given_up = [
-            run for run in outcome.runs if run.batch_size == size and run.ended == "hopeless"
-        ]
-        longest = max((run.points[-1].samples for run in given_up), default=0)
-        if longest:
-            found.append(
-                Observation(batch_size=size, seed=given_up[0].seed, samples=longest, is_bound=True)
-            )
-    return found
