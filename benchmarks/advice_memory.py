@@ -71,15 +71,15 @@ class Cnn(nn.Module):
 class Transformer(nn.Module):
     """One layer of attention over 32 characters, which says the next one."""
 
-    def __init__(self, characters: int) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(characters, 32)
+        self.embedding = nn.Embedding(65, 32)
         self.place = nn.Parameter(torch.zeros(_WINDOW, 32))
         self.layer = nn.TransformerEncoderLayer(32, 2, 64, dropout=0.0, batch_first=True)
-        self.out = nn.Linear(32, characters)
+        self.out = nn.Linear(32, classes)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Logits (B, characters) of windows (B, 32)."""
+        """Logits (B, classes) of windows (B, 32)."""
         return self.out(self.layer(self.embedding(inputs) + self.place)[:, -1])
 
 

@@ -22,11 +22,15 @@ _SMALLER = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A batch size, the interval, and the predicted cost of every size."""
+    """A batch size, the interval, and the predicted cost of every size.
+
+    `enough_samples` is as in `EpochsGoal`: None where frugality alone decided.
+    """
 
     batch_size: int
     interval: tuple[int, int]
     costs: list[CostPoint]
+    enough_samples: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +166,7 @@ class EpochsGoal:
             batch_size=sizes[place],
             interval=_around(sizes, near, place),
             costs=_costs(posterior, times),
+            enough_samples=enough_samples,
         )
 
     def _seconds(self, sizes: Sequence[int], step_seconds: Mapping[int, float]) -> Floats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rightbatch.advice.advice import Goal
+from rightbatch.advice.advice import CostPoint, Goal
 from rightbatch.advice.choice import Choice
 from rightbatch.advice.law import Law
 from rightbatch.advice.memory import Memory, bytes_text
@@ -198,12 +198,7 @@ def _choice_reason(evidence: Evidence) -> str:
         )
     own = costs[choice.batch_size]
     if evidence.goal.kind == "epochs":
-        fewest = min(cost.samples for cost in costs.values())
-        return (
-            f"Batch size {size} is the fastest that needs no more than 10 % above the fewest "
-            f"samples to the same loss (it needs {max(own.samples / fewest - 1, 0):.0%} more): "
-            "after the same epochs its loss is about that of any smaller batch, sooner"
-        )
+        return _epochs_reason(size, own, choice)
     others = sorted(
         (cost for cost in costs.values() if cost.has_run and cost.batch_size != choice.batch_size),
         key=lambda cost: cost.batch_size,
@@ -220,6 +215,22 @@ def _choice_reason(evidence: Evidence) -> str:
         for cost in (others[:1] + others[-1:] if len(others) > 1 else others)
     ]
     return told + (f"; {', '.join(compared)}" if compared else "")
+
+
+def _epochs_reason(size: str, own: CostPoint, choice: Choice) -> str:
+    fewest = min(cost.samples for cost in choice.costs)
+    more = max(own.samples / fewest - 1, 0)
+    if choice.enough_samples is not None and own.samples <= choice.enough_samples:
+        return (
+            f"Batch size {size} is the fastest that comes down to the lowest loss of these epochs "
+            f"before they end: after about {own.samples:,.0f} of {choice.enough_samples:,.0f} "
+            f"samples, {_times(1 + more)} those of the most frugal size"
+        )
+    return (
+        f"Batch size {size} is the fastest that needs about 10 % above the fewest samples to the "
+        f"same loss, or less ({more:.0%} more): after the same epochs its loss is about that of "
+        "any smaller batch, sooner"
+    )
 
 
 def _times(ratio: float) -> str:
