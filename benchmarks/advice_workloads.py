@@ -172,6 +172,7 @@ WORKLOADS = {
             target_loss=0.5,
             learning_rate=0.05,
             largest=1024,
+            seeds=6,
         ),
         Workload(
             name="Adult, 108-32-1",

@@ -41,7 +41,7 @@ def test_the_bound_holds_for_nearly_all_runs_of_a_noisy_law() -> None:
         truth = [60e6 + 1e5 * size for size in (*SIZES, 700)]
         fit = fit_memory(SIZES, np.multiply(truth, noise)[:4])
         above += truth[4] * noise[4] > fit.high(700)
-    assert above <= 12
+    assert above <= 40
 
 
 def test_the_largest_that_fits_is_the_last_whose_bound_is_within_the_limit() -> None:

@@ -129,8 +129,8 @@ def test_validation_that_does_not_fit_does_not_cut_the_batch_of_training(parts) 
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
             return super().forward(inputs) if not self.training else self.layer(inputs)
 
-    # 200 validation samples at once take 600 MB.
-    memory = measure(Held(3 * MB), parts, batch_sizes=[64], memory_limit="600MB")
+    # 200 validation samples at once take 200 MB.
+    memory = measure(Held(MB), parts, batch_sizes=[64], memory_limit="450MB")
     assert memory.cap == 64
     assert any("validation in batches of" in note.lower() for note in memory.notes)
 

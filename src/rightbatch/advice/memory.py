@@ -19,7 +19,7 @@ class MemoryPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPrediction:
-    """What a batch size is expected to take, by the law; one run in a hundred takes over `high`."""
+    """What a batch size is expected to take, by the law; one run in twenty takes over `high`."""
 
     batch_size: int
     bytes: int

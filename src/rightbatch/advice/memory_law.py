@@ -13,8 +13,8 @@ from scipy.stats import t as student_t
 
 from rightbatch.errors import OptionError
 
-# One-sided: of a hundred runs of a size one takes more than `high` says.
-_CONFIDENCE = 0.99
+# One-sided: of twenty runs of a size one takes more than `high` says.
+_CONFIDENCE = 0.95
 # Few points on a straight line by chance prove no exactness: what a run takes varies by so much.
 _LEAST_SPREAD = 0.01
 # Below this a byte weighs as much at a small size as at a large one.
@@ -81,7 +81,7 @@ class MemoryFit:
         return max(0, round(expected))
 
     def high(self, batch_size: float) -> int:
-        """The upper prediction bound: one run in a hundred of that size takes more.
+        """The upper prediction bound: one run in twenty of that size takes more.
 
         For a straight line it is the textbook's, t · s · √(1 + 1/n + (B - mean)²/scatter), with
         relative residuals; and the loader may hold one slab more than it did in the probes.

@@ -26,6 +26,8 @@ _LEAST_SIZES = 3
 # The shares of the time for training, the cap's own run, and evaluation.
 _TRAINING_SHARE, _CAP_SHARE = 0.55, 0.8
 _MOST_TRIES = 4
+# The share of the limit from which on a larger size is not worth a further probe.
+_WELL_USED = 0.75
 # The share of the time that quick steps of one probe are repeated for.
 _ENOUGH_SHARE = 0.05
 # Three batches read ahead by `fit`'s one thread, the one in hand and the one before it.
@@ -156,7 +158,7 @@ class Measurement:
         size = planned = max(1, size)
         for _ in range(_MOST_TRIES):
             if self._ask("fit", size) and self._has_margin(size):
-                return size
+                return self._grown(size)
             if size == 1:
                 break
             told = self._told["fit"].get(size)
@@ -177,6 +179,18 @@ class Measurement:
             "size 1: give more memory, or split without a validation part."
         )
         return max(fitting)
+
+    def _grown(self, size: int) -> int:
+        """A larger size where the run of `size` has left much unused; the bound is a wide one."""
+        if self._limit is None:
+            return size
+        used = max(1, self._told["fit"][size]["bytes"])
+        top = self._affordable("training", _CAP_SHARE, at_least=size)
+        larger = min(top, _rounded(int(0.9 * size * self._room / used)))
+        edge = self._too_large.get("training", larger + 1)
+        if used > _WELL_USED * self._room or larger < 1.2 * size or larger >= edge:
+            return size
+        return larger if self._ask("fit", larger) and self._has_margin(larger) else size
 
     @property
     def _room(self) -> int:

@@ -13,7 +13,7 @@ from rightbatch.advice.choice import EpochsGoal, TargetGoal
 from rightbatch.advice.law import NEAR_BEST
 from rightbatch.advice.pilot_outcome import Outcome, is_better, observations_of
 from rightbatch.advice.pilot_result import PilotRun
-from rightbatch.advice.samples_posterior import infer_samples
+from rightbatch.advice.samples_posterior import infer_samples, run_error
 
 # Rates are searched in factors of four at first, then of two, then of √2: below its best rate a
 # size needs samples in inverse proportion to the rate, and a little above it diverges, so a coarse
@@ -34,7 +34,9 @@ _SAME_LOSS, _AT_END = 0.01, 0.95
 _EFFORT = 28.0
 _LEAST_SECONDS = 1.2
 _WALK_SHARE = 0.7
-_LEAST_REPEATS, _MOST_SEEDS = 2, 8
+_LEAST_REPEATS, _MOST_SEEDS = 2, 12
+# The spread of runs that the effort is meant for, and how much more of it a larger one is worth.
+_QUIET_ERROR, _MOST_NOISE = 0.15, 2.0
 _MOST_RETREATS = 8
 
 
@@ -224,7 +226,11 @@ class PilotSearch:
 
     def _repeat(self) -> None:
         """Run the sizes that may be the best with further seeds, until one stands out."""
+        quiet_limit = self._limit
         for seed in range(self._seed + 1, self._seed + _MOST_SEEDS):
+            # Runs that stray far from one another take more of them to tell sizes apart.
+            noise = run_error(observations_of(self.outcome)) / _QUIET_ERROR
+            self._limit = min(self._budget, quiet_limit * min(max(noise, 1.0), _MOST_NOISE))
             chances = self._chances(1.0 + _CLOSE)
             near = [size for size, chance in chances.items() if chance >= _FAIR_CHANCE]
             rates = {size: rate for size in near if (rate := self._best_rate(size)) is not None}

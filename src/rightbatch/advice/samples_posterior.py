@@ -22,7 +22,7 @@ _RATE_ERROR = 0.05
 # Seeds that are good for one size tend to be good for another.
 _SEED_EFFECT = 0.08
 # The spread of runs that differ in their seed alone, until repetitions tell; they count as four.
-_RUN_ERROR, _RUN_ERROR_WEIGHT = 0.12, 4.0
+_RUN_ERROR, _RUN_ERROR_WEIGHT = 0.15, 4.0
 # A run that was given up says only that it would have taken longer.
 _BOUND_ERROR = 0.3
 _VAGUE = 10.0
@@ -83,7 +83,7 @@ def infer_samples(
         + _RATE_ERROR**2 * (x[:, None] == x[None, :])
         + _SEED_EFFECT**2 * (runs[:, None] == runs[None, :])
     )
-    covariance += np.diag(np.where(bounds, _BOUND_ERROR, _run_error(observations)) ** 2)
+    covariance += np.diag(np.where(bounds, _BOUND_ERROR, run_error(observations)) ** 2)
     cross = _VAGUE**2 + _MISFIT**2 * _smooth(at, x)
     prior = _VAGUE**2 + _MISFIT**2 * _smooth(at, at)
     inverse = np.linalg.inv(covariance)
@@ -129,8 +129,12 @@ def _smooth(a: Floats, b: Floats) -> Floats:
     return np.exp(-0.5 * np.square((a[:, None] - b[None, :]) / _MISFIT_OCTAVES))
 
 
-def _run_error(observations: Sequence[Observation]) -> float:
-    """The spread of log E among runs of one size, pooled over sizes, with a prior."""
+def run_error(observations: Sequence[Observation]) -> float:
+    """The spread of log E among runs of one size, pooled over sizes, with a prior.
+
+    >>> round(run_error([]), 2)
+    0.15
+    """
     groups: dict[int, list[float]] = {}
     for run in observations:
         if not run.is_bound:
