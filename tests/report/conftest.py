@@ -15,7 +15,7 @@ import pytest
 import rightbatch as rb
 from rightbatch.advice.advice import Advice, Companions, Goal
 from rightbatch.advice.branch import LossPoint
-from rightbatch.advice.choice import choose_for_epochs, choose_for_target
+from rightbatch.advice.choice import EpochsGoal, TargetGoal
 from rightbatch.advice.comparison import Comparison, Curve
 from rightbatch.advice.landscape_map import DescentPath, Landscape
 from rightbatch.advice.law import fit_samples_to_target, fit_step_time
@@ -324,16 +324,14 @@ def example_advice(
     else:
         posterior = prior_samples(SIZES, prior_critical=70.0, prior_factor=4.0)
     candidates = SIZES if pilot is None else [size.batch_size for size in pilot.sizes]
-    if goal.kind == "epochs":
-        choice = choose_for_epochs(
-            posterior,
-            STEP_SECONDS,
-            candidates=candidates,
-            tested=SIZES,
-            samples=(goal.epochs or 1) * 1438,
-        )
-    else:
-        choice = choose_for_target(posterior, STEP_SECONDS, candidates=candidates, tested=SIZES)
+    objective = (
+        EpochsGoal(samples=(goal.epochs or 1) * 1438)
+        if goal.target_loss is None
+        else TargetGoal(loss=goal.target_loss)
+    )
+    choice = objective.choose(
+        posterior, STEP_SECONDS, candidates=candidates, is_relative=pilot is None
+    )
     return Advice(
         batch_size=choice.batch_size,
         interval=choice.interval,

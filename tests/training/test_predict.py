@@ -359,7 +359,8 @@ def test_what_fit_gave_takes_its_own_transforms_for_bare_data():
     whole = rb.predict(result, data)
     held_out = rb.predict(result, parts.test)
     rows = parts.test.rows.take(np.arange(len(parts.test)))
-    np.testing.assert_array_equal(whole.probabilities[rows], held_out.probabilities)
+    # Kernels for 178 samples and for 36 may add up in another order.
+    np.testing.assert_allclose(whole.probabilities[rows], held_out.probabilities, rtol=1e-5)
     assert whole.accuracy > 0.8
 
 

@@ -57,7 +57,8 @@ class Pilot:
 
     `loss` is the validation loss at which sizes are compared, and `target_loss` the one that was
     asked for (None with a number of epochs): where the budget ended before it, `loss` is higher,
-    and `levels` carry the trend of the critical batch size on to the target.
+    and `levels` carry the trend of the critical batch size on to the target. `enough_samples` is
+    the whole number of samples of the epochs, where `loss` is the lowest that they lead to.
     """
 
     loss: float
@@ -66,6 +67,7 @@ class Pilot:
     levels: list[LevelLaw]
     runs: list[PilotRun]
     seconds: float
+    enough_samples: float | None = None
 
     @property
     def reaches_target(self) -> bool:

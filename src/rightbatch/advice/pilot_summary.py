@@ -107,6 +107,7 @@ def summarise(
         levels=levels,
         runs=outcome.runs,
         seconds=outcome.seconds,
+        enough_samples=outcome.enough_samples,
     )
 
 

@@ -12,7 +12,7 @@ from rightbatch.advice.noise_scale import Noise, noise_text
 from rightbatch.advice.pilot_result import Pilot
 from rightbatch.advice.timing import half_batch_text
 from rightbatch.report.advice_memory_chart import left_bytes
-from rightbatch.report.advice_samples_chart import critical_text, is_carried
+from rightbatch.report.advice_samples_chart import critical_text, enough_samples, is_carried
 from rightbatch.report.advice_time_chart import (
     are_times_relative,
     cost_text,
@@ -37,9 +37,14 @@ def interval_text(advice: Advice) -> str:
     if low == high:
         return "No other size that was looked at is within 10 % of it."
     if advice.costs and advice.goal.kind == "epochs":
+        samples = (
+            "need at most 10 % above the fewest samples"
+            if enough_samples(advice) is None
+            else "come down to the lowest loss before the epochs end"
+        )
         return (
             f"Any size from {low:,} to {high:,} is about as good, as far as was measured: at most "
-            "10 % slower, and not unlikely to need at most 10 % above the fewest samples."
+            f"10 % slower, and not unlikely to {samples}."
         )
     of = "the best" if advice.costs else "the highest throughput"
     return f"Any size from {low:,} to {high:,} is within 10 % of {of}, as far as was measured."
@@ -162,6 +167,8 @@ def _expected(advice: Advice) -> str:
 def _allowed(advice: Advice) -> str:
     if advice.goal.kind != "epochs" or not advice.costs:
         return ""
+    if enough_samples(advice) is not None:
+        return " Sizes that come down to it before the epochs end do as well as smaller ones."
     return " Up to 10 % above the fewest samples, epochs end about as low as with smaller batches."
 
 

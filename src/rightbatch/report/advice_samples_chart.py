@@ -87,7 +87,7 @@ def _of_pilot(advice: Advice, pilot: Pilot, *, theme: str, width: int | str) -> 
             for size in axis.grid()
         ]
         marks = _critical(law, axis)
-    limits = ten_percent_more(advice)
+    limits = allowed_samples(advice)
     values = [row[name] for row in rows for name in ("from", "to") if row[name] > 0]
     values += [row["value"] for row in (*curve, *branches)] + limits
     y = vertical(values, f"samples to a validation loss of {pilot.loss:.3g}")
@@ -96,7 +96,7 @@ def _of_pilot(advice: Advice, pilot: Pilot, *, theme: str, width: int | str) -> 
     layers = [
         *marks,
         *line(curve, axis, y),
-        *ten_percent_line(advice, axis, y),
+        *allowed_line(advice, axis, y),
         *_branches(branches, axis, y),
         points.mark_rule(style="interval", clip=True).encode(y=altair.Y("from:Q"), y2="to:Q"),
         points.mark_point(filled=True, size=54, opacity=1, style="measured").encode(
@@ -143,7 +143,7 @@ def _expected(advice: Advice, *, theme: str, width: int | str) -> altair.LayerCh
             *axis.guide(noise.scale, f"noise scale = {critical_text(noise.scale)}"),
         ]
     rows = relative_rows(advice, axis)
-    limits = ten_percent_more(advice)
+    limits = allowed_samples(advice)
     y = vertical(
         [*(row[name] for row in rows for name in ("low", "high")), *limits],
         "samples to the goal, times the fewest",
@@ -151,7 +151,7 @@ def _expected(advice: Advice, *, theme: str, width: int | str) -> altair.LayerCh
     layers = [
         *marks,
         *line(rows, axis, y),
-        *ten_percent_line(advice, axis, y),
+        *allowed_line(advice, axis, y),
     ]
     return panel(axis, layers, theme=theme, width=width)
 
@@ -175,20 +175,25 @@ def relative_rows(advice: Advice, axis: AdviceAxis) -> list[dict[str, float]]:
     ]
 
 
-def ten_percent_more(advice: Advice) -> list[float]:
-    """The samples that a number of epochs allows: 10 % above the fewest; empty for other goals."""
+def allowed_samples(advice: Advice) -> list[float]:
+    """The samples that a number of epochs allows a size to need; empty for other goals.
+
+    All of them where the loss is the lowest that they lead to, else 10 % above the fewest.
+    """
     if advice.goal.kind != "epochs" or not advice.costs:
         return []
-    return [(1 + NEAR_BEST) * min(point.samples for point in advice.costs)]
+    return [enough_samples(advice) or (1 + NEAR_BEST) * min(cost.samples for cost in advice.costs)]
 
 
-def ten_percent_line(advice: Advice, axis: AdviceAxis, y: altair.Y) -> list[altair.Chart]:
-    """The dashed line of `ten_percent_more`."""
-    return [
-        layer
-        for value in ten_percent_more(advice)
-        for layer in axis.level(value, "10 % above the fewest", y)
-    ]
+def enough_samples(advice: Advice) -> float | None:
+    """The samples of all epochs, where the pilot went to their end; None elsewhere."""
+    return None if advice.pilot is None else advice.pilot.enough_samples
+
+
+def allowed_line(advice: Advice, axis: AdviceAxis, y: altair.Y) -> list[altair.Chart]:
+    """The dashed line of `allowed_samples`."""
+    label = "10 % above the fewest" if enough_samples(advice) is None else "the epochs end"
+    return [layer for value in allowed_samples(advice) for layer in axis.level(value, label, y)]
 
 
 def _critical(law: Law, axis: AdviceAxis) -> list[altair.Chart]:

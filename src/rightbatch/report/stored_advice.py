@@ -164,6 +164,7 @@ pilot_fields = record(
     {
         "loss": number(),
         "target_loss": maybe(number()),
+        "enough_samples": maybe(_positive),
         "sizes": entries(
             every(
                 record(
