@@ -64,6 +64,8 @@ bench: $(STAMP)  ## install the peers and measure against them
 	$(BIN)/python benchmarks/epoch.py
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/batch_size.py
+	$(BIN)/python benchmarks/advice_memory.py
+	$(BIN)/python benchmarks/advice_regret.py
 
 clean:  ## remove the environment, the demo and every cache; runs/ stays
 	rm -rf $(VENV) $(DEMO) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
