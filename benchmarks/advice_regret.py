@@ -288,7 +288,8 @@ def report(found: list[tuple[Workload, Truth, list[Given]]]) -> None:
     replayed = [regret for _, truth, _ in found for regret in replay(truth.samples)]
     print(
         "The law fitted to the smaller half of each table's sizes and asked at fifty latencies: "
-        f"median regret {np.median(replayed):.1%}, 90th percentile {np.quantile(replayed, 0.9):.1%}."
+        f"median regret {np.median(replayed):.1%}, 90th percentile "
+        f"{np.quantile(replayed, 0.9):.1%}."
     )
     with_memory = [one for _, _, given in found for one in given if one.with_memory]
     slowest = max(one.seconds for one in with_memory)

@@ -112,8 +112,8 @@ def test_without_a_limit_a_margin_is_left_and_named(parts: Parts) -> None:
     """Lightning #20447: no margin."""
     advice = rb.advise("softmax", parts, **BRIEF)
     assert advice.memory is not None
-    assert MARGIN == pytest.approx(0.1)
-    assert "less 10%" in advice.memory.limit_source.replace(" %", "%")
+    assert MARGIN > 0.05
+    assert f"less {MARGIN:.0%}" in advice.memory.limit_source.replace(" %", "%")
 
 
 def test_the_advised_batch_is_the_global_one_whatever_the_ranks(parts: Parts) -> None:
