@@ -145,18 +145,7 @@ def fit_samples_to_target(batch_sizes: Sequence[float] | ArrayLike, samples: Arr
     >>> round(law.critical_batch_size), round(law.samples_min)
     (200, 50000)
     """
-    sizes, needed = _positive("batch_sizes", batch_sizes), _positive("samples", samples)
-    if sizes.shape != needed.shape:
-        raise OptionError(
-            f"batch_sizes has {len(sizes)} entries and samples {len(needed)}: give the samples of "
-            "each batch size"
-        )
-    distinct = len(np.unique(sizes))
-    if distinct < 2:
-        raise OptionError(
-            f"there {'is one batch size' if distinct else 'are no batch sizes'}, and the law of "
-            "the samples takes two different ones at least"
-        )
+    sizes, needed = _measurements(batch_sizes, samples, "samples", "the samples")
     y = np.log(needed)
 
     def squares(log_critical: float) -> float:
@@ -263,18 +252,8 @@ def fit_step_time(batch_sizes: Sequence[float] | ArrayLike, seconds: ArrayLike) 
     >>> round(law.p, 3), round(law.half_batch_size, 2)
     (1.0, 20.0)
     """
-    sizes, times = _positive("batch_sizes", batch_sizes), _positive("seconds", seconds)
-    if sizes.shape != times.shape:
-        raise OptionError(
-            f"batch_sizes has {len(sizes)} entries and seconds {len(times)}: give the time of "
-            "each batch size"
-        )
+    sizes, times = _measurements(batch_sizes, seconds, "seconds", "the step time")
     distinct = len(np.unique(sizes))
-    if distinct < 2:
-        raise OptionError(
-            f"there {'is one batch size' if distinct else 'are no batch sizes'}, and the law of "
-            "the step time takes two different ones at least: measure at another one, such as 1"
-        )
     x, y = np.log(sizes), np.log(times)
     # Without one term: these are the limits of the law, where its logarithms would run away.
     candidates = [
@@ -350,6 +329,25 @@ def _fitted(
         max_nfev=_MOST_STEPS,
     ).x
     return _Candidate(float(found[0]), float(found[1]), 1.0 / float(found[2]) if p is None else p)
+
+
+def _measurements(
+    batch_sizes: Sequence[float] | ArrayLike, values: ArrayLike, name: str, of: str
+) -> tuple[Floats, Floats]:
+    """Batch sizes and what was measured at them; OptionError where they do not make a law."""
+    sizes, measured = _positive("batch_sizes", batch_sizes), _positive(name, values)
+    if sizes.shape != measured.shape:
+        raise OptionError(
+            f"batch_sizes has {len(sizes)} entries and {name} {len(measured)}: give the {name} of "
+            "each batch size"
+        )
+    distinct = len(np.unique(sizes))
+    if distinct < 2:
+        raise OptionError(
+            f"there {'is one batch size' if distinct else 'are no batch sizes'}, and the law of "
+            f"{of} takes two different ones at least: measure at another one, such as 1"
+        )
+    return sizes, measured
 
 
 def _positive(name: str, values: Sequence[float] | ArrayLike) -> Floats:
