@@ -114,6 +114,14 @@ def alerts_of(evidence: Evidence) -> list[str]:
             f"{pilot.target_loss:g}: the trend of the critical batch size is carried on to it, and "
             "the interval is wider for that. More time (budget_seconds, --budget) narrows it"
         )
+    if pilot is not None and any(
+        size.runs == 1 for size in pilot.sizes if size.batch_size == evidence.choice.batch_size
+    ):
+        alerts.append(
+            "The rate at this size was tried with one seed alone, and rates that learn fast lie "
+            "close to those that diverge: take half of it where the loss jumps about, or give the "
+            "pilot more time (budget_seconds, --budget)"
+        )
     fit = evidence.speed.fit
     if fit is not None and fit.residual > _POOR_FIT:
         alerts.append(
