@@ -171,7 +171,7 @@ def candidate_sizes(batch_sizes: Iterable[int | str] | None, samples: int) -> li
     ([1, 2, 4, 8, 16, 20], [8, 20])
     """
     if batch_sizes is not None:
-        return sorted(min(size, samples) for size in find_batch_sizes(batch_sizes, samples))
+        return sorted({min(size, samples) for size in find_batch_sizes(batch_sizes, samples)})
     largest = min(samples, _LARGEST_BY_DEFAULT)
     sizes = [2**power for power in range(largest.bit_length())]
     return sorted({*sizes, samples}) if samples <= _LARGEST_FULL else sizes

@@ -213,7 +213,8 @@ def _choice_reason(evidence: Evidence) -> str:
     )
     if evidence.pilot is not None and evidence.pilot.sizes:
         told = (
-            f"Batch size {size} reaches the goal after about {own.samples:,.0f} samples, "
+            f"Batch size {size} reaches {_reached(evidence.pilot)} after about "
+            f"{own.samples:,.0f} samples, "
             f"{own.samples / choice.batch_size:,.0f} steps, {time_text(own.seconds)} of training"
         )
     else:
@@ -223,6 +224,11 @@ def _choice_reason(evidence: Evidence) -> str:
         for cost in (others[:1] + others[-1:] if len(others) > 1 else others)
     ]
     return told + (f"; {', '.join(compared)}" if compared else "")
+
+
+def _reached(pilot: Pilot) -> str:
+    """What the samples of a pilot lead to: the goal, or the loss that its budget allowed."""
+    return "the goal" if pilot.reaches_target else f"the pilot's loss of {pilot.loss:.3g}"
 
 
 def _epochs_reason(size: str, own: CostPoint, choice: Choice) -> str:

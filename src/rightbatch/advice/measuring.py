@@ -113,7 +113,7 @@ class Measuring:
             ground.most_together = together
             return sizes
         if together is not None:
-            sizes = [size for size in sizes if size <= together]
+            sizes = [size for size in sizes if size <= together] or [together]
         # A layer that normalises over the batch can not take one sample alone.
         count = len(self._parts.train)
         return [size for size in sizes if 1 not in (size, count % size)] or sizes

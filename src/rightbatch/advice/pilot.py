@@ -276,7 +276,7 @@ class PilotSearch:
             )
         finally:
             branch.close()
-        samples = branch.samples_to(self._level)
+        samples = _a_step_at_least(branch.samples_to(self._level), size)
         if samples is not None:
             ended = "reached"
         elif branch.has_diverged:
@@ -310,7 +310,7 @@ class PilotSearch:
     def _read_again(self) -> None:
         """Read the runs so far at the level that was chosen after them."""
         for place, run in enumerate(self._runs):
-            samples = samples_to(run.points, self._level)
+            samples = _a_step_at_least(samples_to(run.points, self._level), run.batch_size)
             ended = "reached" if samples is not None else run.ended
             again = replace(run, samples=samples, ended=ended)
             self._runs[place] = again
@@ -363,3 +363,8 @@ class PilotSearch:
         slope = min(max(slope, 0.0), 1.0)
         steps = round(slope * math.log(size / nearest) / math.log(_FINE))
         return rate * _FINE**steps
+
+
+def _a_step_at_least(samples: float | None, batch_size: int) -> float | None:
+    """The samples of a run; one whose initial weights are good enough has still taken a step."""
+    return None if samples is None else max(samples, float(batch_size))
