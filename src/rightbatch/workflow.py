@@ -321,11 +321,12 @@ def _as_advised(training: TrainOptions, advice: Advice) -> TrainOptions:
 
 def _epochs_to_target(advice: Advice) -> int:
     """After how many epochs to give up a target loss that was not reached."""
-    # Without a pilot the costs are relative: how many epochs the target takes is not known.
+    # Without a pilot that got there the samples to the target are not known.
+    is_known = advice.pilot is not None and advice.pilot.reaches_target
     predicted = [
         point.samples
         for point in advice.costs
-        if advice.grade == "pilot" and point.batch_size == advice.batch_size
+        if is_known and point.batch_size == advice.batch_size
     ]
     if not predicted or not math.isfinite(predicted[0]):
         return _MOST_EPOCHS

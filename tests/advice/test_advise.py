@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 import time
 from typing import Any
 
@@ -245,3 +246,69 @@ def test_wrong_options_are_refused_with_what_is_valid(
 def test_parts_are_asked_for_by_name(cancer: Parts) -> None:
     with pytest.raises(OptionError, match="the parts of a split"):
         rb.advise("logistic", cancer.train, **BRIEF)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def iris() -> Parts:
+    """150 flowers, 120 of them for training."""
+    return rb.split(rb.open("iris"), val=0.2, stratify=True, seed=0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_starved_pilot_ends_and_says_so(iris: Parts, seed: int) -> None:
+    options = {**BRIEF, "budget_seconds": 0.2}
+    advice = rb.advise("softmax", iris, epochs=3, seed=seed, **options)
+    assert advice.batch_size in advice.tested
+    assert any("budget" in alert for alert in advice.alerts)
+
+
+def test_a_target_that_was_not_reached_is_not_called_reached(iris: Parts) -> None:
+    advice = rb.advise("softmax", iris, target_loss=1e-6, learning_rate=0.1, **BRIEF)
+    assert advice.pilot is not None
+    assert not advice.pilot.reaches_target
+    assert "reaches the goal" not in str(advice)
+    assert any("above the target" in alert for alert in advice.alerts)
+
+
+def test_a_rate_that_diverges_gives_no_noise_scale(iris: Parts) -> None:
+    advice = rb.advise("softmax", iris, learning_rate=1e6, epochs=3, grade="quick", **BRIEF)
+    assert advice.noise.scale is None
+    assert advice.noise.refused is not None
+    assert "diverged" in advice.noise.refused
+
+
+def test_sizes_beyond_the_samples_are_one_size(iris: Parts) -> None:
+    advice = rb.advise(
+        "softmax", iris, epochs=3, batch_sizes=[100, 4000, 5000], grade="quick", **BRIEF
+    )
+    assert advice.tested == [100, 120]
+
+
+def test_branches_at_one_size_are_no_evidence_of_others(iris: Parts) -> None:
+    advice = rb.advise("softmax", iris, learning_rate=0.1, epochs=5, batch_sizes=[40], **BRIEF)
+    assert not any("Gradients stop agreeing above" in reason for reason in advice.reasons)
+    assert not any("1 sizes" in reason for reason in advice.reasons)
+
+
+def test_what_is_no_model_is_refused(iris: Parts) -> None:
+    with pytest.raises(OptionError, match="model=None is none"):
+        rb.advise(None, iris, **BRIEF)  # type: ignore[arg-type]
+
+
+class Locked(nn.Module):
+    """Holds a lock, which can be copied nowhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+        self.lock = threading.Lock()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.layer(inputs)
+
+
+def test_a_module_that_can_not_be_copied_is_refused_with_the_way_out(iris: Parts) -> None:
+    with pytest.raises(OptionError, match="a function of the seed that makes it"):
+        rb.advise(Locked(), iris, **BRIEF)
+    advice = rb.advise(lambda _: Locked(), iris, epochs=2, grade="quick", **BRIEF)
+    assert advice.model == "Locked"

@@ -18,6 +18,7 @@ from torch import nn
 
 import rightbatch as rb
 from rightbatch.advice.memory_probe import confirm, measure_memory, why_not_here
+from rightbatch.advice.probe_pages import memory_bytes
 from rightbatch.errors import MemoryLimitError, OptionError
 from rightbatch.loading.parts import Parts
 from rightbatch.training.options import FitOptions
@@ -61,6 +62,11 @@ class Act(nn.Module):
         return self.layer(inputs)
 
 
+def own() -> int:
+    """What this process holds: a limit below it leaves nothing."""
+    return max(memory_bytes("VmRSS"), 320 * MB)
+
+
 def measure(model, parts, **keywords):
     keywords = {"batch_sizes": [64, 1024], "seconds": 3.0, **keywords}
     return measure_memory(model, parts, options=FitOptions(), **keywords)
@@ -69,7 +75,7 @@ def measure(model, parts, **keywords):
 def test_what_each_sample_holds_is_found_and_the_cap_respects_the_limit(parts) -> None:
     model = Wide(MB // 4)
     before = torch.random.get_rng_state()
-    memory = measure(model, parts, memory_limit="500MB", seconds=60.0)
+    memory = measure(model, parts, memory_limit=own() + 200 * MB, seconds=60.0)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert model.training
     assert memory.fit is not None
@@ -80,7 +86,8 @@ def test_what_each_sample_holds_is_found_and_the_cap_respects_the_limit(parts) -
     # 1,024 samples would take 256 MB more than the 300 MB that are loaded.
     assert max(point.batch_size for point in memory.measured) < 1024
     assert memory.cap is not None
-    room = 500 * MB - memory.loaded_bytes
+    assert memory.limit_bytes is not None
+    room = memory.limit_bytes - memory.loaded_bytes
     # Peaks stray by some ten megabytes from run to run, and the cap keeps clear of them.
     assert memory.cap >= 32
     assert memory.cap * MB / 4 < room
@@ -89,16 +96,19 @@ def test_what_each_sample_holds_is_found_and_the_cap_respects_the_limit(parts) -
 
 def test_a_size_can_be_confirmed_and_one_that_does_not_fit_is_none(parts) -> None:
     model, options = Wide(MB // 4), FitOptions()
-    point = confirm(model, parts, batch_size=200, options=options, memory_limit="900MB")
+    point = confirm(model, parts, batch_size=200, options=options, memory_limit=own() + 600 * MB)
     assert point is not None
     assert point.batch_size == 200
     assert point.bytes > 50 * MB
-    assert confirm(model, parts, batch_size=1200, options=options, memory_limit="400MB") is None
+    assert (
+        confirm(model, parts, batch_size=1200, options=options, memory_limit=own() + 150 * MB)
+        is None
+    )
 
 
 def test_where_not_even_one_sample_fits_it_is_a_memory_error_of_exit_code_4(parts) -> None:
     with pytest.raises(MemoryLimitError, match="even at batch size 1: libraries, model") as caught:
-        measure(Wide(4000 * MB), parts, memory_limit="900MB")
+        measure(Wide(4000 * MB), parts, memory_limit=own() + 600 * MB)
     assert caught.value.exit_code == 4
 
 
@@ -132,7 +142,7 @@ def test_validation_that_does_not_fit_does_not_cut_the_batch_of_training(parts) 
             return super().forward(inputs) if not self.training else self.layer(inputs)
 
     # 200 validation samples at once take 200 MB.
-    memory = measure(Held(MB), parts, batch_sizes=[64], memory_limit="450MB")
+    memory = measure(Held(MB), parts, batch_sizes=[64], memory_limit=own() + 150 * MB)
     assert memory.cap == 64
     assert any("validation in batches of" in note.lower() for note in memory.notes)
 

@@ -121,7 +121,9 @@ class Advice:
         """The interval as half a sentence."""
         low, high = self.interval
         if low == high:
-            return "no other size that was run comes within 10 % of it"
+            return "no other size is known to come within 10 % of it"
+        if not self.costs:
+            return f"any from {low:,} to {high:,} is within 10 % of the highest throughput"
         if self.goal.kind == "epochs":
             return f"from {low:,} to {high:,} nearly as fast, and as good by the samples"
         return f"any from {low:,} to {high:,} is within 10 % of the best"

@@ -60,10 +60,11 @@ def advise(
     """Answer "which batch size?" from measured memory, speed and gradient noise, in about a minute.
 
     `model` is a name, a `torch.nn.Module` or a function of a seed that makes one. The goal is the
-    least time to `target_loss`, a validation loss, or with `epochs` (10 where neither is given)
-    the least time for so many epochs whose loss is as low as that of smaller batches: below the
-    critical batch size it hardly depends on the size, so the largest one wins that needs no more
-    than 10 % above the fewest samples.
+    least time to `target_loss`, a validation loss in the units of the loss, or with `epochs` (10
+    where neither is given) the least time for so many epochs whose loss is as low as that of
+    smaller batches: below the critical batch size it hardly depends on the size, so the largest one
+    wins that needs no more than 10 % above the fewest samples, or that comes down to the lowest
+    loss of these epochs before they end.
 
     `grade="quick"` measures memory, the speed of the training loop and the gradient noise scale;
     what the noise scale says of the critical batch size is taken with a factor of 4 each way.
@@ -74,12 +75,14 @@ def advise(
 
     `memory_limit` is what the training process may take in all ("8GB", or bytes); without it, what
     the machine, its control group or the GPU has free, less a margin. `batch_sizes` are those to
-    choose from; the default is the powers of two, and the full batch where that is small.
+    choose from (one beyond the training samples is the full batch); the default is the powers of
+    two, and the full batch where that is small. `budget_seconds` is in seconds.
     `progress` is called with an `AdviceProgress`. The model, its modes, the random states and
     torch's threads are as before when this returns.
 
-    Raises OptionError where an option is not valid or the model does not fit, MemoryLimitError
-    where not even one sample fits in memory.
+    Raises OptionError where an option is not valid or the model does not fit or can not be copied,
+    DataError where the data have no target, MemoryLimitError where not even one sample fits in
+    memory.
 
     >>> import rightbatch as rb
     >>> parts = rb.split(rb.open("digits"), val=0.2, seed=1).transform(rb.scale(1 / 16))
@@ -95,6 +98,11 @@ def advise(
         raise OptionError(
             f"advise measures on the parts of a split and was given {type(parts).__name__}: "
             "rb.advise(model, rb.split(data, val=0.1), …)"
+        )
+    if not isinstance(model, str | torch.nn.Module) and not callable(model):
+        raise OptionError(
+            f"model={model!r} is none; give a name such as 'mlp:100', a torch.nn.Module, or a "
+            "function of the seed that makes one"
         )
     if grade not in GRADES:
         raise OptionError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 import time
@@ -264,7 +263,10 @@ class Branch:
 
     def copy_network(self) -> nn.Module:
         """The network as it is now, to be looked at without changing the run."""
-        return copy.deepcopy(self._network)
+        # Built anew: what a function makes may hold what can not be copied.
+        network = self._ground.build(self.seed)
+        network.load_state_dict(self._network.state_dict())
+        return network.train()
 
     def close(self) -> None:
         """End the threads that make the batches."""

@@ -24,13 +24,15 @@ _SMALLER = 4
 class Choice:
     """A batch size, the interval, and the predicted cost of every size.
 
-    `enough_samples` is as in `EpochsGoal`: None where frugality alone decided.
+    `enough_samples` is as in `EpochsGoal`: None where frugality alone decided. `is_frugal` is
+    False where no candidate was likely to be frugal, and the most frugal of them was taken.
     """
 
     batch_size: int
     interval: tuple[int, int]
     costs: list[CostPoint]
     enough_samples: float | None = None
+    is_frugal: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +169,7 @@ class EpochsGoal:
             interval=_around(sizes, near, place),
             costs=_costs(posterior, times),
             enough_samples=enough_samples,
+            is_frugal=bool(able),
         )
 
     def _seconds(self, sizes: Sequence[int], step_seconds: Mapping[int, float]) -> Floats:

@@ -13,6 +13,8 @@ from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE
 from rightbatch.training.options import FitOptions
 from rightbatch.training.provenance import Provenance
 
+# What starts and ends may take beyond the budget.
+_OVERRUN = 1.5
 _ECHOED = ("learning_rate", "optimizer", "momentum", "l1", "l2", "seed")
 
 
@@ -40,7 +42,7 @@ def conclude(
         accumulation_steps=1 if micro is None else math.ceil(choice.batch_size / micro),
         evaluation_batch_size=_evaluation_size(evidence.memory),
         reasons=reasons_of(evidence),
-        alerts=alerts_of(evidence),
+        alerts=[*alerts_of(evidence), *_overrun(settings["budget_seconds"], seconds_spent)],
         memory=evidence.memory,
         speed=evidence.speed,
         noise=evidence.noise,
@@ -61,6 +63,17 @@ def conclude(
     )
 
 
+def _overrun(budget_seconds: float, seconds_spent: float) -> list[str]:
+    """An alert where the least that has to be measured took much longer than was asked for."""
+    if seconds_spent <= _OVERRUN * budget_seconds:
+        return []
+    return [
+        f"The advice took {seconds_spent:.0f} s where a budget of {budget_seconds:g} s was given: "
+        "starting the probes of memory and timing steps took what there was. Give more time "
+        "(budget_seconds, --budget), or end what else keeps the machine busy"
+    ]
+
+
 def _learning_rate(evidence: Evidence, options: FitOptions) -> tuple[float, str]:
     """The rate to start from at the chosen size, and where it comes from."""
     size = evidence.choice.batch_size
@@ -73,4 +86,6 @@ def _learning_rate(evidence: Evidence, options: FitOptions) -> tuple[float, str]
 
 def _evaluation_size(memory: Memory | None) -> int:
     cap = None if memory is None else memory.evaluation_cap
-    return EVALUATION_BATCH_SIZE if cap is None else min(EVALUATION_BATCH_SIZE, cap)
+    if memory is None or cap is None or memory.holds_evaluation(EVALUATION_BATCH_SIZE):
+        return EVALUATION_BATCH_SIZE
+    return min(EVALUATION_BATCH_SIZE, cap)

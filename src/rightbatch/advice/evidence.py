@@ -108,6 +108,12 @@ def alerts_of(evidence: Evidence) -> list[str]:
             "No branch of the pilot came anywhere within its budget: the advice is that of the "
             "quick grade. Give it more time (budget_seconds, --budget), or another learning rate"
         )
+    elif pilot is not None and pilot.target_loss is None and pilot.enough_samples is None:
+        alerts.append(
+            f"Within the budget the branches came down to a loss of {pilot.loss:.3g}, not to the "
+            "end of the epochs, and sizes are compared there: larger ones do better as the loss "
+            "falls. More time (budget_seconds, --budget) tells"
+        )
     elif pilot is not None and pilot.target_loss is not None and not pilot.reaches_target:
         alerts.append(
             f"The budget ended at a loss of {pilot.loss:.3g}, above the target of "
@@ -153,7 +159,10 @@ def _memory_reason(memory: Memory) -> str:
     above = f"; the process takes {bytes_text(memory.loaded_bytes)} before the first batch"
     if memory.fit is not None and memory.cap is not None:
         above += f" and {bytes_text(memory.fit.bytes(memory.cap))} more at that size"
-    return f"Fits up to {memory.cap:,}{limit}{source}{above}"
+    # Time ended the probes before memory did, where the next size would fit as well.
+    has_more = memory.cap is not None and memory.holds(2 * memory.cap)
+    probed = ", the largest that was probed," if has_more else ""
+    return f"Fits up to {memory.cap:,}{probed}{limit}{source}{above}"
 
 
 def _speed_reason(speed: Speed) -> str:
@@ -172,6 +181,11 @@ def _speed_reason(speed: Speed) -> str:
 def _statistics_reason(evidence: Evidence) -> str:
     law, noise = evidence.law, evidence.noise
     scale = "" if noise.scale is None else f"; gradient noise scale {noise_text(noise)}"
+    if evidence.pilot is not None and len(evidence.pilot.sizes) == 1:
+        return (
+            f"Branches got somewhere at batch size {evidence.pilot.sizes[0].batch_size:,} alone, "
+            f"which says nothing of what others need{scale}"
+        )
     if evidence.pilot is not None and evidence.pilot.sizes and law is not None:
         seeds = {run.seed for run in evidence.pilot.runs}
         sizes = {run.batch_size for run in evidence.pilot.runs}
@@ -240,10 +254,15 @@ def _epochs_reason(size: str, own: CostPoint, choice: Choice) -> str:
             f"before they end: after about {own.samples:,.0f} of {choice.enough_samples:,.0f} "
             f"samples, {_times(1 + more)} those of the most frugal size"
         )
+    if not choice.is_frugal:
+        return (
+            f"Batch size {size} needs the fewest samples to the same loss of those that were "
+            f"trained, {more:.0%} above the fewest that any size is expected to need"
+        )
     return (
-        f"Batch size {size} is the fastest that needs about 10 % above the fewest samples to the "
-        f"same loss, or less ({more:.0%} more): after the same epochs its loss is about that of "
-        "any smaller batch, sooner"
+        f"Batch size {size} is the fastest that is likely to need no more than 10 % above the "
+        f"fewest samples to the same loss (by the middle of the estimate {more:.0%}): after the "
+        "same epochs its loss is about that of any smaller batch, sooner"
     )
 
 

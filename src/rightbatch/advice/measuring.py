@@ -277,9 +277,7 @@ def _most_together(memory: Memory, sizes: Sequence[int]) -> int | None:
     """The samples that memory holds at a time; None where no size asked for is beyond it."""
     if memory.cap is None or memory.cap >= max(sizes):
         return None
-    if memory.fit is not None and memory.limit_bytes is not None:
-        left = memory.limit_bytes - memory.loaded_bytes
-        if memory.fit.high(min(size for size in sizes if size > memory.cap)) <= left:
-            # Time and not memory ended the probes.
-            return None
+    if memory.holds(min(size for size in sizes if size > memory.cap)):
+        # Time and not memory ended the probes.
+        return None
     return memory.cap

@@ -34,9 +34,10 @@ class Memory:
     advice (`declined` says why). `limit_bytes` is what the process may take in all, model and
     libraries included, so that `limit_bytes - loaded_bytes` is left for batches; `limit_source`
     says whose limit that is. `loaded_bytes` is the process with libraries, model and data, before
-    the first batch. `measured` and `predicted` are bytes above that: the first of sizes that were
-    run, by `fit` with its validation, the second of those that were asked about. `evaluation_…`
-    is the same for a pass without gradients. `device` is where the model is.
+    the first batch: that of the probes, or the caller's own where it holds more. `measured` and
+    `predicted` are bytes above that: the first of sizes that were run, in training alone, the
+    second of those that were asked about. `evaluation_…` is the same for a pass without
+    gradients. `device` is where the model is.
     """
 
     cap: int | None
@@ -53,6 +54,18 @@ class Memory:
     device: str = "cpu"
     declined: str | None = None
     notes: list[str] = field(default_factory=list)
+
+    def holds(self, batch_size: int) -> bool:
+        """Whether the law expects training at this size to fit; False where there is no law."""
+        if self.fit is None or self.limit_bytes is None:
+            return False
+        return self.fit.high(batch_size) <= self.limit_bytes - self.loaded_bytes
+
+    def holds_evaluation(self, batch_size: int) -> bool:
+        """The same of a pass without gradients."""
+        if self.evaluation_fit is None or self.limit_bytes is None:
+            return False
+        return self.evaluation_fit.high(batch_size) <= self.limit_bytes - self.loaded_bytes
 
     def __repr__(self) -> str:
         if self.declined is not None:

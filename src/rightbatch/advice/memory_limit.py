@@ -13,6 +13,7 @@ from rightbatch.errors import OptionError
 
 # Other programs live on the machine as well, and a process is never measured to the last byte.
 MARGIN = 0.1
+GIVEN = "given"
 # Version 1 of control groups writes a number near 2⁶³ where there is no limit.
 _NO_LIMIT = 1 << 60
 _UNITS = {
@@ -77,7 +78,7 @@ def find_limit(memory_limit: str | int | float | None) -> Limit | None:
     """
     given = None
     if memory_limit is not None:
-        given = Limit(bytes=parse_bytes(memory_limit), source="given")
+        given = Limit(bytes=parse_bytes(memory_limit), source=GIVEN)
     free = free_memory()
     if free is None:
         return given

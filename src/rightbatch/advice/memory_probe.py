@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from rightbatch.advice.memory import Memory, MemoryPoint
-from rightbatch.advice.memory_limit import find_limit
+from rightbatch.advice.memory_limit import GIVEN, find_limit
 from rightbatch.advice.memory_probes import Measurement, MemoryWatcher, is_within
 from rightbatch.advice.probe_client import ProbeFailure, Prober
+from rightbatch.advice.probe_pages import memory_bytes
 from rightbatch.advice.probe_work import ProbeJob, ProbeRequest
 from rightbatch.errors import OptionError
 from rightbatch.loading.parts import Parts
@@ -46,9 +48,10 @@ def measure_memory(
     of two up to 8,192 that there are samples for), the largest of them the largest that is run.
 
     `memory_limit` is what the training process may take *in all*, with libraries, model and data:
-    "8GB", "2GiB", or a number of bytes. Without it, it is what the machine or its control group
-    has free, less 10 %; on a GPU what is free there, less 10 %. A larger limit than that is cut
-    down to it.
+    "8GB", "2GiB", or a number of bytes. It is the calling process that is taken for the one that
+    will train: what it holds more than a probe (other libraries, other data) is gone as well.
+    Without a limit, it is what the machine or its control group has free, less 10 %; on a GPU
+    what is free there, less 10 %. A larger limit than that is cut down to it.
 
     How: every size is run in a process of its own, smallest first and at three sizes at least
     (fewer only where there are not so many), through four steps of training or more, with the
@@ -138,6 +141,11 @@ def confirm(
         timeout_seconds=patience_seconds,
     )
     with Prober(job) as prober:
+        if limit is not None and limit.source == GIVEN and not job.on_gpu:
+            # As in `Measurement`: what the caller holds more than the probe is gone.
+            more = max(0, memory_bytes("VmRSS") - prober.loaded_bytes)
+            limit = replace(limit, bytes=max(1, limit.bytes - more))
+            request = replace(request, limit_bytes=limit.bytes)
         outcome = prober.ask(request)
     if outcome.told is None or not is_within(outcome.told, limit):
         return None

@@ -6,13 +6,14 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rightbatch.advice.memory import Memory, MemoryPoint, MemoryPrediction, bytes_text
 from rightbatch.advice.memory_law import Loader, MemoryFit, fit_memory
-from rightbatch.advice.memory_limit import Limit
+from rightbatch.advice.memory_limit import GIVEN, Limit
 from rightbatch.advice.probe_client import Outcome, Prober
+from rightbatch.advice.probe_pages import memory_bytes
 from rightbatch.advice.probe_work import ENOUGH_SECONDS, LEAST_STEPS, ProbeRequest
 from rightbatch.errors import MemoryLimitError
 from rightbatch.loading.parts import Parts
@@ -32,8 +33,9 @@ _WELL_USED = 0.75
 _ENOUGH_SHARE = 0.05
 # Three batches read ahead by `fit`'s one thread, the one in hand and the one before it.
 _SLABS = 5
-# Two runs of one size differ by so much, beside the slabs that a loader happens to hold.
-_RUNS_DIFFER = 0.03
+# Two runs of one size differ by so much, beside the slabs that a loader happens to hold: the C
+# library keeps more or less of what was freed, by chance (benchmarks/advice_memory.py).
+_RUNS_DIFFER = 0.15
 # A probe that takes so many times what was expected of it hangs.
 _PATIENCE = 5.0
 _LEAST_PATIENCE_SECONDS = 20.0
@@ -77,6 +79,13 @@ class Measurement:
             kind: {} for kind in ("training", "fit", "evaluation")
         }
         self._too_large: dict[str, int] = {}
+        # It is the caller's process that will train, and it holds what a probe does not: other
+        # libraries, other data. Of a given limit that is gone as well; what is free was free
+        # beside it.
+        self._held_bytes = 0
+        if limit is not None and limit.source == GIVEN and not prober.on_gpu:
+            self._held_bytes = max(0, memory_bytes("VmRSS") - prober.loaded_bytes)
+            self._limit = replace(limit, bytes=max(1, limit.bytes - self._held_bytes))
         self._loaded_bytes = prober.loaded_bytes
         self._probes = 0
         self._notes: list[str] = []
@@ -95,9 +104,9 @@ class Measurement:
         ]
         return Memory(
             cap=cap,
-            limit_bytes=None if self._limit is None else self._limit.bytes,
+            limit_bytes=None if self._limit is None else self._limit.bytes + self._held_bytes,
             limit_source="unknown" if self._limit is None else self._limit.source,
-            loaded_bytes=self._loaded_bytes,
+            loaded_bytes=self._loaded_bytes + self._held_bytes,
             measured=self._points("training"),
             predicted=_predictions(fit, self._sizes),
             evaluation_cap=max(evaluated, default=None),
@@ -203,6 +212,8 @@ class Measurement:
         if self._limit is None:
             return True
         told = self._told["fit"][size]
+        if self._made_do(told):
+            return True  # validation has filled memory to the limit before it made do with less
         one_slab = self._loader(told).one_slab(size)
         most = told["loaded_bytes"] + (1 + _RUNS_DIFFER) * told["bytes"] + one_slab
         return bool(most <= self._limit.bytes)
@@ -256,8 +267,8 @@ class Measurement:
                 self._limit = Limit(bytes=told["limit_bytes"], source=told["limit_source"])
             if is_within(told, self._limit):
                 self._told[kind][size] = told
-                made_do = told.get("validation_batch_size")
-                if made_do and made_do < min(EVALUATION_BATCH_SIZE, len(self._parts.val or ())):
+                made_do = self._made_do(told)
+                if made_do:
                     self._notes.append(
                         f"Validation in batches of {EVALUATION_BATCH_SIZE:,} finds no room beside "
                         f"batch size {size:,}; fit then takes {made_do:,} at a time."
@@ -267,6 +278,12 @@ class Measurement:
         how = outcome.reason or f"it took {bytes_text(told['bytes'] if told else 0)}"
         self._notes.append(f"Batch size {size:,} ({kind}) does not fit: {how}.")
         return False
+
+    def _made_do(self, told: dict[str, Any]) -> int | None:
+        """The batch size that validation has come down to for lack of memory, if it has."""
+        size: int | None = told.get("validation_batch_size")
+        asked = min(EVALUATION_BATCH_SIZE, len(self._parts.val or ()))
+        return size if size is not None and size < asked else None
 
     def _expected(self, kind: str, size: int) -> float:
         """Seconds that a probe of that size will take, from the largest one so far."""
@@ -318,11 +335,12 @@ class Measurement:
 
     def _nothing_fits(self) -> MemoryLimitError:
         assert self._limit is not None  # without a limit nothing is too large, or the machine says
+        limit = bytes_text(self._limit.bytes + self._held_bytes)
+        loaded = bytes_text(self._loaded_bytes + self._held_bytes)
         return MemoryLimitError(
-            f"training does not fit in {bytes_text(self._limit.bytes)} ({self._limit.source}) even "
-            f"at batch size 1: libraries, model and data take {bytes_text(self._loaded_bytes)} "
-            "before the first batch. Give more memory (memory_limit, --memory-limit), or take a "
-            "smaller model or data"
+            f"training does not fit in {limit} ({self._limit.source}) even at batch size 1: "
+            f"libraries, model and data take {loaded} before the first batch. Give more memory "
+            "(memory_limit, --memory-limit), or take a smaller model or data"
         )
 
 

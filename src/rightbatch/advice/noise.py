@@ -97,6 +97,20 @@ def measure_noise(
             )
     finally:
         branch.close()
+    if branch.has_diverged:
+        return Noise(
+            scale=None,
+            low=None,
+            high=None,
+            method=method,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            trajectory=looks,
+            refused=(
+                f"the run at batch size {batch_size:,} diverged at the rate {learning_rate:g}, so "
+                "its gradients say nothing of training: lower the learning rate"
+            ),
+        )
     return summarise(looks, method=method, batch_size=batch_size, learning_rate=learning_rate)
 
 

@@ -69,4 +69,5 @@ def noise_text(noise: Noise) -> str:
     if noise.scale is None:
         return "unresolved" if noise.low is None else f"above {noise.low:,.0f} samples"
     high = "no bound" if noise.high is None else f"{noise.high:,.0f}"
-    return f"about {noise.scale:,.0f} samples ({noise.low:,.0f} to {high})"
+    noun = "sample" if round(noise.scale) == 1 else "samples"
+    return f"about {noise.scale:,.0f} {noun} ({noise.low:,.0f} to {high})"

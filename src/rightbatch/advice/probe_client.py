@@ -92,6 +92,11 @@ class Prober:
         """Where the model is, by name."""
         return self._job.device or "cpu"
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the memory in question is that of a GPU."""
+        return self._job.on_gpu
+
     def ask(self, request: ProbeRequest) -> Outcome:
         """Run one probe and wait for its end."""
         assert self._requests is not None  # inside `with`

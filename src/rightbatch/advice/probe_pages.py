@@ -82,13 +82,6 @@ def hold(runs: Runs) -> None:
                 ctypes.string_at(page, 1)
 
 
-def give_back_free_memory() -> None:
-    """Return to the system what the C library keeps of freed memory."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
 def wait_for_threads(*, at_most_seconds: float = 1.0) -> None:
     """Wait until the other threads of this process have nothing left to do."""
     own, deadline = str(threading.get_native_id()), time.monotonic() + at_most_seconds

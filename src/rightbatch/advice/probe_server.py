@@ -32,6 +32,15 @@ from typing import IO, Any
 _PR_SET_PDEATHSIG = 1
 _TOLD_BYTES = 4000
 _LOOK_SECONDS = 0.2
+# What libraries say where memory is refused to them: oneDNN, C++, threads, the system.
+_LACKING = (
+    "could not create a primitive",
+    "could not create a memory",
+    "bad allocation",
+    "bad_alloc",
+    "can't start new thread",
+    "Cannot allocate memory",
+)
 
 
 def serve(requests_from: int, answers_to: int, job_in: int, client: int) -> None:
@@ -50,10 +59,11 @@ def serve(requests_from: int, answers_to: int, job_in: int, client: int) -> None
     except BaseException as error:
         _answer(answers, _told(error))
         return
-    from rightbatch.advice.probe_pages import file_pages, give_back_free_memory, memory_bytes
+    from rightbatch.advice.probe_pages import file_pages, memory_bytes
 
+    # What imports have left free in the C library stays there: any process that trains has that
+    # too, and its first batches go there (malloc_trim made probes read 16 MB more).
     gc.collect()
-    give_back_free_memory()
     gc.freeze()
     pages = file_pages()
     _answer(answers, {"loaded_bytes": memory_bytes("VmRSS")})
@@ -170,7 +180,7 @@ def _probe(loaded: Any, request: dict[str, Any], pages: list[tuple[int, int]], t
 def _told(error: BaseException) -> dict[str, Any]:
     from rightbatch.errors import is_out_of_memory
 
-    if is_out_of_memory(error):
+    if is_out_of_memory(error) or any(text in str(error) for text in _LACKING):
         return {"ended": "memory", "said": str(error)}
     return {
         "ended": "error",

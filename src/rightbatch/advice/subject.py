@@ -125,7 +125,7 @@ def own_copy(network: nn.Module) -> nn.Module:
     except (RuntimeError, TypeError) as error:
         raise OptionError(
             f"the model {type(network).__name__} can not be copied, and its own weights are not to "
-            f"be touched: {error}"
+            f"be touched: {error}. Give a function of the seed that makes it instead"
         ) from error
 
 
