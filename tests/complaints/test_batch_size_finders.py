@@ -27,22 +27,6 @@ BYTES_A_SAMPLE = 2_000_000
 LIMIT_BYTES = 900_000_000
 
 
-class Wide(nn.Module):
-    """A small layer beside two megabytes a sample."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(20, 2)
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        held = torch.ones(len(inputs), BYTES_A_SAMPLE // 4)
-        return self.layer(inputs) + held[:, :1]
-
-
-def wide(_: int) -> nn.Module:
-    return Wide()
-
-
 @pytest.fixture(scope="module")
 def parts() -> Parts:
     """1,500 samples of 20 numbers, two classes."""
@@ -51,13 +35,50 @@ def parts() -> Parts:
     return rb.split(rb.open((inputs, (inputs[:, 0] > 0).astype(np.int64))), val=300, seed=0)
 
 
+# A small layer beside two megabytes a sample, in a process of its own: what the process of the
+# tests holds would count against the limit.
+WIDE = f"""
+import json, resource
+import numpy as np
+import torch
+import rightbatch as rb
+from torch import nn
+
+class Wide(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(20, 2)
+    def forward(self, inputs):
+        return self.layer(inputs) + torch.ones(len(inputs), {BYTES_A_SAMPLE // 4})[:, :1]
+
+torch.set_num_threads(1)
+generator = np.random.default_rng(0)
+inputs = generator.normal(size=(1500, 20)).astype(np.float32)
+parts = rb.split(rb.open((inputs, (inputs[:, 0] > 0).astype(np.int64))), val=300, seed=0)
+"""
+
+ADVISE = f"""
+advice = rb.advise(
+    Wide(), parts, loss="cross_entropy", memory_limit={LIMIT_BYTES}, batch_sizes=[8, 32, 1024],
+    grade="quick", budget_seconds=3, threads=1, epochs=2,
+)
+print(json.dumps(advice.to_json()))
+"""
+
+
+def run(program: str) -> Any:
+    """What a program prints as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.fixture(scope="module")
-def limited(parts: Parts) -> rb.Advice:
+def limited() -> rb.Advice:
     """Advice where memory is the limit: the candidates would take up to 2.4 GB."""
-    return rb.advise(
-        wide, parts, loss="cross_entropy", memory_limit=f"{LIMIT_BYTES}", batch_sizes=[8, 32, 1024],
-        **BRIEF,
-    )  # fmt: skip
+    return rb.Advice.from_json(run(WIDE + ADVISE))
 
 
 @needs_probes
@@ -70,26 +91,9 @@ def test_the_size_that_is_returned_was_run(limited: rb.Advice) -> None:
     assert together <= limited.memory.cap
 
 
-FIT = r"""
-import json, resource, sys
-import torch
-torch.set_num_threads(1)
-import numpy as np
-import rightbatch as rb
-from torch import nn
-
-class Wide(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(20, 2)
-    def forward(self, inputs):
-        return self.layer(inputs) + torch.ones(len(inputs), {floats})[:, :1]
-
-generator = np.random.default_rng(0)
-inputs = generator.normal(size=(1500, 20)).astype(np.float32)
-parts = rb.split(rb.open((inputs, (inputs[:, 0] > 0).astype(np.int64))), val=300, seed=0)
-resource.setrlimit(resource.RLIMIT_DATA, ({limit}, resource.RLIM_INFINITY))
-result = rb.fit(Wide(), parts, loss="cross_entropy", batch_size={size}, epochs=2, threads=1)
+FIT = f"""
+resource.setrlimit(resource.RLIMIT_DATA, ({LIMIT_BYTES}, resource.RLIM_INFINITY))
+result = rb.fit(Wide(), parts, loss="cross_entropy", batch_size=%d, epochs=2, threads=1)
 print(json.dumps([result.epochs, result.micro_batch_size]))
 """
 
@@ -98,13 +102,8 @@ print(json.dumps([result.epochs, result.micro_batch_size]))
 def test_training_at_the_cap_does_not_run_out_of_memory(limited: rb.Advice) -> None:
     """Lightning #8028, #20231: out of memory later, in `fit`."""
     assert limited.memory is not None
-    program = FIT.format(floats=BYTES_A_SAMPLE // 4, limit=LIMIT_BYTES, size=limited.memory.cap)
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
     # Two whole epochs, and nothing had to be halved.
-    assert json.loads(done.stdout) == [2, None]
+    assert run(WIDE + FIT % limited.memory.cap) == [2, None]
 
 
 @needs_probes
