@@ -163,7 +163,7 @@ WORKLOADS = {
             parts=mnist,
             target_loss=0.15,
             learning_rate=0.1,
-            seeds=4,
+            seeds=6,
         ),
         Workload(
             name="Fashion-MNIST, CNN",
@@ -172,7 +172,7 @@ WORKLOADS = {
             target_loss=0.5,
             learning_rate=0.05,
             largest=1024,
-            seeds=6,
+            seeds=10,
         ),
         Workload(
             name="Adult, 108-32-1",
@@ -180,7 +180,7 @@ WORKLOADS = {
             parts=adult,
             target_loss=0.355,
             learning_rate=0.1,
-            seeds=12,
+            seeds=32,
         ),
         Workload(
             name="tinyshakespeare, characters",
@@ -189,6 +189,7 @@ WORKLOADS = {
             target_loss=2.1,
             learning_rate=0.002,
             optimizer="adam",
+            seeds=6,
         ),
     )
 }

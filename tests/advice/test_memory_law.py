@@ -52,6 +52,22 @@ def test_the_largest_that_fits_is_the_last_whose_bound_is_within_the_limit() -> 
     assert fit.largest(10**12, at_most=10_000) == 10_000
 
 
+def test_the_bound_covers_what_processes_held_at_the_sizes_around() -> None:
+    needed = [50e6 + 1e5 * size for size in SIZES]
+    held = np.multiply(needed, [2.0, 1.2, 1.1, 1.0])
+    fit = fit_memory(SIZES, needed, held_bytes=held)
+    assert fit.bytes(700) == pytest.approx(120e6, rel=1e-6)
+    assert 1.2 * 120e6 < fit.high(700) < 1.5 * 120e6
+    assert fit.high(300) > 2 * 80e6
+    assert all(fit.high(size) > most for size, most in zip(SIZES, held, strict=True))
+
+
+def test_a_larger_batch_never_needs_less() -> None:
+    fit = fit_memory([256, 1024], [101e6, 100e6])
+    assert fit.bytes_per_sample == 0.0
+    assert 100e6 < fit.bytes(512) < 101e6
+
+
 def test_one_size_makes_no_law() -> None:
     with pytest.raises(OptionError, match="two different batch sizes"):
         fit_memory([8, 8], [1e6, 1e6])
@@ -59,14 +75,15 @@ def test_one_size_makes_no_law() -> None:
 
 def test_a_law_and_its_memory_survive_json() -> None:
     loader = Loader(sample_bytes=3000, samples=10_000, slabs=5, slab_bytes=3 << 20)
-    fit = fit_memory(SIZES, [100e6, 100e6, 100e6, 400e6], loader=loader)
+    needed = [100e6, 100e6, 100e6, 400e6]
+    fit = fit_memory(SIZES, needed, held_bytes=np.multiply(needed, 1.5), loader=loader)
     assert MemoryFit.from_json(fit.to_json()) == fit
     memory = Memory(
         cap=512,
         limit_bytes=10**9,
         limit_source="given",
         loaded_bytes=3 * 10**8,
-        measured=[MemoryPoint(batch_size=512, bytes=10**8)],
+        measured=[MemoryPoint(batch_size=512, bytes=10**8, held_bytes=2 * 10**8)],
         predicted=[MemoryPrediction(batch_size=8, bytes=10, high=20)],
         fit=fit,
     )

@@ -189,7 +189,8 @@ def measured_memory() -> Memory:
     """20 MB and 60 kB a sample, of a limit of 700 MB."""
     sizes = [1, 64, 256, 1024]
     taken = [20_400_000, 23_900_000, 35_000_000, 82_100_000]
-    fit = fit_memory(sizes, taken)
+    held = [bytes_ * 1.2 for bytes_ in taken]
+    fit = fit_memory(sizes, taken, held_bytes=held)
     predicted = [
         MemoryPrediction(batch_size=size, bytes=fit.bytes(size), high=fit.high(size))
         for size in SIZES
@@ -200,12 +201,12 @@ def measured_memory() -> Memory:
         limit_source="given",
         loaded_bytes=310_000_000,
         measured=[
-            MemoryPoint(batch_size=size, bytes=bytes_)
-            for size, bytes_ in zip(sizes, taken, strict=True)
+            MemoryPoint(batch_size=size, bytes=bytes_, held_bytes=round(most))
+            for size, bytes_, most in zip(sizes, taken, held, strict=True)
         ],
         predicted=predicted,
         evaluation_cap=1024,
-        evaluation_measured=[MemoryPoint(batch_size=1024, bytes=31_000_000)],
+        evaluation_measured=[MemoryPoint(batch_size=1024, bytes=31_000_000, held_bytes=33_000_000)],
         fit=fit,
         notes=["the probes ran in a process of their own"],
     )

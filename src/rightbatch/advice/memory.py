@@ -11,15 +11,24 @@ from rightbatch.notebook import html_table
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPoint:
-    """What one batch size took: the peak in bytes above the loaded process."""
+    """What one batch size took, in bytes above the loaded process.
+
+    `bytes` were in use at once; `held_bytes` is the peak of the process, with what the allocator
+    (the C library, or torch's on a GPU) keeps of freed memory to use it again. The first is the
+    same in every run, the second differs from run to run.
+    """
 
     batch_size: int
     bytes: int
+    held_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPrediction:
-    """What a batch size is expected to take, by the law; one run in twenty takes over `high`."""
+    """What a batch size is expected to need at once, by the law, and to hold at most.
+
+    One run in twenty may hold more than `high`.
+    """
 
     batch_size: int
     bytes: int
@@ -79,18 +88,19 @@ class Memory:
         return f"<Memory on {self.device}: {told}>"
 
     def _repr_html_(self) -> str:
-        measured = {point.batch_size: point.bytes for point in self.measured}
+        measured = {point.batch_size: point for point in self.measured}
         predicted = {point.batch_size: point for point in self.predicted}
         rows = [
             [
                 f"{size:,}",
-                bytes_text(measured[size]) if size in measured else "",
+                bytes_text(measured[size].bytes) if size in measured else "",
+                bytes_text(measured[size].held_bytes) if size in measured else "",
                 bytes_text(predicted[size].bytes) if size in predicted else "",
                 bytes_text(predicted[size].high) if size in predicted else "",
             ]
             for size in sorted({*measured, *predicted})
         ]
-        columns = ["batch size", "measured", "predicted", "at most"]
+        columns = ["batch size", "in use at once", "held", "predicted in use", "held at most"]
         caption = f"training, above the {bytes_text(self.loaded_bytes)} of the loaded process"
         return html_table(columns, rows, caption=caption)
 

@@ -1,4 +1,4 @@
-"""The law of memory: what a process takes above its loaded state, by batch size."""
+"""The law of memory: what a process needs and holds above its loaded state, by batch size."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ from rightbatch.errors import OptionError
 
 # One-sided: of twenty runs of a size one takes more than `high` says.
 _CONFIDENCE = 0.95
-# Few points on a straight line by chance prove no exactness: what a run takes varies by so much,
-# because the C library keeps more or less of what was freed.
-_LEAST_SPREAD = 0.05
+# Few points on a straight line by chance prove no exactness.
+_LEAST_SPREAD = 0.02
+# What the C library keeps of freed memory differs from run to run, and the short runs of probes
+# show the lesser part of it. Convolutions and attention held up to 2.5 times what they needed,
+# where probes had seen 1.3 to 1.8; linear layers the same within some per cent
+# (benchmarks/advice_memory.py).
+RUNS_DIFFER = 0.15
+_KEPT_STRAYS, _MOST_KEPT = 2.0, 1.5
 # Below this a byte weighs as much at a small size as at a large one.
 _SMALL_BYTES = 16 << 20
 
@@ -48,12 +53,13 @@ class Loader:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryFit:
-    """Bytes above the loaded process: M(B) = m0 + m1 B + what the loader holds.
+    """Bytes in use at once, above the loaded process: M(B) = m0 + m1 B + what the loader holds.
 
     m0 is `base_bytes`, m1 `bytes_per_sample`. `spread` is the standard deviation of the relative
     residuals, on `points` measurements. Where these bend away from the law by more than chance,
     `bends` are the relative corrections at the sizes that were measured, between which is
-    interpolated.
+    interpolated. `held` are the factors by which the processes of some sizes held more than they
+    needed.
 
     >>> fit = fit_memory([100, 200, 400], [200e6, 300e6, 500e6])
     >>> round(fit.bytes(300) / 1e6), fit.high(300) > fit.bytes(300)
@@ -70,6 +76,7 @@ class MemoryFit:
     scatter: float
     loader: Loader | None = None
     bends: tuple[tuple[int, float], ...] = ()
+    held: tuple[tuple[int, float], ...] = ()
 
     def bytes(self, batch_size: float) -> int:
         """The prediction at a batch size."""
@@ -82,10 +89,12 @@ class MemoryFit:
         return max(0, round(expected))
 
     def high(self, batch_size: float) -> int:
-        """The upper prediction bound: one run in twenty of that size takes more.
+        """The upper prediction bound: one run in twenty of that size holds more.
 
         For a straight line it is the textbook's, t · s · √(1 + 1/n + (B - mean)²/scatter), with
-        relative residuals; and the loader may hold one slab more than it did in the probes.
+        relative residuals; the loader may hold one slab more than it did in the probes; and the
+        process may hold more than it needs, by twice what those of the probes held more and the
+        difference between one run and the next.
         """
         expected = self.bytes(batch_size)
         # With two points there is no freedom left, and the bound says what one point would.
@@ -95,7 +104,15 @@ class MemoryFit:
             leverage += (math.log(batch_size) - self.mean) ** 2 / self.scatter
         more = min(quantile * self.spread * math.sqrt(leverage), 1.0) * expected
         slab = 0.0 if self.loader is None else self.loader.one_slab(batch_size)
-        return round(expected + max(more, slab))
+        return round(max(expected + max(more, slab), self._most_held * expected + slab))
+
+    @property
+    def _most_held(self) -> float:
+        """How many times what it needs a process may hold."""
+        if not self.held:
+            return 1.0
+        kept = max(factor for _, factor in self.held) - 1
+        return (1 + RUNS_DIFFER) * (1 + min(_KEPT_STRAYS * kept, max(_MOST_KEPT, kept)))
 
     def largest(self, limit_bytes: int, *, at_most: int) -> int:
         """The largest batch size up to `at_most` whose bound is within the limit; 0 for none."""
@@ -120,15 +137,24 @@ class MemoryFit:
             **{
                 **stored,
                 "loader": None if loader is None else Loader(**loader),
-                "bends": tuple((int(size), float(factor)) for size, factor in stored["bends"]),
+                **{
+                    name: tuple((int(size), float(factor)) for size, factor in stored[name])
+                    for name in ("bends", "held")
+                },
             }
         )
 
 
 def fit_memory(
-    batch_sizes: Sequence[int], measured_bytes: ArrayLike, *, loader: Loader | None = None
+    batch_sizes: Sequence[int],
+    measured_bytes: ArrayLike,
+    *,
+    held_bytes: ArrayLike | None = None,
+    loader: Loader | None = None,
 ) -> MemoryFit:
-    """Fit m0 + m1 B (+ what the loader holds) to the bytes that runs of several sizes took.
+    """Fit m0 + m1 B (+ what the loader holds) to the bytes that runs of several sizes needed.
+
+    `held_bytes` is what their processes held, which enters the bound.
 
     Least squares of the *relative* errors, so that the prediction is as good in per cent at a
     middle size as at the largest; sizes of some megabytes, where nothing is exact, weigh less.
@@ -147,6 +173,8 @@ def fit_memory(
     columns = np.stack([np.ones(len(sizes)), sizes], axis=1) / scale[:, None]
     wanted = (bytes_ - known) / scale
     (base, slope), *_ = np.linalg.lstsq(columns, wanted, rcond=None)
+    if slope < 0:  # a larger batch never needs less
+        base, slope = float(np.average(bytes_ - known, weights=scale**-2)), 0.0
     left = wanted - columns @ np.array([base, slope])
     spread = float(np.sqrt(np.square(left).sum() / max(1, len(sizes) - 2)))
     logs = np.log(sizes)
@@ -159,6 +187,16 @@ def fit_memory(
         scatter=float(np.square(logs - logs.mean()).sum()),
         loader=loader,
         bends=_bends(sizes, bytes_, base + slope * sizes + known),
+        held=() if held_bytes is None else _held(sizes, bytes_, np.asarray(held_bytes, np.float64)),
+    )
+
+
+def _held(
+    sizes: NDArray[np.float64], needed: NDArray[np.float64], held: NDArray[np.float64]
+) -> tuple[tuple[int, float], ...]:
+    factors = np.maximum(held, _SMALL_BYTES) / np.maximum(needed, _SMALL_BYTES)
+    return tuple(
+        (int(size), max(1.0, float(factors[sizes == size].max()))) for size in np.unique(sizes)
     )
 
 

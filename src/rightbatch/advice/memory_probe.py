@@ -149,7 +149,9 @@ def confirm(
         outcome = prober.ask(request)
     if outcome.told is None or not is_within(outcome.told, limit):
         return None
-    return MemoryPoint(batch_size=size, bytes=outcome.told["bytes"])
+    return MemoryPoint(
+        batch_size=size, bytes=outcome.told["bytes"], held_bytes=outcome.told["held_bytes"]
+    )
 
 
 def why_not_here() -> str | None:

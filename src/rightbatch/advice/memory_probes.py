@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rightbatch.advice.memory import Memory, MemoryPoint, MemoryPrediction, bytes_text
-from rightbatch.advice.memory_law import Loader, MemoryFit, fit_memory
+from rightbatch.advice.memory_law import RUNS_DIFFER, Loader, MemoryFit, fit_memory
 from rightbatch.advice.memory_limit import GIVEN, Limit
 from rightbatch.advice.probe_client import Outcome, Prober
 from rightbatch.advice.probe_pages import memory_bytes
@@ -27,15 +27,13 @@ _LEAST_SIZES = 3
 # The shares of the time for training, the cap's own run, and evaluation.
 _TRAINING_SHARE, _CAP_SHARE = 0.55, 0.8
 _MOST_TRIES = 4
-# The share of the limit from which on a larger size is not worth a further probe.
-_WELL_USED = 0.75
 # The share of the time that quick steps of one probe are repeated for.
-_ENOUGH_SHARE = 0.05
+_ENOUGH_SHARE = 0.08
+# What a longer run comes to hold whatever its batches: its records, and small blocks that lie
+# between others. After twenty epochs it was 0.3 MB for convolutions and 2.5 for a linear model.
+_RECORDS_BYTES = 1_200_000
 # Three batches read ahead by `fit`'s one thread, the one in hand and the one before it.
 _SLABS = 5
-# Two runs of one size differ by so much, beside the slabs that a loader happens to hold: the C
-# library keeps more or less of what was freed, by chance (benchmarks/advice_memory.py).
-_RUNS_DIFFER = 0.15
 # A probe that takes so many times what was expected of it hangs.
 _PATIENCE = 5.0
 _LEAST_PATIENCE_SECONDS = 20.0
@@ -167,14 +165,14 @@ class Measurement:
         size = planned = max(1, size)
         for _ in range(_MOST_TRIES):
             if self._ask("fit", size) and self._has_margin(size):
-                return self._grown(size)
+                return size
             if size == 1:
                 break
             told = self._told["fit"].get(size)
             shrunk = size // 2
             if told is not None:
                 # As if all of it belonged to samples, which is on the safe side of a fixed part.
-                shrunk = int(0.9 * size * min(1.0, self._room / max(1, told["bytes"])))
+                shrunk = int(0.9 * size * min(1.0, self._room / max(1, told["held_bytes"])))
             size = max(1, _rounded(min(shrunk, size - 1)))
         if self._ask("fit", 1):
             return 1
@@ -188,18 +186,6 @@ class Measurement:
             "size 1: give more memory, or split without a validation part."
         )
         return max(fitting)
-
-    def _grown(self, size: int) -> int:
-        """A larger size where the run of `size` has left much unused; the bound is a wide one."""
-        if self._limit is None:
-            return size
-        used = max(1, self._told["fit"][size]["bytes"])
-        top = self._affordable("training", _CAP_SHARE, at_least=size)
-        larger = min(top, _rounded(int(0.9 * size * self._room / used)))
-        edge = self._too_large.get("training", larger + 1)
-        if used > _WELL_USED * self._room or larger < 1.2 * size or larger >= edge:
-            return size
-        return larger if self._ask("fit", larger) and self._has_margin(larger) else size
 
     @property
     def _room(self) -> int:
@@ -215,7 +201,7 @@ class Measurement:
         if self._made_do(told):
             return True  # validation has filled memory to the limit before it made do with less
         one_slab = self._loader(told).one_slab(size)
-        most = told["loaded_bytes"] + (1 + _RUNS_DIFFER) * told["bytes"] + one_slab
+        most = told["loaded_bytes"] + (1 + RUNS_DIFFER) * told["held_bytes"] + one_slab
         return bool(most <= self._limit.bytes)
 
     def _probe_evaluation(self) -> None:
@@ -275,7 +261,7 @@ class Measurement:
                     )
                 return True
         self._too_large[kind] = min(size, self._too_large.get(kind, size))
-        how = outcome.reason or f"it took {bytes_text(told['bytes'] if told else 0)}"
+        how = outcome.reason or f"it took {bytes_text(told['held_bytes'] if told else 0)}"
         self._notes.append(f"Batch size {size:,} ({kind}) does not fit: {how}.")
         return False
 
@@ -317,21 +303,30 @@ class Measurement:
         if len(told) < 2:
             return None
         sizes = sorted(told)
+        more = _RECORDS_BYTES if kind == "training" else 0
         return fit_memory(
-            sizes, [told[size]["bytes"] for size in sizes], loader=self._loader(told[sizes[0]])
+            sizes,
+            [told[size]["bytes"] + more for size in sizes],
+            held_bytes=[told[size]["held_bytes"] + more for size in sizes],
+            loader=self._loader(told[sizes[0]]),
         )
 
     def _has_room(self, fit: MemoryFit | None, size: int, kind: str) -> bool:
         if self._limit is None:
             return True
-        most = self._told[kind][size]["bytes"]
+        most = self._told[kind][size]["held_bytes"]
         if fit is not None:
             most = max(most, fit.high(size))
         return bool(self._loaded_bytes + most <= self._limit.bytes)
 
     def _points(self, kind: str) -> list[MemoryPoint]:
         told = self._told[kind]
-        return [MemoryPoint(batch_size=size, bytes=told[size]["bytes"]) for size in sorted(told)]
+        return [
+            MemoryPoint(
+                batch_size=size, bytes=told[size]["bytes"], held_bytes=told[size]["held_bytes"]
+            )
+            for size in sorted(told)
+        ]
 
     def _nothing_fits(self) -> MemoryLimitError:
         assert self._limit is not None  # without a limit nothing is too large, or the machine says
@@ -346,7 +341,7 @@ class Measurement:
 
 def is_within(told: dict[str, Any], limit: Limit | None) -> bool:
     """Whether what a probe took in all is within the limit."""
-    return limit is None or told["loaded_bytes"] + told["bytes"] <= limit.bytes
+    return limit is None or told["loaded_bytes"] + told["held_bytes"] <= limit.bytes
 
 
 def _predictions(fit: MemoryFit | None, sizes: list[int]) -> list[MemoryPrediction]:

@@ -13,6 +13,7 @@ import numpy as np
 _STATUS = Path("/proc/self/status")
 _TASKS = Path("/proc/self/task")
 _MADV_POPULATE_READ = 22
+_M_MMAP_THRESHOLD = -3
 # The bits of an entry of pagemap: the page is there, and it is one of a file.
 _PRESENT, _FILE = np.uint64(1 << 63), np.uint64(1 << 61)
 
@@ -80,6 +81,23 @@ def hold(runs: Runs) -> None:
             # Before Linux 5.14.
             for page in range(address, address + length, mmap.PAGESIZE):
                 ctypes.string_at(page, 1)
+
+
+def give_back_free_memory() -> None:
+    """Return to the system what the C library keeps of freed memory."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def return_freed_memory(above_bytes: int) -> bool:
+    """Have freed blocks above a size returned to the system at once; gives whether that is so.
+
+    By default the C library of Linux returns blocks above 128 KiB at first, but keeps ever larger
+    ones as it sees them freed, up to 32 MiB, to use them again.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and mallopt(_M_MMAP_THRESHOLD, above_bytes) == 1
 
 
 def wait_for_threads(*, at_most_seconds: float = 1.0) -> None:

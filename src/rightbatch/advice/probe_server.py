@@ -59,11 +59,12 @@ def serve(requests_from: int, answers_to: int, job_in: int, client: int) -> None
     except BaseException as error:
         _answer(answers, _told(error))
         return
-    from rightbatch.advice.probe_pages import file_pages, memory_bytes
+    from rightbatch.advice.probe_pages import file_pages, give_back_free_memory, memory_bytes
 
-    # What imports have left free in the C library stays there: any process that trains has that
-    # too, and its first batches go there (malloc_trim made probes read 16 MB more).
+    # What imports and opening data have left free in the C library differs by how they were done,
+    # and would hide as much of the first batches: up to 16 MB.
     gc.collect()
+    give_back_free_memory()
     gc.freeze()
     pages = file_pages()
     _answer(answers, {"loaded_bytes": memory_bytes("VmRSS")})

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
 
 from rightbatch.advice.memory_limit import MARGIN
-from rightbatch.advice.probe_pages import memory_bytes, wait_for_threads
+from rightbatch.advice.probe_pages import memory_bytes, return_freed_memory, wait_for_threads
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part, Parts
 
@@ -34,16 +34,19 @@ _EPOCH_SLABS = 6
 # Memory does not depend on it, and no loss may run away from a probe.
 _LEARNING_RATE = 1e-9
 _NEVER = 1e9
-# An optimizer's state appears at the end of the first step, and the allocator of the C library
-# changes its mind about what to keep as it meets larger pieces: after four steps peaks stand still.
-LEAST_STEPS = 4
+# What the C library keeps of freed memory, to use it again, depends on chance: two runs of one
+# convolutional network held 88 and 129 MB, of which 63 were in use at once in each. So the first
+# steps of a probe return what is freed, and their peak is what the batch needs; then the library
+# keeps as much as it comes to keep in any training, and the peak is what the process held. Four
+# steps show the optimizer's state; quick ones are repeated for a share of the time.
+_RETURNED_ABOVE_BYTES, _KEPT_UP_TO_BYTES = 128 << 10, 32 << 20
+_NEED_STEPS, _MOST_NEED_STEPS, _NEED_SHARE = 4, 24, 0.4
+_HELD_STEPS = 4
+LEAST_STEPS = _NEED_STEPS + _HELD_STEPS
 # How many batches exist at once is a matter of chance in each step: quick ones are taken until the
 # worst has been seen.
 ENOUGH_SECONDS = 0.7
 _MOST_EPOCHS = 4
-# So many steps begin with everything read ahead that a loader reads, as training does that is
-# slower than its loader: a busy machine would show less by chance.
-_SETTLED_STEPS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +111,8 @@ def load(job: ProbeJob) -> Loaded:
 def probe(loaded: Loaded, request: ProbeRequest) -> dict[str, Any]:
     """Do it, and tell the peak of memory above the loaded state, as JSON.
 
-    `bytes` is that peak, `loaded_bytes` the state before, `seconds_per_sample` the time of one,
+    `bytes` is what was in use at once, `held_bytes` the peak with what the allocator keeps of
+    freed memory, `loaded_bytes` the state before, `seconds_per_sample` the time of one,
     `sample_bytes` and `slab_bytes` are the loader's; `validation_batch_size` is what `fit` made do
     with.
 
@@ -120,18 +124,19 @@ def probe(loaded: Loaded, request: ProbeRequest) -> dict[str, Any]:
     began = time.perf_counter()
     with run_settings(job.options.seed):
         work = _evaluate if request.kind == "evaluation" else _train
-        told = work(loaded, request)
+        told = work(loaded, request, meter)
     return {
         **told,
         "loaded_bytes": meter.loaded_bytes,
         "limit_bytes": meter.limit_bytes,
         "limit_source": meter.limit_source,
-        "bytes": meter.peak_bytes() - meter.loaded_bytes,
+        "bytes": meter.needed_bytes(),
+        "held_bytes": meter.held_bytes(),
         "seconds": time.perf_counter() - began,
     }
 
 
-def _train(loaded: Loaded, request: ProbeRequest) -> dict[str, Any]:
+def _train(loaded: Loaded, request: ProbeRequest, meter: _Meter) -> dict[str, Any]:
     job, size = loaded.job, request.batch_size
     micro = job.options.micro_batch_size
     options = replace(
@@ -154,16 +159,21 @@ def _train(loaded: Loaded, request: ProbeRequest) -> dict[str, Any]:
     epoch_batches = min(math.ceil(len(job.parts.train) / size), _EPOCH_SLABS * slab_batches)
     is_validated = request.kind == "fit" and job.parts.val is not None
     # A fit goes on into a second epoch, which finds in memory what validation has left.
-    steps = request.steps or epoch_batches + (2 if is_validated else _MOST_EPOCHS * epoch_batches)
-    options = replace(options, steps=steps)
-    val = job.parts.val if is_validated else None
-    parts = replace(
-        job.parts,
-        train=_first(job.parts.train, epoch_batches * size),
-        val=None if val is None else _first(val, _EPOCH_SLABS * EVALUATION_BATCH_SIZE),
+    steps = request.steps or max(
+        2 * _MOST_NEED_STEPS, epoch_batches + (2 if is_validated else _MOST_EPOCHS * epoch_batches)
     )
+    options = replace(options, steps=steps)
+    parts = replace(job.parts, val=None)
+    if is_validated:
+        assert job.parts.val is not None  # as `is_validated` says
+        parts = replace(
+            job.parts,
+            train=_first(job.parts.train, epoch_batches * size),
+            val=_first(job.parts.val, _EPOCH_SLABS * EVALUATION_BATCH_SIZE),
+        )
     watch = _Watch(
         options,
+        meter,
         enough_seconds=request.enough_seconds
         if request.steps is None and not is_validated
         else math.inf,
@@ -179,6 +189,7 @@ def _train(loaded: Loaded, request: ProbeRequest) -> dict[str, Any]:
         observer=watch,
     )
     watch.trainer = trainer
+    trainer.train = cast(Batches, _Settled(trainer.train, watch))
     with contextlib.suppress(_Enough):
         trainer.run()
     return {
@@ -190,6 +201,29 @@ def _train(loaded: Loaded, request: ProbeRequest) -> dict[str, Any]:
     }
 
 
+class _Settled:
+    """A trainer's batches, which come when everything is read ahead that a loader reads.
+
+    How many exist at once is a matter of chance in each step, and chance shows the most sooner or
+    later: where the loader has begun the next before training has let go of the last.
+    """
+
+    def __init__(self, batches: Batches, watch: _Watch) -> None:
+        self._batches = batches
+        self._watch = watch
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self._batches:
+            self._watch.settle()
+            yield batch
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batches, name)
+
+
 class _Enough(Exception):  # noqa: N818 - the end of a probe, and no error
     """Further steps would show nothing new."""
 
@@ -197,10 +231,11 @@ class _Enough(Exception):  # noqa: N818 - the end of a probe, and no error
 class _Watch:
     """Looks at every step: how long it took, and whether it was taken as a whole."""
 
-    def __init__(self, options: FitOptions, *, enough_seconds: float) -> None:
+    def __init__(self, options: FitOptions, meter: _Meter, *, enough_seconds: float) -> None:
         self.trainer: Trainer | None = None
+        self._meter = meter
+        self._need_steps: int | None = None
         self.times = [time.perf_counter()]
-        self.paused_seconds: dict[int, float] = {}
         self._began = time.process_time()
         self._options = options
         self._enough_seconds = enough_seconds
@@ -211,11 +246,19 @@ class _Watch:
         self.times.append(time.perf_counter())
         self.refuse_smaller_pieces()
         # Of the process, not of the clock: a busy machine must not end a probe early.
-        if step >= LEAST_STEPS and time.process_time() - self._began > self._enough_seconds:
+        spent = (time.process_time() - self._began) / self._enough_seconds
+        if step >= (self._need_steps or step) + _HELD_STEPS and spent > 1.0:
             raise _Enough
-        if step <= _SETTLED_STEPS:
+        if self._need_steps is None and (
+            step >= _MOST_NEED_STEPS or (step >= _NEED_STEPS and spent > _NEED_SHARE)
+        ):
+            self._need_steps = step
+            self._meter.keep_freed()
+
+    def settle(self) -> None:
+        """Wait for the loader, in the steps that show what is needed."""
+        if self._need_steps is None:
             wait_for_threads()
-            self.paused_seconds[step] = time.perf_counter() - self.times[-1]
 
     def refuse_smaller_pieces(self) -> None:
         """MemoryError where training has made do with smaller micro-batches than asked for."""
@@ -224,15 +267,13 @@ class _Watch:
             raise MemoryError("training went on in smaller micro-batches")
 
     def step_seconds(self) -> float:
-        """The median; the first step prepares much that later ones find, and is left out."""
+        """The median of the steps after those that show what is needed, where there are any."""
         intervals = np.diff(self.times)
-        for step, paused in self.paused_seconds.items():
-            if step < len(intervals):
-                intervals[step] -= paused
-        return float(np.median(intervals[1:] if len(intervals) > 1 else intervals))
+        first = min(self._need_steps or 1, len(intervals) - 1)
+        return float(np.median(intervals[first:]))
 
 
-def _evaluate(loaded: Loaded, request: ProbeRequest) -> dict[str, Any]:
+def _evaluate(loaded: Loaded, request: ProbeRequest, meter: _Meter) -> dict[str, Any]:
     job, size = loaded.job, request.batch_size
     network, task = loaded.network, loaded.task
     # The largest part, as held-out samples come.
@@ -245,6 +286,8 @@ def _evaluate(loaded: Loaded, request: ProbeRequest) -> dict[str, Any]:
     batches = Batches(
         prepared, min(size, len(prepared)), shuffle=False, output="torch", device=device
     )
+    score(network, batches, task.loss)
+    meter.keep_freed()
     began = time.perf_counter()
     score(network, batches, task.loss)
     spent = time.perf_counter() - began
@@ -264,21 +307,44 @@ def _first(part: Part, samples: int) -> Part:
 
 
 class _Meter:
-    """The memory of the process: what it holds with everything loaded, and its peak since."""
+    """The memory of the process: what it holds with everything loaded, and its peaks since.
+
+    From the beginning, where `returns_freed`, until `keep_freed` the C library returns what is
+    freed.
+    """
 
     # The limit that only the process itself can find.
     limit_bytes: int | None = None
     limit_source = ""
 
-    def __init__(self) -> None:
+    def __init__(self, *, returns_freed: bool) -> None:
         self.loaded_bytes = memory_bytes("VmRSS")
+        self._file_bytes = memory_bytes("RssFile")
+        self._needed_bytes: int | None = None
+        self._returns_freed = returns_freed and return_freed_memory(_RETURNED_ABOVE_BYTES)
 
-    def peak_bytes(self) -> int:
-        return memory_bytes("VmHWM")
+    def keep_freed(self) -> None:
+        """From here on the C library keeps what is freed."""
+        if self._returns_freed:
+            self._needed_bytes = self.held_bytes()
+            return_freed_memory(_KEPT_UP_TO_BYTES)
+
+    def needed_bytes(self) -> int:
+        """The most that was in use at once, above the loaded state."""
+        return self.held_bytes() if self._needed_bytes is None else self._needed_bytes
+
+    def held_bytes(self) -> int:
+        """The most that the process held, above the loaded state."""
+        # Code that is run for the first time is paged in from its file, some megabytes whatever
+        # the batch, and the system may drop such pages at any time.
+        paged_in = memory_bytes("RssFile") - self._file_bytes
+        return memory_bytes("VmHWM") - paged_in - self.loaded_bytes
 
 
 class _CudaMeter(_Meter):
-    """The memory on a GPU: the context of the driver, and what torch's allocator has reserved.
+    """The memory on a GPU: the context of the driver, and what torch's allocator has there.
+
+    Its peak of what is allocated is what is needed, that of what is reserved what is held.
 
     What other processes hold on that GPU is told apart from the context by nobody, and counts.
     """
@@ -295,17 +361,29 @@ class _CudaMeter(_Meter):
         self.limit_bytes = int(self.context_bytes + free * (1 - MARGIN))
         self.limit_source = f"free on the GPU, less {MARGIN:.0%}"
 
-    def peak_bytes(self) -> int:
-        return self.context_bytes + torch.cuda.max_memory_reserved(self._device)
+    def keep_freed(self) -> None:
+        """Nothing to do: this allocator tells both at any time."""
+
+    def needed_bytes(self) -> int:
+        """The most that was allocated at once, above the loaded state."""
+        reserved = self.loaded_bytes - self.context_bytes
+        return max(0, torch.cuda.max_memory_allocated(self._device) - reserved)
+
+    def held_bytes(self) -> int:
+        """The most that was reserved, above the loaded state."""
+        reserved = self.loaded_bytes - self.context_bytes
+        return torch.cuda.max_memory_reserved(self._device) - reserved
 
 
 def _meter(job: ProbeJob, network: nn.Module, request: ProbeRequest) -> _Meter:
+    # What `fit` does is asked for to see whether it fits, as it is.
+    returns_freed = request.kind != "fit"
     if job.device is None:
-        return _Meter()
+        return _Meter(returns_freed=returns_freed)
     device = find_device(job.device)
     if device.type != "cuda":
         network.to(device)
-        return _Meter()
+        return _Meter(returns_freed=returns_freed)
     meter = _CudaMeter(device, network)
     limit = meter.limit_bytes if request.limit_bytes is None else request.limit_bytes
     if limit is not None:

@@ -54,16 +54,16 @@ def memory_caption(memory: Memory) -> str:
     """Of the memory against the batch size."""
     where = "computer's memory" if memory.device == "cpu" else f"memory of {memory.device}"
     words = (
-        f"Peaks of the {where} above the {bytes_text(memory.loaded_bytes)} that the process has "
-        "before the first batch: filled in training"
+        f"What is in use at once of the {where}, above the {bytes_text(memory.loaded_bytes)} that "
+        "the process has before the first batch: filled in training"
     )
     if memory.evaluation_measured:
         words += ", hollow in a pass without gradients"
     words += "."
     if memory.fit is not None or memory.predicted:
         words += (
-            " The line is the law fitted to training; one run in a hundred is expected above its "
-            "band."
+            " The line is the law fitted to training; its band goes up to what the process may "
+            "hold, with freed memory that is kept to be used again."
         )
     room = left_bytes(memory)
     if memory.limit_bytes is None:

@@ -23,8 +23,9 @@ def memory_chart(
 ) -> altair.LayerChart | None:
     """Bytes above the loaded process against the batch size, both in decades.
 
-    Points are peaks that were measured, in training filled and in passes without gradients hollow;
-    the line is the law of training with its upper bound, the dashed rule what the limit leaves.
+    Points are what was in use at once, in training filled and in passes without gradients hollow;
+    the line is the law of training, its band goes up to what the process may hold, and the dashed
+    rule is what the limit leaves.
     None where memory was not measured.
     """
     memory = advice.memory
@@ -51,7 +52,8 @@ def memory_chart(
     tooltip = [
         altair.Tooltip("batch_size:Q", title="batch size", format=",d"),
         altair.Tooltip("work:N", title="in"),
-        altair.Tooltip("memory:N", title="measured"),
+        altair.Tooltip("memory:N", title="in use at once"),
+        altair.Tooltip("held:N", title="held"),
     ]
     layers = [
         *line(law, axis, y),
@@ -105,6 +107,7 @@ def _points(points: list[MemoryPoint], work: str) -> list[dict[str, Any]]:
             "batch_size": point.batch_size,
             "value": rounded(max(float(point.bytes), _LEAST_BYTES)),
             "memory": bytes_text(point.bytes),
+            "held": bytes_text(point.held_bytes),
             "work": work,
         }
         for point in points

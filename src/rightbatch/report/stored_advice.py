@@ -105,7 +105,7 @@ noise_fields = every(
     _in_order("low", "high"),
     _scale_or_refusal,
 )
-_points = entries(record({"batch_size": _size, "bytes": whole(0)}))
+_points = entries(record({"batch_size": _size, "bytes": whole(0), "held_bytes": whole(0)}))
 _predicted = entries(record({"batch_size": _size, "bytes": whole(0), "high": whole(0)}))
 _memory_law = maybe(
     record(
@@ -127,6 +127,7 @@ _memory_law = maybe(
                 )
             ),
             "bends": entries(entries(_positive, exactly=2)),
+            "held": entries(entries(_positive, exactly=2)),
         }
     )
 )
