@@ -171,7 +171,7 @@ def child(asked: str) -> None:
     keywords: dict[str, Any] = {"optimizer": optimizer, "learning_rate": 1e-4, "batch_size": size}
     epoch = math.ceil(len(parts.train) / size)
     quick = workload in ("softmax", "mlp")
-    steps = (epoch + 3 if quick else 6) if validates else 1_000
+    steps = (epoch + 3 if quick else 20) if validates else 1_000
     with contextlib.suppress(_EnoughError):
         rb.fit(model, parts, steps=steps, on_step=note, **keywords)
     print(

@@ -26,7 +26,8 @@ class Workload:
     `learning_rate` is what a user would begin with (at a batch size of 32): the advice and the
     sweep both start their searches there. The data are those of `parts()`; `largest` is the
     largest batch size of the sweep, where the full batch would be out of the question; `seeds` the
-    repetitions of the sweep, more where a run takes milliseconds.
+    repetitions of the sweep, so many that times are known within some per cent: more where runs
+    stray far.
     """
 
     name: str
@@ -139,7 +140,7 @@ WORKLOADS = {
             target_loss=0.064,
             l2=0.01,
             learning_rate=0.1,
-            seeds=48,
+            seeds=96,
         ),
         Workload(
             name="digits, 64-64-10",

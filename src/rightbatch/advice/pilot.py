@@ -24,7 +24,7 @@ _COARSE, _MIDDLE, _FINE = 4.0, 2.0, math.sqrt(2.0)
 _HOPELESS_RATE, _HOPELESS_SIZE, _HOPELESS_GUESS = 1.1, 1.5, 2.2
 # A size is run, or run again, where the chance that it is the best, or close to it, is this large.
 _FAIR_CHANCE = 0.12
-_CLOSE = 0.05
+_CLOSE = 0.1
 # Shares of the budget for one run while the first rate is looked for, and for the one that shows
 # which loss can be afforded.
 _RATE_SHARE, _LEVEL_SHARE = 0.03, 0.06
@@ -34,9 +34,12 @@ _SAME_LOSS, _AT_END = 0.01, 0.95
 _EFFORT = 28.0
 _LEAST_SECONDS = 1.2
 _WALK_SHARE = 0.7
-_LEAST_REPEATS, _MOST_SEEDS = 2, 12
-# The spread of runs that the effort is meant for, and how much more of it a larger one is worth.
-_QUIET_ERROR, _MOST_NOISE = 0.15, 2.0
+_LEAST_REPEATS, _MOST_SEEDS = 2, 32
+# The spread of runs that the effort is meant for, and how much more of it a larger one is worth:
+# as many more runs tell sizes apart as the square of the spread says.
+_QUIET_ERROR, _MOST_NOISE = 0.15, 4.0
+# A rate at which more of so many seeds ran away is none to train with.
+_FEW_SEEDS, _MOST_DIVERGED = 3, 0.25
 _MOST_RETREATS = 8
 
 
@@ -229,7 +232,7 @@ class PilotSearch:
         quiet_limit = self._limit
         for seed in range(self._seed + 1, self._seed + _MOST_SEEDS):
             # Runs that stray far from one another take more of them to tell sizes apart.
-            noise = run_error(observations_of(self.outcome)) / _QUIET_ERROR
+            noise = (run_error(observations_of(self.outcome)) / _QUIET_ERROR) ** 2
             self._limit = min(self._budget, quiet_limit * min(max(noise, 1.0), _MOST_NOISE))
             chances = self._chances(1.0 + _CLOSE)
             near = [size for size, chance in chances.items() if chance >= _FAIR_CHANCE]
@@ -261,8 +264,10 @@ class PilotSearch:
         left = self._limit - (self._clock() - self._began)
         if left <= 0:
             raise _BudgetError
-        own = self._samples(size)
-        fastest = min(map(self._seconds, {run.batch_size for run in self._runs}), default=math.inf)
+        luck = self._luck(seed)
+        own = luck * self._samples(size)
+        tried = {run.batch_size for run in self._runs}
+        fastest = luck * min(map(self._seconds, tried), default=math.inf)
         slack = _HOPELESS_SIZE if own < math.inf else _HOPELESS_GUESS
         most = min(patience * _HOPELESS_RATE * own, self._most_samples)
         if isinstance(self._goal, TargetGoal):
@@ -319,14 +324,23 @@ class PilotSearch:
                     self._by_setting[key] = again
 
     def _best_rate(self, size: int) -> float | None:
-        """The rate of the fewest samples with the first seed."""
+        """The rate of the fewest samples with the first seed, where the others do not run away."""
         finished = [
             run
             for run in self._runs
-            if run.batch_size == size and run.samples is not None and run.seed == self._seed
+            if run.batch_size == size
+            and run.samples is not None
+            and run.seed == self._seed
+            and self._is_stable(size, run.learning_rate)
         ]
         best = min(finished, key=lambda run: run.samples or math.inf, default=None)
         return None if best is None else best.learning_rate
+
+    def _is_stable(self, size: int, rate: float) -> bool:
+        ends = [
+            run.ended for run in self._runs if run.batch_size == size and run.learning_rate == rate
+        ]
+        return len(ends) < _FEW_SEEDS or ends.count("diverged") <= _MOST_DIVERGED * len(ends)
 
     def _samples(self, size: int) -> float:
         """The samples of a size at its best rate, as the mean over its seeds of the logarithm."""
@@ -339,6 +353,17 @@ class PilotSearch:
             if run.batch_size == size and run.learning_rate == rate and run.samples is not None
         ]
         return math.exp(sum(values) / len(values))
+
+    def _luck(self, seed: int) -> float:
+        """How many times the samples of the average seed this one takes, by its runs so far."""
+        ratios = [
+            run.samples / self._samples(run.batch_size)
+            for run in self._runs
+            if run.seed == seed
+            and run.samples is not None
+            and run.learning_rate == self._best_rate(run.batch_size)
+        ]
+        return max(1.0, math.exp(sum(map(math.log, ratios)) / len(ratios))) if ratios else 1.0
 
     def _seconds(self, size: int) -> float:
         return self._samples(size) / size * self._step_seconds[size]

@@ -42,11 +42,21 @@ def last_loss(run: PilotRun) -> float:
 
 
 def observations_of(outcome: Outcome) -> list[Observation]:
-    """The runs at the best rate of their size; of a size that never got there, its longest run."""
+    """The runs at the best rate of their size; of a size that never got there, its longest run.
+
+    Repetitions that were given up count as bounds: without them a size would be judged by those
+    of its runs alone that were lucky.
+    """
     found = [
-        Observation(batch_size=run.batch_size, seed=run.seed, samples=run.samples)
+        Observation(
+            batch_size=run.batch_size,
+            seed=run.seed,
+            samples=run.points[-1].samples if run.samples is None else run.samples,
+            is_bound=run.samples is None,
+        )
         for run in outcome.runs
-        if run.samples is not None and run.learning_rate == outcome.rates.get(run.batch_size)
+        if run.learning_rate == outcome.rates.get(run.batch_size)
+        and (run.samples is not None or run.ended == "hopeless")
     ]
     for size in sorted({run.batch_size for run in outcome.runs} - set(outcome.rates)):
         given_up = [

@@ -19,10 +19,11 @@ _MISFIT = 0.12
 _MISFIT_OCTAVES = 2.0
 # A rate from a grid of √2 leaves a size this much above its best.
 _RATE_ERROR = 0.05
-# Seeds that are good for one size tend to be good for another.
-_SEED_EFFECT = 0.08
 # The spread of runs that differ in their seed alone, until repetitions tell; they count as four.
 _RUN_ERROR, _RUN_ERROR_WEIGHT = 0.15, 4.0
+# A seed that is good for one size tends to be good for another: of the variance of runs, so much is
+# the seed's until repetitions tell. From 0.03 to 0.72 was seen (benchmarks/advice_sweep.py).
+_SEED_SHARE, _LEAST_SEED_SHARE = 0.35, 0.05
 # A run that was given up says only that it would have taken longer.
 _BOUND_ERROR = 0.3
 _VAGUE = 10.0
@@ -77,18 +78,20 @@ def infer_samples(
     at = np.log2(np.asarray(sizes, dtype=np.float64))
     runs = np.array([run.seed for run in observations])
     bounds = np.array([run.is_bound for run in observations])
+    spread, share = run_error(observations), _seed_share(observations)
     covariance = (
         _VAGUE**2
         + _MISFIT**2 * _smooth(x, x)
         + _RATE_ERROR**2 * (x[:, None] == x[None, :])
-        + _SEED_EFFECT**2 * (runs[:, None] == runs[None, :])
+        + spread**2 * share * (runs[:, None] == runs[None, :])
     )
-    covariance += np.diag(np.where(bounds, _BOUND_ERROR, run_error(observations)) ** 2)
+    own = spread * math.sqrt(1 - share)
+    covariance += np.diag(np.where(bounds, max(_BOUND_ERROR, own), own) ** 2)
     cross = _VAGUE**2 + _MISFIT**2 * _smooth(at, x)
     prior = _VAGUE**2 + _MISFIT**2 * _smooth(at, at)
     inverse = np.linalg.inv(covariance)
     gain = cross @ inverse
-    spread = prior - gain @ cross.T
+    left = prior - gain @ cross.T
     # B_crit on a grid: for each value all else is Gaussian, with the same covariance.
     deviation = math.log(prior_factor)
     steps = np.linspace(-3.0, 3.0, 121)
@@ -101,7 +104,7 @@ def infer_samples(
     generator = np.random.default_rng(derive_key("posterior", seed))
     chosen = generator.choice(len(critical), size=_DRAWS, p=weights)
     means = np.log1p(2.0 ** at[None, :] / critical[:, None]) + residual @ gain.T
-    values, vectors = np.linalg.eigh(spread)
+    values, vectors = np.linalg.eigh(left)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     noise = generator.standard_normal((_DRAWS, len(at))) @ root.T
     return SamplesPosterior(
@@ -144,3 +147,25 @@ def run_error(observations: Sequence[Observation]) -> float:
         squares += float(np.square(np.array(values) - np.mean(values)).sum())
         freedom += len(values) - 1
     return math.sqrt(squares / freedom)
+
+
+def _seed_share(observations: Sequence[Observation]) -> float:
+    """The share of the variance of runs that is their seed's, with a prior.
+
+    What is left of log E beside a level for each size and one for each seed is the run's own.
+    """
+    ran = [run for run in observations if not run.is_bound]
+    total = run_error(observations) ** 2
+    squares = _RUN_ERROR_WEIGHT * (1 - _SEED_SHARE) * total
+    freedom = _RUN_ERROR_WEIGHT
+    levels = sorted({("size", run.batch_size) for run in ran} | {("seed", run.seed) for run in ran})
+    if ran:
+        columns = np.zeros((len(ran), len(levels)))
+        for row, run in enumerate(ran):
+            columns[row, levels.index(("size", run.batch_size))] = 1.0
+            columns[row, levels.index(("seed", run.seed))] = 1.0
+        y = np.log([run.samples for run in ran])
+        solution, _, rank, _ = np.linalg.lstsq(columns, y, rcond=None)
+        squares += float(np.square(y - columns @ solution).sum())
+        freedom += len(ran) - int(rank)
+    return max(_LEAST_SEED_SHARE, 1 - squares / freedom / total)
