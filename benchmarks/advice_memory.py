@@ -126,9 +126,10 @@ def run_apart(
     limit: int | None,
     validates: bool,
     returns_freed: bool = False,
+    evaluation_batch_size: int | None = None,
 ) -> dict[str, Any]:
     """`rb.fit` in a newly started process: bytes above its loaded state, or how it failed."""
-    asked = json.dumps([workload, optimizer, size, limit, validates])
+    asked = json.dumps([workload, optimizer, size, limit, validates, evaluation_batch_size])
     # The C library's own first threshold, which it would raise as it sees larger blocks freed.
     returning = {"MALLOC_MMAP_THRESHOLD_": str(128 << 10)} if returns_freed else {}
     done = subprocess.run(  # noqa: S603 - this file
@@ -146,7 +147,7 @@ def run_apart(
 
 
 def child(asked: str) -> None:
-    workload, optimizer, size, limit, validates = json.loads(asked)
+    workload, optimizer, size, limit, validates, evaluation_size = json.loads(asked)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     warnings = _Warnings()
     logging.getLogger("rightbatch").addHandler(warnings)
@@ -168,7 +169,12 @@ def child(asked: str) -> None:
         if not validates and step >= 24 and times[-1] - times[0] > 1.5:
             raise _EnoughError
 
-    keywords: dict[str, Any] = {"optimizer": optimizer, "learning_rate": 1e-4, "batch_size": size}
+    keywords: dict[str, Any] = {
+        "optimizer": optimizer,
+        "learning_rate": 1e-4,
+        "batch_size": size,
+        "evaluation_batch_size": evaluation_size,
+    }
     epoch = math.ceil(len(parts.train) / size)
     quick = workload in ("softmax", "mlp")
     steps = (epoch + 3 if quick else 20) if validates else 1_000
@@ -277,7 +283,16 @@ def trial(number: int, workloads: list[str], seconds: float) -> dict[str, Any]:
         )
     except rb.MemoryLimitError as error:
         return {"limit": limit, "cap": None, "refused": str(error)}
-    told = run_apart(workload, optimizer, memory.cap or 1, limit=limit, validates=True)
+    told = run_apart(
+        workload,
+        optimizer,
+        memory.cap or 1,
+        limit=limit,
+        validates=True,
+        evaluation_batch_size=None
+        if memory.holds_evaluation(1024)
+        else min(memory.evaluation_cap or 1, 1024),
+    )
     is_out = "failed" in told or told["peak"] > limit or bool(told["warnings"])
     return {"limit": limit, "cap": memory.cap, **told, "is_out": is_out}
 

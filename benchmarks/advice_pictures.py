@@ -307,8 +307,9 @@ def main() -> None:
         ]
         for workload in WORKLOADS.values()
     }
-    seconds = {name: step_seconds(WORKLOADS[name], fresh=False) for name in own}
-    truths = {name: truth_of(WORKLOADS[name], own[name], seconds[name]) for name in own}
+    timed = {name: step_seconds(WORKLOADS[name], own[name], fresh=False) for name in own}
+    seconds = {name: steps for name, (steps, _) in timed.items()}
+    truths = {name: truth_of(WORKLOADS[name], own[name], *timed[name]) for name in own}
     best = {
         name: {size: (samples, truth.rates[size]) for size, samples in truth.samples.items()}
         for name, truth in truths.items()

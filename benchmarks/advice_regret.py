@@ -5,7 +5,9 @@
 
 The regret of a size is its time to the target over the best size's, minus one. Times are the
 samples to the target from the sweep (benchmarks/advice_sweep.py: the rate tuned at every size,
-three seeds or more) times the seconds of a sample in the training loop, measured here. Sizes that
+six seeds or more) times the seconds of a sample in the training loop, measured here. The sweep's
+own time is that of its steps, times what some of its runs, run again here, take in all (looks at
+the validation loss included, as they are in the pilot's time) over their steps. Sizes that
 differ from the best by less than the standard error of the difference, as the sweep's seeds have
 it, are ties of it. Memory is left out of the advice's time where it is set against the sweep's,
 which measures none. What was measured is kept in benchmarks/results/ and measured again with
@@ -19,6 +21,7 @@ import json
 import math
 import platform
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -29,7 +32,7 @@ import numpy as np
 import torch
 
 import rightbatch as rb
-from advice_sweep import CACHE, SweepRun, read_runs, sizes_of
+from advice_sweep import CACHE, Sweep, SweepRun, read_runs, sizes_of
 from advice_workloads import WORKLOADS, Workload
 from rightbatch.advice.advise import advise
 from rightbatch.advice.branch import Ground
@@ -42,6 +45,8 @@ TIMES = RESULTS / "advice_times.json"
 ADVICES = RESULTS / "advice_advices.jsonl"
 SEEDS = 5
 _TIMING_SECONDS = 20.0
+# So many runs of a sweep are run again, of those that take no longer than some seconds.
+_AGAIN_RUNS, _AGAIN_SECONDS = 15, 4.0
 # Where the sweep gave a size up, its time is above this many times the best.
 _GIVEN_UP = 5.0
 # A rate at which more of the seeds than this were given up is none to choose.
@@ -99,8 +104,10 @@ class Truth:
         }
 
 
-def truth_of(workload: Workload, runs: Sequence[SweepRun], seconds: dict[int, float]) -> Truth:
-    """From the runs of a sweep and the seconds of a step by size."""
+def truth_of(
+    workload: Workload, runs: Sequence[SweepRun], seconds: dict[int, float], wall_ratio: float
+) -> Truth:
+    """From the runs of a sweep, the seconds of a step by size, and those of all over the steps."""
     by_setting: dict[tuple[int, float], list[SweepRun]] = {}
     for run in runs:
         by_setting.setdefault((run.batch_size, round(run.learning_rate, 9)), []).append(run)
@@ -129,15 +136,35 @@ def truth_of(workload: Workload, runs: Sequence[SweepRun], seconds: dict[int, fl
         best=fastest,
         half_batch_size=fit.half_batch_size,
         best_seconds=times[fastest],
-        sweep_seconds=sum(run.samples / run.batch_size * seconds[run.batch_size] for run in runs),
+        sweep_seconds=wall_ratio * sum(_steps_seconds(run, seconds) for run in runs),
         runs=len(runs),
         samples={size: samples for size, (samples, _) in sorted(best.items())},
         rates=rates,
     )
 
 
-def step_seconds(workload: Workload, *, fresh: bool) -> dict[int, float]:
-    """Seconds of a step of the training loop by batch size, from the file or measured."""
+def _steps_seconds(run: SweepRun, seconds: dict[int, float]) -> float:
+    return run.samples / run.batch_size * seconds[run.batch_size]
+
+
+def wall_ratio(workload: Workload, runs: Sequence[SweepRun], seconds: dict[int, float]) -> float:
+    """What runs of the sweep take in all over their steps, as the median of some run again."""
+    sweep = Sweep(workload, CACHE)
+    able = [run for run in runs if _steps_seconds(run, seconds) < _AGAIN_SECONDS]
+    chosen = np.random.default_rng(0).permutation(len(able))[:_AGAIN_RUNS]
+    _ = sweep.ground  # what all runs share is made once
+    ratios = []
+    for place in chosen:
+        began = time.perf_counter()
+        sweep.repeat(able[place])
+        ratios.append((time.perf_counter() - began) / _steps_seconds(able[place], seconds))
+    return max(1.0, statistics.median(ratios))
+
+
+def step_seconds(
+    workload: Workload, runs: Sequence[SweepRun], *, fresh: bool
+) -> tuple[dict[int, float], float]:
+    """Seconds of a step of the training loop by batch size, and `wall_ratio`; stored, or new."""
     stored: dict[str, Any] = json.loads(TIMES.read_text()) if TIMES.exists() else {}
     if fresh or workload.name not in stored:
         parts = workload.parts()
@@ -153,12 +180,15 @@ def step_seconds(workload: Workload, *, fresh: bool) -> dict[int, float]:
             seconds=_TIMING_SECONDS,
             until_saturated=False,
         )
+        found = {point.batch_size: point.seconds_per_batch for point in timed.points}
         stored[workload.name] = {
-            str(point.batch_size): point.seconds_per_batch for point in timed.points
+            "step_seconds": {str(size): seconds for size, seconds in found.items()},
+            "wall_ratio": wall_ratio(workload, runs, found),
         }
         TIMES.parent.mkdir(exist_ok=True)
         TIMES.write_text(json.dumps(stored, indent=1) + "\n")
-    return {int(size): seconds for size, seconds in stored[workload.name].items()}
+    own = stored[workload.name]
+    return {int(size): value for size, value in own["step_seconds"].items()}, own["wall_ratio"]
 
 
 def advices(workload: Workload, *, fresh: bool, tell: Callable[[str], None]) -> list[Given]:
@@ -334,9 +364,9 @@ def main() -> None:
         if not own:
             print(f"{workload.name}: no sweep yet; run benchmarks/advice_sweep.py first")
             continue
-        seconds = step_seconds(workload, fresh=arguments.fresh)
+        seconds, ratio = step_seconds(workload, own, fresh=arguments.fresh)
         given = advices(workload, fresh=arguments.fresh, tell=lambda text: print(text, flush=True))
-        found.append((workload, truth_of(workload, own, seconds), given))
+        found.append((workload, truth_of(workload, own, seconds, ratio), given))
     print(
         f"\n{date.today()}, {platform.machine()}, one thread, Python {platform.python_version()}, "
         f"torch {torch.__version__}\n"

@@ -124,6 +124,12 @@ class Sweep:
             file.write(json.dumps(asdict(run)) + "\n")
         return run
 
+    def repeat(self, run: SweepRun) -> None:
+        """A run that there is, once more."""
+        branch = self._branch(run.batch_size, run.learning_rate, run.seed)
+        branch.advance(target=self.workload.target_loss, most_samples=run.samples)
+        branch.close()
+
     def _branch(self, batch_size: int, learning_rate: float, seed: int) -> Branch:
         # Which samples come does not depend on who loads them, and a sweep of hours shares the
         # machine with others: without a second thread nobody waits for being woken.

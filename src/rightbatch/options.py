@@ -129,6 +129,7 @@ class TrainOptions:
     l2: float = 0.0
     batch_size: int | str = 32
     micro_batch_size: int | None = None
+    evaluation_batch_size: int | None = None
     epochs: int | None = None
     steps: int | None = None
     shuffle: bool = True

@@ -30,6 +30,7 @@ from rightbatch.model_file import ModelFile
 from rightbatch.options import DEFAULT_HELD_OUT, AdviceOptions, DataOptions, TrainOptions
 from rightbatch.preparation import choose_model, prepare
 from rightbatch.run_report import RunReport
+from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE
 from rightbatch.training.history import finite_json
 from rightbatch.training.progress import Progress, Watcher
 from rightbatch.training.run_folder import RunFolder
@@ -312,6 +313,10 @@ def _as_advised(training: TrainOptions, advice: Advice) -> TrainOptions:
         training,
         batch_size=advice.batch_size,
         micro_batch_size=advice.micro_batch_size,
+        # Its default is left to `fit`, so that a run's options name what memory has called for.
+        evaluation_batch_size=None
+        if advice.evaluation_batch_size == EVALUATION_BATCH_SIZE
+        else advice.evaluation_batch_size,
         learning_rate=advice.learning_rate,
         epochs=_epochs_to_target(advice)
         if training.target_loss is not None and training.epochs is None

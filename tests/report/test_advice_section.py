@@ -49,7 +49,7 @@ def test_the_answer_and_the_reasons_stand_above_the_pictures(advice, tmp_path) -
     assert "count warm-up, decay and evaluations in samples or epochs" in words
     for reason in advice.reasons:
         assert f"{reason}." in words
-    assert words.index("Why") < words.index("Memory Peaks")
+    assert words.index("Why") < words.index("Memory What is in use at once")
     assert page.count("<figure") == len(PILOT)
     assert len(page.encode()) < 1_500_000
     # Alone on the page, the advice is the summary, and the other sections do not ask for it.

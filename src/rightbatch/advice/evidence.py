@@ -158,7 +158,11 @@ def _memory_reason(memory: Memory) -> str:
     source = f" ({memory.limit_source})" if memory.limit_source else ""
     above = f"; the process takes {bytes_text(memory.loaded_bytes)} before the first batch"
     if memory.fit is not None and memory.cap is not None:
-        above += f" and {bytes_text(memory.fit.bytes(memory.cap))} more at that size"
+        needed, high = memory.fit.bytes(memory.cap), memory.fit.high(memory.cap)
+        above += (
+            f", needs {bytes_text(needed)} more at that size and holds {bytes_text(high)} more at "
+            "most, with freed memory that is kept"
+        )
     # Time ended the probes before memory did, where the next size would fit as well.
     has_more = memory.cap is not None and memory.holds(2 * memory.cap)
     probed = ", the largest that was probed," if has_more else ""

@@ -104,10 +104,10 @@ class MemoryFit:
             leverage += (math.log(batch_size) - self.mean) ** 2 / self.scatter
         more = min(quantile * self.spread * math.sqrt(leverage), 1.0) * expected
         slab = 0.0 if self.loader is None else self.loader.one_slab(batch_size)
-        return round(max(expected + max(more, slab), self._most_held * expected + slab))
+        return round(max(expected + max(more, slab), self.most_held * expected + slab))
 
     @property
-    def _most_held(self) -> float:
+    def most_held(self) -> float:
         """How many times what it needs a process may hold."""
         if not self.held:
             return 1.0

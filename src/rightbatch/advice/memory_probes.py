@@ -24,8 +24,8 @@ _FIRST_SHARE = 32
 # Sizes of a ladder up to the largest, each half of the next.
 _RUNGS = 4
 _LEAST_SIZES = 3
-# The shares of the time for training, the cap's own run, and evaluation.
-_TRAINING_SHARE, _CAP_SHARE = 0.55, 0.8
+# The shares of the time for training and evaluation; the rest is the cap's own run.
+_TRAINING_SHARE, _EVALUATION_SHARE = 0.5, 0.7
 _MOST_TRIES = 4
 # The share of the time that quick steps of one probe are repeated for.
 _ENOUGH_SHARE = 0.08
@@ -86,13 +86,13 @@ class Measurement:
             self._limit = replace(limit, bytes=max(1, limit.bytes - self._held_bytes))
         self._loaded_bytes = prober.loaded_bytes
         self._probes = 0
+        self._evaluation_size = EVALUATION_BATCH_SIZE
         self._notes: list[str] = []
 
     def run(self) -> Memory:
         """Probe, and tell."""
         self._probe_training()
         fit = self._law("training")
-        cap = self._find_cap(fit)
         self._probe_evaluation()
         evaluation_fit = self._law("evaluation")
         evaluated = [
@@ -100,6 +100,14 @@ class Measurement:
             for size in self._told["evaluation"]
             if self._has_room(evaluation_fit, size, "evaluation")
         ]
+        self._evaluation_size = self._find_evaluation_size(evaluation_fit, evaluated)
+        whole = min(EVALUATION_BATCH_SIZE, len(self._parts.val or ()))
+        if self._evaluation_size < whole:
+            self._notes.append(
+                f"Validation in batches of {whole:,} is too large for what memory is left: give "
+                f"fit evaluation_batch_size={self._evaluation_size}, as the advice does."
+            )
+        cap = self._find_cap(fit)
         return Memory(
             cap=cap,
             limit_bytes=None if self._limit is None else self._limit.bytes + self._held_bytes,
@@ -159,12 +167,12 @@ class Measurement:
         tested = max(self._told["training"])
         size = tested
         if fit is not None and self._limit is not None:
-            top = self._affordable("training", _CAP_SHARE, at_least=tested)
+            top = self._affordable("training", 1.0, at_least=tested)
             size = fit.largest(self._room, at_most=top)
             size = size if size == top else _rounded(size)
         size = planned = max(1, size)
         for _ in range(_MOST_TRIES):
-            if self._ask("fit", size) and self._has_margin(size):
+            if self._ask("fit", size) and self._has_margin(size, fit):
                 return size
             if size == 1:
                 break
@@ -174,7 +182,7 @@ class Measurement:
                 # As if all of it belonged to samples, which is on the safe side of a fixed part.
                 shrunk = int(0.9 * size * min(1.0, self._room / max(1, told["held_bytes"])))
             size = max(1, _rounded(min(shrunk, size - 1)))
-        if self._ask("fit", 1):
+        if self._ask("fit", 1) and not self._made_do(self._told["fit"][1]):
             return 1
         # Smaller batches of training do not help where validation is what finds no room.
         fitting = [size for size in self._told["training"] if size <= planned]
@@ -182,7 +190,7 @@ class Measurement:
             raise self._nothing_fits()
         self._notes.append(
             f"Training fits at batch size {max(fitting):,}, but validation in batches of "
-            f"{min(EVALUATION_BATCH_SIZE, len(self._parts.val)):,} does not fit beside even batch "
+            f"{min(self._evaluation_size, len(self._parts.val)):,} does not fit beside even batch "
             "size 1: give more memory, or split without a validation part."
         )
         return max(fitting)
@@ -193,23 +201,33 @@ class Measurement:
         assert self._limit is not None  # asked by the callers
         return self._limit.bytes - self._loaded_bytes
 
-    def _has_margin(self, size: int) -> bool:
+    def _has_margin(self, size: int, fit: MemoryFit | None) -> bool:
         """Whether the run of `size` as a whole leaves room for the ways in which runs differ."""
         if self._limit is None:
             return True
         told = self._told["fit"][size]
         if self._made_do(told):
-            return True  # validation has filled memory to the limit before it made do with less
+            return False
         one_slab = self._loader(told).one_slab(size)
-        most = told["loaded_bytes"] + (1 + RUNS_DIFFER) * told["held_bytes"] + one_slab
-        return bool(most <= self._limit.bytes)
+        most = (1 + RUNS_DIFFER) * told["held_bytes"]
+        if fit is not None:
+            most = max(most, fit.most_held * told["bytes"])
+        return bool(told["loaded_bytes"] + most + one_slab <= self._limit.bytes)
+
+    def _find_evaluation_size(self, fit: MemoryFit | None, evaluated: list[int]) -> int:
+        """What validation may take at a time."""
+        if self._limit is None or (
+            fit is not None and fit.high(EVALUATION_BATCH_SIZE) <= self._room
+        ):
+            return EVALUATION_BATCH_SIZE
+        return min(EVALUATION_BATCH_SIZE, max(evaluated, default=1))
 
     def _probe_evaluation(self) -> None:
         top = max(self._told["training"])
         for size in sorted({max(1, top >> rung) for rung in (4, 2, 0)}):
             known = self._told["evaluation"]
             if known and self._expected("evaluation", size) > max(
-                1.0, self._seconds - self._spent()
+                1.0, _EVALUATION_SHARE * self._seconds - self._spent()
             ):
                 break
             if not self._ask("evaluation", size):
@@ -241,6 +259,7 @@ class Measurement:
                     _PATIENCE * self._expected("training", size),
                 ),
                 enough_seconds=min(ENOUGH_SECONDS, _ENOUGH_SHARE * self._seconds),
+                evaluation_batch_size=self._evaluation_size,
             )
         )
         return self._note(kind, size, outcome)
@@ -253,23 +272,17 @@ class Measurement:
                 self._limit = Limit(bytes=told["limit_bytes"], source=told["limit_source"])
             if is_within(told, self._limit):
                 self._told[kind][size] = told
-                made_do = self._made_do(told)
-                if made_do:
-                    self._notes.append(
-                        f"Validation in batches of {EVALUATION_BATCH_SIZE:,} finds no room beside "
-                        f"batch size {size:,}; fit then takes {made_do:,} at a time."
-                    )
                 return True
         self._too_large[kind] = min(size, self._too_large.get(kind, size))
         how = outcome.reason or f"it took {bytes_text(told['held_bytes'] if told else 0)}"
         self._notes.append(f"Batch size {size:,} ({kind}) does not fit: {how}.")
         return False
 
-    def _made_do(self, told: dict[str, Any]) -> int | None:
-        """The batch size that validation has come down to for lack of memory, if it has."""
+    def _made_do(self, told: dict[str, Any]) -> bool:
+        """Whether validation has come down to smaller batches for lack of memory."""
         size: int | None = told.get("validation_batch_size")
-        asked = min(EVALUATION_BATCH_SIZE, len(self._parts.val or ()))
-        return size if size is not None and size < asked else None
+        asked = min(self._evaluation_size, len(self._parts.val or ()))
+        return size is not None and size < asked
 
     def _expected(self, kind: str, size: int) -> float:
         """Seconds that a probe of that size will take, from the largest one so far."""

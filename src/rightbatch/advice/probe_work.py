@@ -76,7 +76,8 @@ class ProbeRequest:
     "evaluation" a pass without gradients.
 
     `limit_bytes` is for the process as a whole; `timeout_seconds` is when it counts as hanging.
-    Quick steps of "training" are repeated for `enough_seconds`.
+    Quick steps of "training" are repeated for `enough_seconds`; "fit" validates in batches of
+    `evaluation_batch_size`.
     """
 
     kind: str
@@ -85,6 +86,7 @@ class ProbeRequest:
     limit_bytes: int | None
     timeout_seconds: float
     enough_seconds: float = ENOUGH_SECONDS
+    evaluation_batch_size: int = EVALUATION_BATCH_SIZE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +150,7 @@ def _train(loaded: Loaded, request: ProbeRequest, meter: _Meter) -> dict[str, An
         early_stopping=None,
         micro_batch_size=None if micro is None or micro >= size else micro,
         checkpoint_seconds=_NEVER,
+        evaluation_batch_size=request.evaluation_batch_size,
     )
     network, task = loaded.network, loaded.task
     if task is None:
@@ -177,6 +180,8 @@ def _train(loaded: Loaded, request: ProbeRequest, meter: _Meter) -> dict[str, An
         enough_seconds=request.enough_seconds
         if request.steps is None and not is_validated
         else math.inf,
+        # Validation comes at the end of the epoch.
+        need_steps=epoch_batches + 1 if is_validated else None,
     )
     trainer = Trainer(
         network,
@@ -231,10 +236,20 @@ class _Enough(Exception):  # noqa: N818 - the end of a probe, and no error
 class _Watch:
     """Looks at every step: how long it took, and whether it was taken as a whole."""
 
-    def __init__(self, options: FitOptions, meter: _Meter, *, enough_seconds: float) -> None:
+    def __init__(
+        self,
+        options: FitOptions,
+        meter: _Meter,
+        *,
+        enough_seconds: float,
+        need_steps: int | None,
+    ) -> None:
         self.trainer: Trainer | None = None
         self._meter = meter
         self._need_steps: int | None = None
+        self._first_steps, self._most_steps = (
+            (_NEED_STEPS, _MOST_NEED_STEPS) if need_steps is None else (need_steps, need_steps)
+        )
         self.times = [time.perf_counter()]
         self._began = time.process_time()
         self._options = options
@@ -250,7 +265,7 @@ class _Watch:
         if step >= (self._need_steps or step) + _HELD_STEPS and spent > 1.0:
             raise _Enough
         if self._need_steps is None and (
-            step >= _MOST_NEED_STEPS or (step >= _NEED_STEPS and spent > _NEED_SHARE)
+            step >= self._most_steps or (step >= self._first_steps and spent > _NEED_SHARE)
         ):
             self._need_steps = step
             self._meter.keep_freed()
@@ -309,19 +324,18 @@ def _first(part: Part, samples: int) -> Part:
 class _Meter:
     """The memory of the process: what it holds with everything loaded, and its peaks since.
 
-    From the beginning, where `returns_freed`, until `keep_freed` the C library returns what is
-    freed.
+    Until `keep_freed` the C library returns what is freed.
     """
 
     # The limit that only the process itself can find.
     limit_bytes: int | None = None
     limit_source = ""
 
-    def __init__(self, *, returns_freed: bool) -> None:
+    def __init__(self) -> None:
         self.loaded_bytes = memory_bytes("VmRSS")
         self._file_bytes = memory_bytes("RssFile")
         self._needed_bytes: int | None = None
-        self._returns_freed = returns_freed and return_freed_memory(_RETURNED_ABOVE_BYTES)
+        self._returns_freed = return_freed_memory(_RETURNED_ABOVE_BYTES)
 
     def keep_freed(self) -> None:
         """From here on the C library keeps what is freed."""
@@ -376,14 +390,12 @@ class _CudaMeter(_Meter):
 
 
 def _meter(job: ProbeJob, network: nn.Module, request: ProbeRequest) -> _Meter:
-    # What `fit` does is asked for to see whether it fits, as it is.
-    returns_freed = request.kind != "fit"
     if job.device is None:
-        return _Meter(returns_freed=returns_freed)
+        return _Meter()
     device = find_device(job.device)
     if device.type != "cuda":
         network.to(device)
-        return _Meter(returns_freed=returns_freed)
+        return _Meter()
     meter = _CudaMeter(device, network)
     limit = meter.limit_bytes if request.limit_bytes is None else request.limit_bytes
     if limit is not None:

@@ -65,8 +65,8 @@ Examples:
 
 JSON keys: batch_size, interval [low, high], grade, goal, learning_rate, micro_batch_size,
 evaluation_batch_size, memory {cap, predicted [{batch_size, bytes, high}], measured
-[{batch_size, bytes}]}, speed {points, fit}, noise {scale, low, high, trajectory}, law
-{critical_batch_size, low, high, samples_min}, reasons, alerts, tested, seconds_spent, and
+[{batch_size, bytes, held_bytes}]}, speed {points, fit}, noise {scale, low, high, trajectory},
+law {critical_batch_size, low, high, samples_min}, reasons, alerts, tested, seconds_spent, and
 accumulation_steps, companions, pilot, costs, model, training_samples, settings, provenance.
 memory, pilot and law are null where they could not be had; alerts say why. `rightbatch report`
 reads this JSON again.

@@ -49,6 +49,7 @@ def fit(
     shuffle: bool = True,
     window: int | None = None,
     micro_batch_size: int | None = None,
+    evaluation_batch_size: int | None = None,
     early_stopping: int | None = None,
     target_loss: float | None = None,
     threads: int | None = None,
@@ -74,10 +75,11 @@ def fit(
     adds l1·|w|₁ to the mean loss, on weights and not on biases; books that add the penalty
     before dividing by the batch length mean l2/B. `micro_batch_size` works a batch through in
     pieces with the exact mean; where memory runs out, it is halved with a warning and the step
-    taken again (docs/training.md). `epochs` (10 where neither is given) or `steps` ends the run;
-    `early_stopping=n` ends it after n epochs without a lower validation loss and takes the
-    weights of the best epoch, and `target_loss` ends it after the first epoch whose validation
-    loss is no higher. `window` is the size of the shuffle window in samples.
+    taken again (docs/training.md). `evaluation_batch_size` is what validation takes at a time
+    (1,024), on which memory and time alone depend. `epochs` (10 where neither is given) or
+    `steps` ends the run; `early_stopping=n` ends it after n epochs without a lower validation
+    loss and takes the weights of the best epoch, and `target_loss` ends it after the first epoch
+    whose validation loss is no higher. `window` is the size of the shuffle window in samples.
 
     `out` is the run's folder; a checkpoint is written every `checkpoint_seconds`, at the end of
     an epoch (once a second at most) and on Ctrl-C, which then raises KeyboardInterrupt.
@@ -116,6 +118,7 @@ def fit(
         shuffle=shuffle,
         window=window,
         micro_batch_size=micro_batch_size,
+        evaluation_batch_size=evaluation_batch_size,
         early_stopping=early_stopping,
         target_loss=target_loss,
         threads=threads,

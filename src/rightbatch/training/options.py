@@ -38,6 +38,7 @@ class FitOptions:
     shuffle: bool = True
     window: int | None = None
     micro_batch_size: int | None = None
+    evaluation_batch_size: int | None = None
     early_stopping: int | None = None
     target_loss: float | None = None
     threads: int | None = None
@@ -48,7 +49,8 @@ class FitOptions:
         _one_of("activation", self.activation, ACTIVATIONS)
         parse_init(self.init)
         # NumPy's numbers become Python's, which JSON can hold.
-        for name in ("epochs", "steps", "micro_batch_size", "early_stopping", "threads"):
+        whole = ("epochs", "steps", "micro_batch_size", "evaluation_batch_size")
+        for name in (*whole, "early_stopping", "threads"):
             if getattr(self, name) is not None:
                 value = whole_number(name, getattr(self, name), at_least=1)
                 object.__setattr__(self, name, value)

@@ -84,7 +84,7 @@ class Trainer:
         if parts.val is not None:
             self.validation = Evaluation(
                 task.prepare(parts.val),
-                min(EVALUATION_BATCH_SIZE, len(parts.val)),
+                min(options.evaluation_batch_size or EVALUATION_BATCH_SIZE, len(parts.val)),
                 device=device,
                 threads=1,
             )
