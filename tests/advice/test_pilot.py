@@ -133,6 +133,26 @@ def test_the_search_finds_a_size_near_the_best_of_the_law(critical: float, first
     assert np.median(regrets) <= 0.12
 
 
+def test_a_rate_at_which_other_seeds_run_away_is_none_to_choose() -> None:
+    @dataclass
+    class Fragile(Known):
+        def start(self, batch_size: int, learning_rate: float, seed: int) -> KnownTrial:
+            trial = super().start(batch_size, learning_rate, seed)
+            # The first seed alone survives the upper third of the rates that look good.
+            best = self.best_rate / (1 + self.critical / batch_size)
+            if seed > 0 and learning_rate > 0.8 * best:
+                trial.has_diverged = True
+            return trial
+
+    known = Fragile(60.0, Clock(), noise=0.02)
+    outcome = search(known)
+    repeated = {run.batch_size for run in outcome.runs if run.seed >= 2}
+    assert repeated & set(outcome.rates)
+    for size in repeated & set(outcome.rates):
+        best = known.best_rate / (1 + known.critical / size)
+        assert outcome.rates[size] <= 0.8 * best
+
+
 def test_no_run_is_made_twice_and_hopeless_ones_end_early() -> None:
     outcome = search(Known(60.0, Clock()))
     settings = [(run.batch_size, run.learning_rate, run.seed) for run in outcome.runs]

@@ -102,3 +102,14 @@ def test_validation_of_a_run_is_what_evaluate_gives(cancer):
 def test_a_wrong_batch_size_is_refused(cancer):
     with pytest.raises(OptionError, match="Did you mean 'full'"):
         rb.evaluate(nn.Linear(30, 1), cancer.val, batch_size="fulll")
+
+
+def test_fit_validates_in_the_batches_it_is_told_and_scores_the_same() -> None:
+    parts = rb.split(rb.open("digits"), val=0.3, seed=1).transform(rb.scale(1 / 16))
+    whole, small = (
+        rb.fit("softmax", parts, epochs=1, evaluation_batch_size=size) for size in (None, 7)
+    )
+    assert small.history[0]["val_loss"] == pytest.approx(whole.history[0]["val_loss"], rel=1e-6)
+    assert small.history[0]["val_accuracy"] == whole.history[0]["val_accuracy"]
+    with pytest.raises(OptionError, match="evaluation_batch_size"):
+        rb.fit("softmax", parts, epochs=1, evaluation_batch_size=0)
