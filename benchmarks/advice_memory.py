@@ -289,9 +289,7 @@ def trial(number: int, workloads: list[str], seconds: float) -> dict[str, Any]:
         memory.cap or 1,
         limit=limit,
         validates=True,
-        evaluation_batch_size=None
-        if memory.holds_evaluation(1024)
-        else min(memory.evaluation_cap or 1, 1024),
+        evaluation_batch_size=memory.evaluation_batch_size,
     )
     is_out = "failed" in told or told["peak"] > limit or bool(told["warnings"])
     return {"limit": limit, "cap": memory.cap, **told, "is_out": is_out}

@@ -85,7 +85,5 @@ def _learning_rate(evidence: Evidence, options: FitOptions) -> tuple[float, str]
 
 
 def _evaluation_size(memory: Memory | None) -> int:
-    cap = None if memory is None else memory.evaluation_cap
-    if memory is None or cap is None or memory.holds_evaluation(EVALUATION_BATCH_SIZE):
-        return EVALUATION_BATCH_SIZE
-    return min(EVALUATION_BATCH_SIZE, cap)
+    size = None if memory is None else memory.evaluation_batch_size
+    return EVALUATION_BATCH_SIZE if size is None else size

@@ -46,7 +46,8 @@ class Memory:
     the first batch: that of the probes, or the caller's own where it holds more. `measured` and
     `predicted` are bytes above that: the first of sizes that were run, in training alone, the
     second of those that were asked about. `evaluation_…` is the same for a pass without
-    gradients. `device` is where the model is.
+    gradients, and `evaluation_batch_size` what validation may take at a time beside training at
+    `cap`. `device` is where the model is.
     """
 
     cap: int | None
@@ -56,6 +57,7 @@ class Memory:
     measured: list[MemoryPoint] = field(default_factory=list)
     predicted: list[MemoryPrediction] = field(default_factory=list)
     evaluation_cap: int | None = None
+    evaluation_batch_size: int | None = None
     evaluation_measured: list[MemoryPoint] = field(default_factory=list)
     evaluation_predicted: list[MemoryPrediction] = field(default_factory=list)
     fit: MemoryFit | None = None
@@ -69,12 +71,6 @@ class Memory:
         if self.fit is None or self.limit_bytes is None:
             return False
         return self.fit.high(batch_size) <= self.limit_bytes - self.loaded_bytes
-
-    def holds_evaluation(self, batch_size: int) -> bool:
-        """The same of a pass without gradients."""
-        if self.evaluation_fit is None or self.limit_bytes is None:
-            return False
-        return self.evaluation_fit.high(batch_size) <= self.limit_bytes - self.loaded_bytes
 
     def __repr__(self) -> str:
         if self.declined is not None:

@@ -22,7 +22,7 @@ _LEAST_SPREAD = 0.02
 # where probes had seen 1.3 to 1.8; linear layers the same within some per cent
 # (benchmarks/advice_memory.py).
 RUNS_DIFFER = 0.15
-_KEPT_STRAYS, _MOST_KEPT = 2.0, 1.5
+_KEPT_STRAYS, _MOST_KEPT = 2.5, 1.6
 # Below this a byte weighs as much at a small size as at a large one.
 _SMALL_BYTES = 16 << 20
 
@@ -93,8 +93,8 @@ class MemoryFit:
 
         For a straight line it is the textbook's, t · s · √(1 + 1/n + (B - mean)²/scatter), with
         relative residuals; the loader may hold one slab more than it did in the probes; and the
-        process may hold more than it needs, by twice what those of the probes held more and the
-        difference between one run and the next.
+        process may hold more than it needs, by more than what those of the probes held, which
+        ended early, and the difference between one run and the next.
         """
         expected = self.bytes(batch_size)
         # With two points there is no freedom left, and the bound says what one point would.

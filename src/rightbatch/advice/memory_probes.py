@@ -26,7 +26,7 @@ _RUNGS = 4
 _LEAST_SIZES = 3
 # The shares of the time for training and evaluation; the rest is the cap's own run.
 _TRAINING_SHARE, _EVALUATION_SHARE = 0.5, 0.7
-_MOST_TRIES = 4
+_MOST_TRIES = 6
 # The share of the time that quick steps of one probe are repeated for.
 _ENOUGH_SHARE = 0.08
 # What a longer run comes to hold whatever its batches: its records, and small blocks that lie
@@ -100,14 +100,13 @@ class Measurement:
             for size in self._told["evaluation"]
             if self._has_room(evaluation_fit, size, "evaluation")
         ]
-        self._evaluation_size = self._find_evaluation_size(evaluation_fit, evaluated)
-        whole = min(EVALUATION_BATCH_SIZE, len(self._parts.val or ()))
-        if self._evaluation_size < whole:
-            self._notes.append(
-                f"Validation in batches of {whole:,} is too large for what memory is left: give "
-                f"fit evaluation_batch_size={self._evaluation_size}, as the advice does."
-            )
+        self._evaluation_size = self._find_evaluation_size(fit, evaluation_fit)
         cap = self._find_cap(fit)
+        if self._evaluation_size < EVALUATION_BATCH_SIZE:
+            self._notes.append(
+                f"Memory leaves no room for validation in batches of {EVALUATION_BATCH_SIZE:,}: "
+                f"give fit evaluation_batch_size={self._evaluation_size}, as the advice does."
+            )
         return Memory(
             cap=cap,
             limit_bytes=None if self._limit is None else self._limit.bytes + self._held_bytes,
@@ -116,6 +115,7 @@ class Measurement:
             measured=self._points("training"),
             predicted=_predictions(fit, self._sizes),
             evaluation_cap=max(evaluated, default=None),
+            evaluation_batch_size=self._evaluation_size,
             evaluation_measured=self._points("evaluation"),
             evaluation_predicted=_predictions(evaluation_fit, self._sizes),
             fit=fit,
@@ -174,6 +174,10 @@ class Measurement:
         for _ in range(_MOST_TRIES):
             if self._ask("fit", size) and self._has_margin(size, fit):
                 return size
+            if self._is_of_validation(size, fit):
+                self._evaluation_size //= 2
+                self._told["fit"].clear()
+                continue
             if size == 1:
                 break
             told = self._told["fit"].get(size)
@@ -214,13 +218,27 @@ class Measurement:
             most = max(most, fit.most_held * told["bytes"])
         return bool(told["loaded_bytes"] + most + one_slab <= self._limit.bytes)
 
-    def _find_evaluation_size(self, fit: MemoryFit | None, evaluated: list[int]) -> int:
-        """What validation may take at a time."""
-        if self._limit is None or (
-            fit is not None and fit.high(EVALUATION_BATCH_SIZE) <= self._room
-        ):
+    def _is_of_validation(self, size: int, fit: MemoryFit | None) -> bool:
+        """Whether it is validation that needs more than is left, and could do with less."""
+        told = self._told["fit"].get(size)
+        if told is None or self._parts.val is None or self._evaluation_size == 1:
+            return False
+        needs_more = fit is not None and told["bytes"] > (1 + RUNS_DIFFER) * fit.bytes(size)
+        return self._made_do(told) or needs_more
+
+    def _find_evaluation_size(self, fit: MemoryFit | None, evaluation_fit: MemoryFit | None) -> int:
+        """What validation may take at a time, beside what training makes the allocator keep."""
+        val = self._parts.val
+        whole = EVALUATION_BATCH_SIZE if val is None else min(EVALUATION_BATCH_SIZE, len(val))
+        if self._limit is None or evaluation_fit is None:
             return EVALUATION_BATCH_SIZE
-        return min(EVALUATION_BATCH_SIZE, max(evaluated, default=1))
+        held = 1.0 if fit is None else fit.most_held
+        size = whole
+        while size > 1 and (
+            max(held * evaluation_fit.bytes(size), evaluation_fit.high(size)) > self._room
+        ):
+            size //= 2
+        return EVALUATION_BATCH_SIZE if size == whole else size
 
     def _probe_evaluation(self) -> None:
         top = max(self._told["training"])

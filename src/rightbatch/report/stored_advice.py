@@ -140,6 +140,7 @@ memory_fields = record(
         "measured": _points,
         "predicted": _predicted,
         "evaluation_cap": maybe(_size),
+        "evaluation_batch_size": maybe(_size),
         "evaluation_measured": _points,
         "evaluation_predicted": _predicted,
         "fit": _memory_law,
