@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from rightbatch.advice.memory_limit import MARGIN
-from rightbatch.advice.probe_pages import memory_bytes, return_freed_memory, wait_for_threads
+from rightbatch.advice.probe_meter import Meter, find_meter
+from rightbatch.advice.probe_pages import wait_for_threads
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part, Parts
 
@@ -34,12 +34,8 @@ _EPOCH_SLABS = 6
 # Memory does not depend on it, and no loss may run away from a probe.
 _LEARNING_RATE = 1e-9
 _NEVER = 1e9
-# What the C library keeps of freed memory, to use it again, depends on chance: two runs of one
-# convolutional network held 88 and 129 MB, of which 63 were in use at once in each. So the first
-# steps of a probe return what is freed, and their peak is what the batch needs; then the library
-# keeps as much as it comes to keep in any training, and the peak is what the process held. Four
-# steps show the optimizer's state; quick ones are repeated for a share of the time.
-_RETURNED_ABOVE_BYTES, _KEPT_UP_TO_BYTES = 128 << 10, 32 << 20
+# The first steps of a probe show what the batch needs, the others what the process holds then (see
+# `Meter`). Four steps show the optimizer's state; quick ones are repeated for a share of the time.
 _NEED_STEPS, _MOST_NEED_STEPS, _NEED_SHARE = 4, 24, 0.4
 _HELD_STEPS = 4
 LEAST_STEPS = _NEED_STEPS + _HELD_STEPS
@@ -122,7 +118,11 @@ def probe(loaded: Loaded, request: ProbeRequest) -> dict[str, Any]:
     """
     job = loaded.job
     torch.set_num_threads(job.threads)
-    meter = _meter(job, loaded.network, request)
+    meter = find_meter(
+        loaded.network,
+        None if job.device is None else find_device(job.device),
+        limit_bytes=request.limit_bytes,
+    )
     began = time.perf_counter()
     with run_settings(job.options.seed):
         work = _evaluate if request.kind == "evaluation" else _train
@@ -138,7 +138,7 @@ def probe(loaded: Loaded, request: ProbeRequest) -> dict[str, Any]:
     }
 
 
-def _train(loaded: Loaded, request: ProbeRequest, meter: _Meter) -> dict[str, Any]:
+def _train(loaded: Loaded, request: ProbeRequest, meter: Meter) -> dict[str, Any]:
     job, size = loaded.job, request.batch_size
     micro = job.options.micro_batch_size
     options = replace(
@@ -162,9 +162,8 @@ def _train(loaded: Loaded, request: ProbeRequest, meter: _Meter) -> dict[str, An
     epoch_batches = min(math.ceil(len(job.parts.train) / size), _EPOCH_SLABS * slab_batches)
     is_validated = request.kind == "fit" and job.parts.val is not None
     # A fit goes on into a second epoch, which finds in memory what validation has left.
-    steps = request.steps or max(
-        2 * _MOST_NEED_STEPS, epoch_batches + (2 if is_validated else _MOST_EPOCHS * epoch_batches)
-    )
+    many = max(2 * _MOST_NEED_STEPS, (1 + _MOST_EPOCHS) * epoch_batches)
+    steps = request.steps or (epoch_batches + 2 if is_validated else many)
     options = replace(options, steps=steps)
     parts = replace(job.parts, val=None)
     if is_validated:
@@ -239,7 +238,7 @@ class _Watch:
     def __init__(
         self,
         options: FitOptions,
-        meter: _Meter,
+        meter: Meter,
         *,
         enough_seconds: float,
         need_steps: int | None,
@@ -288,7 +287,7 @@ class _Watch:
         return float(np.median(intervals[first:]))
 
 
-def _evaluate(loaded: Loaded, request: ProbeRequest, meter: _Meter) -> dict[str, Any]:
+def _evaluate(loaded: Loaded, request: ProbeRequest, meter: Meter) -> dict[str, Any]:
     job, size = loaded.job, request.batch_size
     network, task = loaded.network, loaded.task
     # The largest part, as held-out samples come.
@@ -319,87 +318,3 @@ def _first(part: Part, samples: int) -> Part:
         return part
     rows = part.rows.take(np.arange(samples))
     return replace(part, rows=RowSet.from_rows(part.rows.total, rows))
-
-
-class _Meter:
-    """The memory of the process: what it holds with everything loaded, and its peaks since.
-
-    Until `keep_freed` the C library returns what is freed.
-    """
-
-    # The limit that only the process itself can find.
-    limit_bytes: int | None = None
-    limit_source = ""
-
-    def __init__(self) -> None:
-        self.loaded_bytes = memory_bytes("VmRSS")
-        self._file_bytes = memory_bytes("RssFile")
-        self._needed_bytes: int | None = None
-        self._returns_freed = return_freed_memory(_RETURNED_ABOVE_BYTES)
-
-    def keep_freed(self) -> None:
-        """From here on the C library keeps what is freed."""
-        if self._returns_freed:
-            self._needed_bytes = self.held_bytes()
-            return_freed_memory(_KEPT_UP_TO_BYTES)
-
-    def needed_bytes(self) -> int:
-        """The most that was in use at once, above the loaded state."""
-        return self.held_bytes() if self._needed_bytes is None else self._needed_bytes
-
-    def held_bytes(self) -> int:
-        """The most that the process held, above the loaded state."""
-        # Code that is run for the first time is paged in from its file, some megabytes whatever
-        # the batch, and the system may drop such pages at any time.
-        paged_in = memory_bytes("RssFile") - self._file_bytes
-        return memory_bytes("VmHWM") - paged_in - self.loaded_bytes
-
-
-class _CudaMeter(_Meter):
-    """The memory on a GPU: the context of the driver, and what torch's allocator has there.
-
-    Its peak of what is allocated is what is needed, that of what is reserved what is held.
-
-    What other processes hold on that GPU is told apart from the context by nobody, and counts.
-    """
-
-    def __init__(self, device: torch.device, network: nn.Module) -> None:
-        self._device = device
-        torch.empty(0, device=device)
-        free, total = torch.cuda.mem_get_info(device)
-        self.context_bytes = total - free
-        network.to(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        self.loaded_bytes = self.context_bytes + torch.cuda.memory_reserved(device)
-        # Of the GPU as a whole, of which `loaded_bytes` has what others hold.
-        self.limit_bytes = int(self.context_bytes + free * (1 - MARGIN))
-        self.limit_source = f"free on the GPU, less {MARGIN:.0%}"
-
-    def keep_freed(self) -> None:
-        """Nothing to do: this allocator tells both at any time."""
-
-    def needed_bytes(self) -> int:
-        """The most that was allocated at once, above the loaded state."""
-        reserved = self.loaded_bytes - self.context_bytes
-        return max(0, torch.cuda.max_memory_allocated(self._device) - reserved)
-
-    def held_bytes(self) -> int:
-        """The most that was reserved, above the loaded state."""
-        reserved = self.loaded_bytes - self.context_bytes
-        return torch.cuda.max_memory_reserved(self._device) - reserved
-
-
-def _meter(job: ProbeJob, network: nn.Module, request: ProbeRequest) -> _Meter:
-    if job.device is None:
-        return _Meter()
-    device = find_device(job.device)
-    if device.type != "cuda":
-        network.to(device)
-        return _Meter()
-    meter = _CudaMeter(device, network)
-    limit = meter.limit_bytes if request.limit_bytes is None else request.limit_bytes
-    if limit is not None:
-        total = torch.cuda.get_device_properties(device).total_memory
-        share = (limit - meter.context_bytes) / total
-        torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.0, share)), device)
-    return meter
