@@ -5,7 +5,7 @@
 
 The regret of a size is its time to the target over the best size's, minus one. Times are the
 samples to the target from the sweep (benchmarks/advice_sweep.py: the rate tuned at every size,
-six seeds or more) times the seconds of a sample in the training loop, measured here. The sweep's
+five seeds or more) times the seconds of a sample in the training loop, measured here. The sweep's
 own time is that of its steps, times what some of its runs, run again here, take in all (looks at
 the validation loss included, as they are in the pilot's time) over their steps. Sizes that
 differ from the best by less than the standard error of the difference, as the sweep's seeds have

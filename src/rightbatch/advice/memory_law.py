@@ -22,7 +22,7 @@ _LEAST_SPREAD = 0.02
 # where probes had seen 1.3 to 1.8; linear layers the same within some per cent
 # (benchmarks/advice_memory.py).
 RUNS_DIFFER = 0.15
-_KEPT_STRAYS, _MOST_KEPT = 2.5, 1.6
+_KEPT_STRAYS, _MOST_KEPT = 2.5, 1.8
 # Below this a byte weighs as much at a small size as at a large one.
 _SMALL_BYTES = 16 << 20
 
@@ -104,15 +104,16 @@ class MemoryFit:
             leverage += (math.log(batch_size) - self.mean) ** 2 / self.scatter
         more = min(quantile * self.spread * math.sqrt(leverage), 1.0) * expected
         slab = 0.0 if self.loader is None else self.loader.one_slab(batch_size)
-        return round(max(expected + max(more, slab), self.most_held * expected + slab))
+        return round(max(expected + max(more, slab), self.most_held(expected) + slab))
 
-    @property
-    def most_held(self) -> float:
-        """How many times what it needs a process may hold."""
+    def most_held(self, needed_bytes: float) -> float:
+        """What a process may hold that needs so much."""
         if not self.held:
-            return 1.0
-        kept = max(factor for _, factor in self.held) - 1
-        return (1 + RUNS_DIFFER) * (1 + min(_KEPT_STRAYS * kept, max(_MOST_KEPT, kept)))
+            return needed_bytes
+        seen = max(factor for _, factor in self.held) - 1
+        kept = min(_KEPT_STRAYS * seen, max(_MOST_KEPT, seen))
+        # The first megabytes are small blocks, which stay where they are.
+        return (1 + RUNS_DIFFER) * (needed_bytes + kept * max(0.0, needed_bytes - _SMALL_BYTES))
 
     def largest(self, limit_bytes: int, *, at_most: int) -> int:
         """The largest batch size up to `at_most` whose bound is within the limit; 0 for none."""

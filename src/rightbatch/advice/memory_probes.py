@@ -26,7 +26,7 @@ _RUNGS = 4
 _LEAST_SIZES = 3
 # The shares of the time for training and evaluation; the rest is the cap's own run.
 _TRAINING_SHARE, _EVALUATION_SHARE = 0.5, 0.7
-_MOST_TRIES = 6
+_MOST_TRIES, _FINE_TRIES = 9, 3
 # The share of the time that quick steps of one probe are repeated for.
 _ENOUGH_SHARE = 0.08
 # What a longer run comes to hold whatever its batches: its records, and small blocks that lie
@@ -101,7 +101,7 @@ class Measurement:
             if self._has_room(evaluation_fit, size, "evaluation")
         ]
         self._evaluation_size = self._find_evaluation_size(fit, evaluation_fit)
-        cap = self._find_cap(fit)
+        cap = self._find_cap(fit, evaluation_fit)
         if self._evaluation_size < EVALUATION_BATCH_SIZE:
             self._notes.append(
                 f"Memory leaves no room for validation in batches of {EVALUATION_BATCH_SIZE:,}: "
@@ -162,7 +162,7 @@ class Measurement:
                 return
             self._ask(kind, free[0])
 
-    def _find_cap(self, fit: MemoryFit | None) -> int:
+    def _find_cap(self, fit: MemoryFit | None, evaluation_fit: MemoryFit | None) -> int:
         """The largest size that was run as `fit` runs it, within the limit."""
         tested = max(self._told["training"])
         size = tested
@@ -171,20 +171,18 @@ class Measurement:
             size = fit.largest(self._room, at_most=top)
             size = size if size == top else _rounded(size)
         size = planned = max(1, size)
-        for _ in range(_MOST_TRIES):
-            if self._ask("fit", size) and self._has_margin(size, fit):
+        for tries in range(_MOST_TRIES):
+            if self._ask("fit", size) and self._most_bytes(size, fit) <= self._room_or_all:
                 return size
-            if self._is_of_validation(size, fit):
+            if self._is_of_validation(size, fit, evaluation_fit):
                 self._evaluation_size //= 2
                 self._told["fit"].clear()
                 continue
             if size == 1:
                 break
-            told = self._told["fit"].get(size)
             shrunk = size // 2
-            if told is not None:
-                # As if all of it belonged to samples, which is on the safe side of a fixed part.
-                shrunk = int(0.9 * size * min(1.0, self._room / max(1, told["held_bytes"])))
+            if size in self._told["fit"] and tries < _FINE_TRIES:
+                shrunk = int(0.9 * size * min(1.0, self._room / self._most_bytes(size, fit)))
             size = max(1, _rounded(min(shrunk, size - 1)))
         if self._ask("fit", 1) and not self._made_do(self._told["fit"][1]):
             return 1
@@ -205,26 +203,31 @@ class Measurement:
         assert self._limit is not None  # asked by the callers
         return self._limit.bytes - self._loaded_bytes
 
-    def _has_margin(self, size: int, fit: MemoryFit | None) -> bool:
-        """Whether the run of `size` as a whole leaves room for the ways in which runs differ."""
-        if self._limit is None:
-            return True
+    @property
+    def _room_or_all(self) -> float:
+        return math.inf if self._limit is None else self._room
+
+    def _most_bytes(self, size: int, fit: MemoryFit | None) -> float:
+        """What a run of `size` as a whole may take, by the ways in which runs differ."""
         told = self._told["fit"][size]
-        if self._made_do(told):
-            return False
+        if self._limit is not None and self._made_do(told):
+            return math.inf
         one_slab = self._loader(told).one_slab(size)
         most = (1 + RUNS_DIFFER) * told["held_bytes"]
         if fit is not None:
-            most = max(most, fit.most_held * told["bytes"])
-        return bool(told["loaded_bytes"] + most + one_slab <= self._limit.bytes)
+            most = max(most, fit.most_held(told["bytes"]))
+        return float(most + one_slab)
 
-    def _is_of_validation(self, size: int, fit: MemoryFit | None) -> bool:
+    def _is_of_validation(
+        self, size: int, fit: MemoryFit | None, evaluation_fit: MemoryFit | None
+    ) -> bool:
         """Whether it is validation that needs more than is left, and could do with less."""
-        told = self._told["fit"].get(size)
-        if told is None or self._parts.val is None or self._evaluation_size == 1:
+        if self._parts.val is None or self._evaluation_size == 1:
             return False
-        needs_more = fit is not None and told["bytes"] > (1 + RUNS_DIFFER) * fit.bytes(size)
-        return self._made_do(told) or needs_more
+        if fit is None or evaluation_fit is None:
+            told = self._told["fit"].get(size)
+            return told is not None and self._made_do(told)
+        return evaluation_fit.bytes(self._evaluation_size) > fit.bytes(size)
 
     def _find_evaluation_size(self, fit: MemoryFit | None, evaluation_fit: MemoryFit | None) -> int:
         """What validation may take at a time, beside what training makes the allocator keep."""
@@ -232,11 +235,11 @@ class Measurement:
         whole = EVALUATION_BATCH_SIZE if val is None else min(EVALUATION_BATCH_SIZE, len(val))
         if self._limit is None or evaluation_fit is None:
             return EVALUATION_BATCH_SIZE
-        held = 1.0 if fit is None else fit.most_held
         size = whole
-        while size > 1 and (
-            max(held * evaluation_fit.bytes(size), evaluation_fit.high(size)) > self._room
-        ):
+        while size > 1:
+            held = 0.0 if fit is None else fit.most_held(evaluation_fit.bytes(size))
+            if max(held, evaluation_fit.high(size)) <= self._room:
+                break
             size //= 2
         return EVALUATION_BATCH_SIZE if size == whole else size
 

@@ -38,6 +38,7 @@ _NEVER = 1e9
 # `Meter`). Four steps show the optimizer's state; quick ones are repeated for a share of the time.
 _NEED_STEPS, _MOST_NEED_STEPS, _NEED_SHARE = 4, 24, 0.4
 _HELD_STEPS = 4
+_MOST_FIT_STEPS = 96
 LEAST_STEPS = _NEED_STEPS + _HELD_STEPS
 # How many batches exist at once is a matter of chance in each step: quick ones are taken until the
 # worst has been seen.
@@ -161,9 +162,10 @@ def _train(loaded: Loaded, request: ProbeRequest, meter: Meter) -> dict[str, Any
     slab_batches = min(max(1, _SLAB_BYTES // (sample_bytes * size)), _MOST_BATCHES)
     epoch_batches = min(math.ceil(len(job.parts.train) / size), _EPOCH_SLABS * slab_batches)
     is_validated = request.kind == "fit" and job.parts.val is not None
-    # A fit goes on into a second epoch, which finds in memory what validation has left.
+    # A fit goes on into a second epoch, which finds in memory what validation has left; where an
+    # epoch is of many small batches, it ends in the first, and validation follows all the same.
     many = max(2 * _MOST_NEED_STEPS, (1 + _MOST_EPOCHS) * epoch_batches)
-    steps = request.steps or (epoch_batches + 2 if is_validated else many)
+    steps = request.steps or (min(epoch_batches + 2, _MOST_FIT_STEPS) if is_validated else many)
     options = replace(options, steps=steps)
     parts = replace(job.parts, val=None)
     if is_validated:
@@ -271,7 +273,7 @@ class _Watch:
 
     def settle(self) -> None:
         """Wait for the loader, in the steps that show what is needed."""
-        if self._need_steps is None:
+        if self._need_steps is None and len(self.times) <= _MOST_NEED_STEPS:
             wait_for_threads()
 
     def refuse_smaller_pieces(self) -> None:
