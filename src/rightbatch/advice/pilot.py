@@ -233,11 +233,13 @@ class PilotSearch:
         for seed in range(self._seed + 1, self._seed + _MOST_SEEDS):
             # Runs that stray far from one another take more of them to tell sizes apart.
             noise = (run_error(observations_of(self.outcome)) / _QUIET_ERROR) ** 2
-            self._limit = min(self._budget, quiet_limit * min(max(noise, 1.0), _MOST_NOISE))
+            noise = min(max(noise, 1.0), _MOST_NOISE)
+            self._limit = min(self._budget, quiet_limit * noise)
             chances = self._chances(1.0 + _CLOSE)
             near = [size for size, chance in chances.items() if chance >= _FAIR_CHANCE]
             rates = {size: rate for size in near if (rate := self._best_rate(size)) is not None}
-            if len(rates) < 2 and seed > self._seed + _LEAST_REPEATS:
+            # One size alone may stand out by the luck of its first seeds.
+            if len(rates) < 2 and seed > self._seed + _LEAST_REPEATS * int(noise):
                 return
             for size in sorted(rates, key=lambda size: -chances[size]):
                 self._attempt(size, rates[size], seed=seed, patience=2.0)
