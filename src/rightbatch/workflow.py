@@ -74,6 +74,7 @@ def run(
     shuffle: bool = True,
     window: int | None = None,
     micro_batch_size: int | None = None,
+    evaluation_batch_size: int | None = None,
     early_stopping: int | None = None,
     threads: int | None = None,
     grade: str | None = None,
@@ -170,6 +171,7 @@ def run(
             l2=l2,
             batch_size=batch_size,
             micro_batch_size=micro_batch_size,
+            evaluation_batch_size=evaluation_batch_size,
             epochs=epochs,
             steps=steps,
             shuffle=shuffle,
@@ -313,10 +315,13 @@ def _as_advised(training: TrainOptions, advice: Advice) -> TrainOptions:
         training,
         batch_size=advice.batch_size,
         micro_batch_size=advice.micro_batch_size,
+        evaluation_batch_size=training.evaluation_batch_size
         # Its default is left to `fit`, so that a run's options name what memory has called for.
-        evaluation_batch_size=None
-        if advice.evaluation_batch_size == EVALUATION_BATCH_SIZE
-        else advice.evaluation_batch_size,
+        or (
+            None
+            if advice.evaluation_batch_size == EVALUATION_BATCH_SIZE
+            else advice.evaluation_batch_size
+        ),
         learning_rate=advice.learning_rate,
         epochs=_epochs_to_target(advice)
         if training.target_loss is not None and training.epochs is None

@@ -47,7 +47,13 @@ DESCENT = {
     *("--window", "--threads", "--report"),
 }
 SEARCH = {"--grade", "--budget", "--memory-limit"}
-RUN = DESCENT | SEARCH | {"--batch-size", "--early-stopping", "--target-loss", "--out"}
+RUN = (
+    DESCENT
+    | SEARCH
+    | {
+        *("--batch-size", "--evaluation-batch-size", "--early-stopping", "--target-loss", "--out"),
+    }
+)
 TRAINING = RUN | {"--resume"}
 ADVICE = (DESCENT | SEARCH | {"--batch-sizes", "--target-loss"}) - {"--micro-batch-size", "--steps"}
 COMPARISON = DESCENT | {

@@ -109,7 +109,7 @@ class Memory:
         """What `to_json` gave.
 
         >>> memory = Memory(cap=8, limit_bytes=None, limit_source="", loaded_bytes=1,
-        ...                 measured=[MemoryPoint(batch_size=8, bytes=4)])
+        ...                 measured=[MemoryPoint(batch_size=8, bytes=4, held_bytes=5)])
         >>> Memory.from_json(memory.to_json()) == memory
         True
         """

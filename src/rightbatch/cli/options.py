@@ -188,6 +188,15 @@ micro_batch_options = stacked(
     ),
 )
 
+evaluation_batch_options = stacked(
+    _batching(
+        "--evaluation-batch-size",
+        type=_COUNT,
+        help="Samples that validation takes at once; memory and time alone depend on it.  "
+        "[default: 1024, or what memory has room for]",
+    ),
+)
+
 order_options = stacked(
     _batching(
         "--shuffle/--no-shuffle",
@@ -332,6 +341,7 @@ def _training_options(batch_size: int | str) -> Callable[[Function], Function]:
         _auto_batch_option(batch_size),
         advice_options,
         micro_batch_options,
+        evaluation_batch_options,
         order_options,
         update_options,
         length_options,
