@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
 from rightbatch.advice.branch import LossPoint, samples_to, smoothed_at
 from rightbatch.advice.choice import EpochsGoal, TargetGoal
 from rightbatch.advice.law import NEAR_BEST
+from rightbatch.advice.pilot_effort import Effort
 from rightbatch.advice.pilot_outcome import Outcome, is_better, observations_of
 from rightbatch.advice.pilot_result import PilotRun
+from rightbatch.advice.rate_choice import best_rate, log_samples
 from rightbatch.advice.samples_posterior import infer_samples, run_error
 
 # Rates are searched in factors of four at first, then of two, then of √2: below its best rate a
@@ -30,16 +33,10 @@ _CLOSE = 0.1
 _RATE_SHARE, _LEVEL_SHARE = 0.03, 0.06
 # Losses this close are one; a branch this far on has come to the end of its epochs.
 _SAME_LOSS, _AT_END = 0.01, 0.95
-# A pilot that costs more than this many of the runs it is to speed up is not worth its advice.
-_EFFORT = 28.0
-_LEAST_SECONDS = 1.2
 _WALK_SHARE = 0.7
 _LEAST_REPEATS, _MOST_SEEDS = 2, 32
-# The spread of runs that the effort is meant for, and how much more of it a larger one is worth:
-# as many more runs tell sizes apart as the square of the spread says.
-_QUIET_ERROR, _MOST_NOISE = 0.15, 4.0
-# A rate at which more of so many seeds ran away is none to train with.
-_FEW_SEEDS, _MOST_DIVERGED = 3, 0.25
+# Where runs are worth so much more effort, the rate is chosen by more seeds than the first.
+_NOISY, _RATE_SEEDS = 2.0, 6
 _MOST_RETREATS = 8
 
 
@@ -107,23 +104,21 @@ class PilotSearch:
         self._first = first_size
         self._first_rate = first_rate
         self._seed = seed
-        self._clock = clock
+        self._effort = Effort(seconds, clock)
         self._progress = progress
-        self._began = clock()
-        self._budget = seconds
-        self._limit = seconds
         self._level = self._target
         self._runs: list[PilotRun] = []
         self._by_setting: dict[tuple[int, float, int], PilotRun] = {}
+        self._rates: dict[float, float] = {}
 
     def run(self) -> Outcome:
         """Search until the sizes around the best are known well enough, or the budget is spent."""
-        try:
+        with suppress(_BudgetError):
             self._open()
             self._walk()
+        # What the effort was spent on is repeated where the budget allows it.
+        with suppress(_BudgetError):
             self._repeat()
-        except _BudgetError:
-            pass
         return self.outcome
 
     @property
@@ -134,22 +129,24 @@ class PilotSearch:
             loss=self._level,
             rates=rates,
             runs=self._runs,
-            seconds=self._clock() - self._began,
+            seconds=self._effort.spent_seconds,
             enough_samples=self._enough_samples,
         )
 
     def _open(self) -> None:
         """Find the rate of the first size, and the loss that can be afforded many times."""
-        share = _RATE_SHARE * self._budget
+        budget = self._effort.budget_seconds
+        share = _RATE_SHARE * budget
         rate, run = self._first_rate, self._attempt(self._first, self._first_rate, share)
         for factor in (_COARSE, _MIDDLE):
             rate, run = self._climb(self._first, rate, run, factor, share)
         if run.samples is None:
-            run = self._attempt(self._first, rate, _LEVEL_SHARE * self._budget, again=True)
+            run = self._attempt(self._first, rate, _LEVEL_SHARE * budget, again=True)
         if run.samples is None:
             self._set_level(run)
             run = self._by_setting[self._key(self._first, rate, self._seed)]
-        self._set_limit(run)
+        if run.samples is not None and self._level <= self._target:
+            self._effort.set_by(runs=len(self._runs), best_seconds=self._best_seconds)
         self._climb(self._first, rate, run, _FINE)
 
     def _set_level(self, run: PilotRun) -> None:
@@ -190,7 +187,8 @@ class PilotSearch:
     def _walk(self) -> None:
         """Try further sizes while one of them may well be the best."""
         while (size := self._next_size()) is not None:
-            if self._clock() - self._began > _WALK_SHARE * self._limit:
+            limit = self._effort.limit_seconds(self._best_seconds)
+            if self._effort.spent_seconds > _WALK_SHARE * limit:
                 return
             rate = self._guess_rate(size)
             run = self._attempt(size, rate)
@@ -229,22 +227,39 @@ class PilotSearch:
 
     def _repeat(self) -> None:
         """Run the sizes that may be the best with further seeds, until one stands out."""
-        quiet_limit = self._limit
         for seed in range(self._seed + 1, self._seed + _MOST_SEEDS):
             # Runs that stray far from one another take more of them to tell sizes apart.
-            noise = (run_error(observations_of(self.outcome)) / _QUIET_ERROR) ** 2
-            noise = min(max(noise, 1.0), _MOST_NOISE)
-            self._limit = min(self._budget, quiet_limit * noise)
+            self._effort.weigh(run_error(observations_of(self.outcome)))
+            noise = self._effort.noise
             chances = self._chances(1.0 + _CLOSE)
             near = [size for size, chance in chances.items() if chance >= _FAIR_CHANCE]
             rates = {size: rate for size in near if (rate := self._best_rate(size)) is not None}
+            if noise >= _NOISY:
+                # A size may have been given up for the luck of another one's first run.
+                tried = {run.batch_size for run in self._runs}
+                given_up = (set(near) & tried) - set(rates)
+                rates |= {size: self._guess_rate(size) for size in sorted(given_up)}
             # One size alone may stand out by the luck of its first seeds.
             if len(rates) < 2 and seed > self._seed + _LEAST_REPEATS * int(noise):
                 return
+            # No size is chosen on a single run for want of effort, if the budget allows another.
+            self._effort.is_limited = seed > self._seed + _LEAST_REPEATS
             for size in sorted(rates, key=lambda size: -chances[size]):
-                self._attempt(size, rates[size], seed=seed, patience=2.0)
+                if noise < _NOISY:
+                    self._attempt(size, rates[size], seed=seed, patience=2.0)
+                else:
+                    self._compare_rates(size, rates[size], seed)
+            self._effort.is_limited = True
             # What the repetitions say may bring another size into play.
             self._walk()
+
+    def _compare_rates(self, size: int, rate: float, last_seed: int) -> None:
+        """Run a rate with all seeds so far, and those beside it with the first of them."""
+        for seed in range(self._seed + 1, last_seed + 1):
+            self._attempt(size, rate, seed=seed, patience=2.0)
+        for beside in (rate * _FINE, rate / _FINE):
+            for seed in range(self._seed, min(last_seed, self._seed + _RATE_SEEDS - 1) + 1):
+                self._attempt(size, beside, seed=seed, patience=2.0)
 
     def _attempt(
         self,
@@ -258,18 +273,18 @@ class PilotSearch:
     ) -> PilotRun:
         """One branch, given up where it is hopeless; the one there is where it was run before."""
         seed = self._seed if seed is None else seed
+        # Steps of √2 forth and back do not end at the same float.
+        rate = self._rates.setdefault(round(math.log2(rate), 3), rate)
         key = self._key(size, rate, seed)
         if key in self._by_setting:
             if not again:
                 return self._by_setting[key]
             self._runs.remove(self._by_setting[key])
-        left = self._limit - (self._clock() - self._began)
+        left = self._effort.limit_seconds(self._best_seconds) - self._effort.spent_seconds
         if left <= 0:
             raise _BudgetError
         luck = self._luck(seed)
-        own = luck * self._samples(size)
-        tried = {run.batch_size for run in self._runs}
-        fastest = luck * min(map(self._seconds, tried), default=math.inf)
+        own, fastest = luck * self._samples(size), luck * self._best_seconds
         slack = _HOPELESS_SIZE if own < math.inf else _HOPELESS_GUESS
         most = min(patience * _HOPELESS_RATE * own, self._most_samples)
         if isinstance(self._goal, TargetGoal):
@@ -301,18 +316,18 @@ class PilotSearch:
         self._runs.append(run)
         self._by_setting[key] = run
         if self._progress is not None:
-            self._progress(self._clock() - self._began, run)
+            self._progress(self._effort.spent_seconds, run)
         return run
 
     @staticmethod
     def _key(size: int, rate: float, seed: int) -> tuple[int, float, int]:
         return size, round(math.log2(rate), 3), seed
 
-    def _set_limit(self, run: PilotRun) -> None:
-        """Bound the effort by what a run takes that it is to speed up."""
-        if run.samples is not None and self._level <= self._target:
-            spent = (self._clock() - self._began) / len(self._runs)
-            self._limit = min(self._budget, max(_EFFORT * spent, _LEAST_SECONDS))
+    @property
+    def _best_seconds(self) -> float:
+        """The time to the level of the fastest size tried."""
+        tried = {run.batch_size for run in self._runs}
+        return min(map(self._seconds, tried), default=math.inf)
 
     def _read_again(self) -> None:
         """Read the runs so far at the level that was chosen after them."""
@@ -326,33 +341,22 @@ class PilotSearch:
                     self._by_setting[key] = again
 
     def _best_rate(self, size: int) -> float | None:
-        """The rate of the fewest samples with the first seed, where the others do not run away."""
-        finished = [
-            run
-            for run in self._runs
-            if run.batch_size == size
-            and run.samples is not None
-            and run.seed == self._seed
-            and self._is_stable(size, run.learning_rate)
-        ]
-        best = min(finished, key=lambda run: run.samples or math.inf, default=None)
-        return None if best is None else best.learning_rate
-
-    def _is_stable(self, size: int, rate: float) -> bool:
-        ends = [
-            run.ended for run in self._runs if run.batch_size == size and run.learning_rate == rate
-        ]
-        return len(ends) < _FEW_SEEDS or ends.count("diverged") <= _MOST_DIVERGED * len(ends)
+        return best_rate(self._runs, size)
 
     def _samples(self, size: int) -> float:
-        """The samples of a size at its best rate, as the mean over its seeds of the logarithm."""
+        """The samples of a size at its best rate, as the mean over its seeds of the logarithm.
+
+        Without the runs that were given up, a lucky first run would give up all that follow.
+        """
         rate = self._best_rate(size)
         if rate is None:
             return math.inf
         values = [
-            math.log(run.samples)
+            logs
             for run in self._runs
-            if run.batch_size == size and run.learning_rate == rate and run.samples is not None
+            if run.batch_size == size
+            and run.learning_rate == rate
+            and (logs := log_samples(run)) is not None
         ]
         return math.exp(sum(values) / len(values))
 

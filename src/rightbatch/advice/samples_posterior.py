@@ -135,13 +135,14 @@ def _smooth(a: Floats, b: Floats) -> Floats:
 def run_error(observations: Sequence[Observation]) -> float:
     """The spread of log E among runs of one size, pooled over sizes, with a prior.
 
+    Runs that were given up count with what they had taken: the spread is at least that.
+
     >>> round(run_error([]), 2)
     0.15
     """
     groups: dict[int, list[float]] = {}
     for run in observations:
-        if not run.is_bound:
-            groups.setdefault(run.batch_size, []).append(math.log(run.samples))
+        groups.setdefault(run.batch_size, []).append(math.log(run.samples))
     squares, freedom = _RUN_ERROR_WEIGHT * _RUN_ERROR**2, _RUN_ERROR_WEIGHT
     for values in groups.values():
         squares += float(np.square(np.array(values) - np.mean(values)).sum())
@@ -154,18 +155,20 @@ def _seed_share(observations: Sequence[Observation]) -> float:
 
     What is left of log E beside a level for each size and one for each seed is the run's own.
     """
-    ran = [run for run in observations if not run.is_bound]
     total = run_error(observations) ** 2
     squares = _RUN_ERROR_WEIGHT * (1 - _SEED_SHARE) * total
     freedom = _RUN_ERROR_WEIGHT
-    levels = sorted({("size", run.batch_size) for run in ran} | {("seed", run.seed) for run in ran})
-    if ran:
-        columns = np.zeros((len(ran), len(levels)))
-        for row, run in enumerate(ran):
+    levels = sorted(
+        {("size", run.batch_size) for run in observations}
+        | {("seed", run.seed) for run in observations}
+    )
+    if observations:
+        columns = np.zeros((len(observations), len(levels)))
+        for row, run in enumerate(observations):
             columns[row, levels.index(("size", run.batch_size))] = 1.0
             columns[row, levels.index(("seed", run.seed))] = 1.0
-        y = np.log([run.samples for run in ran])
+        y = np.log([run.samples for run in observations])
         solution, _, rank, _ = np.linalg.lstsq(columns, y, rcond=None)
         squares += float(np.square(y - columns @ solution).sum())
-        freedom += len(ran) - int(rank)
+        freedom += len(observations) - int(rank)
     return max(_LEAST_SEED_SHARE, 1 - squares / freedom / total)
