@@ -6,8 +6,9 @@ one the C library is told to return what is freed (MALLOC_MMAP_THRESHOLD_), and 
 resident memory above its loaded state is compared with the prediction; the others keep what is
 freed, as any process does, and are held against the bound. Sizes that need less than 50 MB are
 left out. Part two, `--trials N`: a workload, an optimizer and a limit are drawn, the
-advised size is run by `rb.fit`, validation included, in a newly started process whose data segment
-is limited to that limit, and its peak of resident memory is held against it.
+advised size is run by `rb.fit`, validation included, in a newly started process that joins a
+control group of what the limit leaves it (the kernel kills it beyond that), and its peak of
+resident memory is held against the limit. Control groups need version 1 of them, and root.
 
 With `--cache FILE` every finished line is kept there, and a run that was stopped goes on.
 """
@@ -20,11 +21,11 @@ import json
 import logging
 import math
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -129,16 +130,17 @@ def run_apart(
     evaluation_batch_size: int | None = None,
 ) -> dict[str, Any]:
     """`rb.fit` in a newly started process: bytes above its loaded state, or how it failed."""
-    asked = json.dumps([workload, optimizer, size, limit, validates, evaluation_batch_size])
     # The C library's own first threshold, which it would raise as it sees larger blocks freed.
     returning = {"MALLOC_MMAP_THRESHOLD_": str(128 << 10)} if returns_freed else {}
-    done = subprocess.run(  # noqa: S603 - this file
-        [sys.executable, __file__, "--child", asked],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **returning},
-    )
+    with contextlib.nullcontext() if limit is None else control_group() as group:
+        asked = [workload, optimizer, size, limit, group, validates, evaluation_batch_size]
+        done = subprocess.run(  # noqa: S603 - this file
+            [sys.executable, __file__, "--child", json.dumps(asked)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), **returning},
+        )
     lines = done.stdout.splitlines()
     if done.returncode or not lines:
         return {"failed": f"exit code {done.returncode}: {done.stderr.strip().splitlines()[-1:]}"}
@@ -146,9 +148,29 @@ def run_apart(
     return told
 
 
+@contextlib.contextmanager
+def control_group() -> Iterator[str]:
+    """The folder of a new control group of memory."""
+    lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
+    own = next(line.split(":", 2)[2] for line in lines if ":memory:" in line)
+    folder = Path(f"/sys/fs/cgroup/memory{own}") / f"rightbatch-trial-{os.getpid()}"
+    folder.mkdir()
+    try:
+        yield str(folder)
+    finally:
+        folder.rmdir()
+
+
+def join(group: str, room_bytes: int) -> None:
+    """Let this process take so much more than it has; beyond it the kernel kills it."""
+    Path(group, "memory.limit_in_bytes").write_text(str(room_bytes), encoding="ascii")
+    # What a process took before it joined stays with its old group.
+    Path(group, "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
+
+
 def child(asked: str) -> None:
-    workload, optimizer, size, limit, validates, evaluation_size = json.loads(asked)
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    workload, optimizer, size, limit, group, validates, evaluation_size = json.loads(asked)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     warnings = _Warnings()
     logging.getLogger("rightbatch").addHandler(warnings)
     parts, model = parts_of(workload), model_of(workload)
@@ -160,7 +182,7 @@ def child(asked: str) -> None:
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak so far is forgotten
     loaded, of_files = memory_bytes("VmRSS"), memory_bytes("RssFile")
     if limit is not None:
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        join(group, limit - loaded)
     times = []
 
     def note(step: int, *_: Any) -> None:
@@ -313,6 +335,7 @@ def main(
     if child is not None:
         globals()["child"](child)
         return
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     machine = describe_machine()
     kept = Kept(cache_file)
     workloads = [name for name in MODELS if not only or name in only]
