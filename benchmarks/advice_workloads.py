@@ -181,7 +181,7 @@ WORKLOADS = {
             parts=adult,
             target_loss=0.355,
             learning_rate=0.1,
-            seeds=32,
+            seeds=64,
         ),
         Workload(
             name="tinyshakespeare, characters",

@@ -25,6 +25,7 @@ from rightbatch.advice.pilot_summary import infer_from_pilot, law_of, summarise
 from rightbatch.advice.progress import AdviceProgress, AdviceWatcher
 from rightbatch.advice.rates import REFERENCE_BATCH_SIZE, rate_at
 from rightbatch.advice.samples_posterior import prior_samples
+from rightbatch.advice.step_times import steady_step_seconds
 from rightbatch.advice.timing import Speed
 from rightbatch.errors import OptionError
 from rightbatch.loading.parts import Parts
@@ -81,7 +82,7 @@ class Measuring:
         sizes = self._within_memory(ground, sizes, memory, coupled)
         speed = self._speed(ground, sizes)
         noise = self._noise(ground, speed, coupled)
-        step_seconds = {point.batch_size: point.seconds_per_batch for point in speed.points}
+        step_seconds = steady_step_seconds(speed)
         pilot: Pilot | None = None
         law: Law | None = None
         if coupled is not None:

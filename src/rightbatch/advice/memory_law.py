@@ -107,7 +107,7 @@ class MemoryFit:
         return round(max(expected + max(more, slab), self.most_held(expected) + slab))
 
     def most_held(self, needed_bytes: float) -> float:
-        """What a process may hold that needs so much."""
+        """The bytes that a process may hold where `needed_bytes` are in use at once."""
         if not self.held:
             return needed_bytes
         seen = max(factor for _, factor in self.held) - 1

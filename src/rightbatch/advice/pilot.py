@@ -6,26 +6,26 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Protocol
 
-from rightbatch.advice.branch import LossPoint, samples_to, smoothed_at
+from rightbatch.advice.branch import LossPoint, smoothed_at
 from rightbatch.advice.choice import EpochsGoal, TargetGoal
 from rightbatch.advice.law import NEAR_BEST
 from rightbatch.advice.pilot_effort import Effort
 from rightbatch.advice.pilot_outcome import Outcome, is_better, observations_of
+from rightbatch.advice.pilot_record import FINE, Record, a_step_at_least
 from rightbatch.advice.pilot_result import PilotRun
-from rightbatch.advice.rate_choice import best_rate, log_samples
 from rightbatch.advice.samples_posterior import infer_samples, run_error
 
 # Rates are searched in factors of four at first, then of two, then of √2: below its best rate a
 # size needs samples in inverse proportion to the rate, and a little above it diverges, so a coarse
 # grid would cost more than the batch size itself.
-_COARSE, _MIDDLE, _FINE = 4.0, 2.0, math.sqrt(2.0)
+_COARSE, _MIDDLE = 4.0, 2.0
 # A run is given up when it has taken this many times the samples of the best rate of its size, or
 # the time of the best size; the first run of a size has a rate that is only guessed.
 _HOPELESS_RATE, _HOPELESS_SIZE, _HOPELESS_GUESS = 1.1, 1.5, 2.2
-# A size is run, or run again, where the chance that it is the best, or close to it, is this large.
+# A size is run, or run again, where the chance that it is the best, or close to it, is this large;
+# where runs stray the chances are less sure themselves, and less of one is enough.
 _FAIR_CHANCE = 0.12
 _CLOSE = 0.1
 # Shares of the budget for one run while the first rate is looked for, and for the one that shows
@@ -107,9 +107,7 @@ class PilotSearch:
         self._effort = Effort(seconds, clock)
         self._progress = progress
         self._level = self._target
-        self._runs: list[PilotRun] = []
-        self._by_setting: dict[tuple[int, float, int], PilotRun] = {}
-        self._rates: dict[float, float] = {}
+        self._record = Record(step_seconds)
 
     def run(self) -> Outcome:
         """Search until the sizes around the best are known well enough, or the budget is spent."""
@@ -124,11 +122,13 @@ class PilotSearch:
     @property
     def outcome(self) -> Outcome:
         """What was found so far."""
-        rates = {size: rate for size in self._sizes if (rate := self._best_rate(size)) is not None}
+        rates = {
+            size: rate for size in self._sizes if (rate := self._record.best_rate(size)) is not None
+        }
         return Outcome(
             loss=self._level,
             rates=rates,
-            runs=self._runs,
+            runs=self._record.runs,
             seconds=self._effort.spent_seconds,
             enough_samples=self._enough_samples,
         )
@@ -144,10 +144,10 @@ class PilotSearch:
             run = self._attempt(self._first, rate, _LEVEL_SHARE * budget, again=True)
         if run.samples is None:
             self._set_level(run)
-            run = self._by_setting[self._key(self._first, rate, self._seed)]
+            run = self._record.find(self._first, rate, self._seed) or run
         if run.samples is not None and self._level <= self._target:
-            self._effort.set_by(runs=len(self._runs), best_seconds=self._best_seconds)
-        self._climb(self._first, rate, run, _FINE)
+            self._effort.set_by(runs=len(self._record.runs), best_seconds=self._record.best_seconds)
+        self._climb(self._first, rate, run, FINE)
 
     def _set_level(self, run: PilotRun) -> None:
         """Compare sizes at the loss that `run` came down to, where it did not reach the target."""
@@ -161,7 +161,7 @@ class PilotSearch:
         self._level = max(min(within) * (1 + _SAME_LOSS), self._target)
         if run.points[-1].samples >= _AT_END * ends:
             self._enough_samples = ends
-        self._read_again()
+        self._record.read_at(self._level)
 
     def _climb(
         self, size: int, rate: float, run: PilotRun, factor: float, share: float = math.inf
@@ -187,27 +187,31 @@ class PilotSearch:
     def _walk(self) -> None:
         """Try further sizes while one of them may well be the best."""
         while (size := self._next_size()) is not None:
-            limit = self._effort.limit_seconds(self._best_seconds)
+            limit = self._effort.limit_seconds(self._record.best_seconds)
             if self._effort.spent_seconds > _WALK_SHARE * limit:
                 return
-            rate = self._guess_rate(size)
+            rate = self._record.guess_rate(size)
             run = self._attempt(size, rate)
-            rate, run = self._climb(size, rate, run, _FINE)
+            rate, run = self._climb(size, rate, run, FINE)
             if run.samples is None and run.ended != "diverged":
                 # The guess may be too high without the loss running away.
-                self._climb(size, rate / _MIDDLE, self._attempt(size, rate / _MIDDLE), 1 / _FINE)
+                self._climb(size, rate / _MIDDLE, self._attempt(size, rate / _MIDDLE), 1 / FINE)
 
     def _next_size(self) -> int | None:
         """The untried size with the best chance; None where none has a fair one."""
         chances = self._chances(1.0)
-        tried = {run.batch_size for run in self._runs}
+        tried = self._record.tried
         untried = {size: chance for size, chance in chances.items() if size not in tried}
         size = max(untried, key=lambda size: untried[size], default=None)
-        return size if size is not None and untried[size] >= _FAIR_CHANCE else None
+        return size if size is not None and untried[size] >= self._fair_chance else None
+
+    @property
+    def _fair_chance(self) -> float:
+        return _FAIR_CHANCE / self._effort.noise
 
     def _chances(self, within: float) -> dict[int, float]:
         """The chance of each size to be as good as the best of those run, `within` a factor."""
-        known = [size for size in self._sizes if self._best_rate(size)]
+        known = [size for size in self._sizes if self._record.best_rate(size)]
         if not known:
             return {}
         posterior = infer_samples(
@@ -232,13 +236,12 @@ class PilotSearch:
             self._effort.weigh(run_error(observations_of(self.outcome)))
             noise = self._effort.noise
             chances = self._chances(1.0 + _CLOSE)
-            near = [size for size, chance in chances.items() if chance >= _FAIR_CHANCE]
-            rates = {size: rate for size in near if (rate := self._best_rate(size)) is not None}
+            near = [size for size, chance in chances.items() if chance >= self._fair_chance]
+            rates = self._record.best_rates(near)
             if noise >= _NOISY:
                 # A size may have been given up for the luck of another one's first run.
-                tried = {run.batch_size for run in self._runs}
-                given_up = (set(near) & tried) - set(rates)
-                rates |= {size: self._guess_rate(size) for size in sorted(given_up)}
+                given_up = (set(near) & self._record.tried) - set(rates)
+                rates |= {size: self._record.guess_rate(size) for size in sorted(given_up)}
             # One size alone may stand out by the luck of its first seeds.
             if len(rates) < 2 and seed > self._seed + _LEAST_REPEATS * int(noise):
                 return
@@ -257,7 +260,7 @@ class PilotSearch:
         """Run a rate with all seeds so far, and those beside it with the first of them."""
         for seed in range(self._seed + 1, last_seed + 1):
             self._attempt(size, rate, seed=seed, patience=2.0)
-        for beside in (rate * _FINE, rate / _FINE):
+        for beside in (rate * FINE, rate / FINE):
             for seed in range(self._seed, min(last_seed, self._seed + _RATE_SEEDS - 1) + 1):
                 self._attempt(size, beside, seed=seed, patience=2.0)
 
@@ -273,18 +276,16 @@ class PilotSearch:
     ) -> PilotRun:
         """One branch, given up where it is hopeless; the one there is where it was run before."""
         seed = self._seed if seed is None else seed
-        # Steps of √2 forth and back do not end at the same float.
-        rate = self._rates.setdefault(round(math.log2(rate), 3), rate)
-        key = self._key(size, rate, seed)
-        if key in self._by_setting:
-            if not again:
-                return self._by_setting[key]
-            self._runs.remove(self._by_setting[key])
-        left = self._effort.limit_seconds(self._best_seconds) - self._effort.spent_seconds
+        rate = self._record.same_rate(rate)
+        found = self._record.find(size, rate, seed)
+        if found is not None and not again:
+            return found
+        best_seconds = self._record.best_seconds
+        left = self._effort.limit_seconds(best_seconds) - self._effort.spent_seconds
         if left <= 0:
             raise _BudgetError
-        luck = self._luck(seed)
-        own, fastest = luck * self._samples(size), luck * self._best_seconds
+        luck = self._record.luck(seed)
+        own, fastest = luck * self._record.samples(size), luck * best_seconds
         slack = _HOPELESS_SIZE if own < math.inf else _HOPELESS_GUESS
         most = min(patience * _HOPELESS_RATE * own, self._most_samples)
         if isinstance(self._goal, TargetGoal):
@@ -298,7 +299,7 @@ class PilotSearch:
             )
         finally:
             branch.close()
-        samples = _a_step_at_least(branch.samples_to(self._level), size)
+        samples = a_step_at_least(branch.samples_to(self._level), size)
         if samples is not None:
             ended = "reached"
         elif branch.has_diverged:
@@ -313,89 +314,7 @@ class PilotSearch:
             ended=ended,
             points=branch.points,
         )
-        self._runs.append(run)
-        self._by_setting[key] = run
+        self._record.add(run)
         if self._progress is not None:
             self._progress(self._effort.spent_seconds, run)
         return run
-
-    @staticmethod
-    def _key(size: int, rate: float, seed: int) -> tuple[int, float, int]:
-        return size, round(math.log2(rate), 3), seed
-
-    @property
-    def _best_seconds(self) -> float:
-        """The time to the level of the fastest size tried."""
-        tried = {run.batch_size for run in self._runs}
-        return min(map(self._seconds, tried), default=math.inf)
-
-    def _read_again(self) -> None:
-        """Read the runs so far at the level that was chosen after them."""
-        for place, run in enumerate(self._runs):
-            samples = _a_step_at_least(samples_to(run.points, self._level), run.batch_size)
-            ended = "reached" if samples is not None else run.ended
-            again = replace(run, samples=samples, ended=ended)
-            self._runs[place] = again
-            for key, kept in self._by_setting.items():
-                if kept is run:
-                    self._by_setting[key] = again
-
-    def _best_rate(self, size: int) -> float | None:
-        return best_rate(self._runs, size)
-
-    def _samples(self, size: int) -> float:
-        """The samples of a size at its best rate, as the mean over its seeds of the logarithm.
-
-        Without the runs that were given up, a lucky first run would give up all that follow.
-        """
-        rate = self._best_rate(size)
-        if rate is None:
-            return math.inf
-        values = [
-            logs
-            for run in self._runs
-            if run.batch_size == size
-            and run.learning_rate == rate
-            and (logs := log_samples(run)) is not None
-        ]
-        return math.exp(sum(values) / len(values))
-
-    def _luck(self, seed: int) -> float:
-        """How many times the samples of the average seed this one takes, by its runs so far."""
-        ratios = [
-            run.samples / self._samples(run.batch_size)
-            for run in self._runs
-            if run.seed == seed
-            and run.samples is not None
-            and run.learning_rate == self._best_rate(run.batch_size)
-        ]
-        return max(1.0, math.exp(sum(map(math.log, ratios)) / len(ratios))) if ratios else 1.0
-
-    def _seconds(self, size: int) -> float:
-        return self._samples(size) / size * self._step_seconds[size]
-
-    def _guess_rate(self, size: int) -> float:
-        """A rate for a new size: along the line through the nearest two that are known."""
-        known = sorted(
-            (
-                (abs(math.log(size / other)), other)
-                for other in self._sizes
-                if self._best_rate(other)
-            ),
-        )
-        nearest = known[0][1]
-        rate = self._best_rate(nearest) or self._first_rate
-        slope = 0.5
-        if len(known) > 1:
-            second = known[1][1]
-            other = self._best_rate(second) or rate
-            slope = math.log(rate / other) / math.log(nearest / second)
-        # Between no change and the linear rule.
-        slope = min(max(slope, 0.0), 1.0)
-        steps = round(slope * math.log(size / nearest) / math.log(_FINE))
-        return rate * _FINE**steps
-
-
-def _a_step_at_least(samples: float | None, batch_size: int) -> float | None:
-    """The samples of a run; one whose initial weights are good enough has still taken a step."""
-    return None if samples is None else max(samples, float(batch_size))
