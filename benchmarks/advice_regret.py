@@ -32,7 +32,7 @@ import numpy as np
 import torch
 
 import rightbatch as rb
-from advice_sweep import CACHE, Sweep, SweepRun, read_runs, sizes_of
+from advice_sweep import CACHE, MOST_GIVEN_UP, Sweep, SweepRun, read_runs, sizes_of
 from advice_workloads import WORKLOADS, Workload
 from rightbatch.advice.advise import advise
 from rightbatch.advice.branch import Ground
@@ -49,8 +49,6 @@ _TIMING_SECONDS = 20.0
 _AGAIN_RUNS, _AGAIN_SECONDS = 15, 4.0
 # Where the sweep gave a size up, its time is above this many times the best.
 _GIVEN_UP = 5.0
-# A rate at which more of the seeds than this were given up is none to choose.
-_MOST_GIVEN_UP = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +113,7 @@ def truth_of(
     rates: dict[int, float] = {}
     for (size, rate), same in by_setting.items():
         given_up = sum(math.isinf(run.to_target) for run in same)
-        if len(same) < workload.seeds or given_up > _MOST_GIVEN_UP * len(same):
+        if len(same) < workload.seeds or given_up > MOST_GIVEN_UP * len(same):
             continue
         # A run that was given up counts with what it had taken until then, which is too little.
         logs = np.log([min(run.to_target, run.samples) for run in same])

@@ -2,9 +2,10 @@
 
 At each batch size the rate is searched in factors of two from the one of the size before, until
 the best lies inside; then the rates of one factor of two around it, in steps of √2, are run with
-all seeds. A run ends at the target, or when it is hopeless: four times the samples of the best
-rate of its size, or five times the seconds of the best size. Every run is kept in a file as it
-ends, so that an interrupted sweep goes on where it stopped.
+all seeds, and further ones while the best of them is the last. A run ends at the target, or when
+it is hopeless: four times the samples of the best rate of its size, or five times the seconds of
+the best size. Every run is kept in a file as it ends, so that an interrupted sweep goes on where
+it stopped.
 
     python benchmarks/advice_sweep.py --only digits
 """
@@ -30,6 +31,9 @@ from rightbatch.training.options import FitOptions
 CACHE = Path(__file__).parent / "results" / "advice_sweep.jsonl"
 # The loss levels, above the target, at which the samples are kept too.
 LEVELS = (1.0, 1.05, 1.1, 1.2, 1.5, 2.0)
+# A rate at which more of the seeds than this were given up is none to choose.
+MOST_GIVEN_UP = 0.2
+_MOST_FURTHER = 4
 _HOPELESS_SAMPLES = 4.0
 _HOPELESS_SECONDS = 5.0
 
@@ -176,10 +180,21 @@ class Sweep:
             if not missing or len(rates) > 16:
                 break
             rates[missing[0]] = self.run(batch_size, missing[0], 0)
-        for rate in around(best):
-            for seed in range(self.workload.seeds):
-                self.run(batch_size, rate, seed)
+        tuned = {rate: self._samples(batch_size, rate) for rate in around(best)}
+        for _ in range(_MOST_FURTHER):
+            least = min(tuned, key=lambda rate: tuned[rate])
+            if tuned[least] == math.inf or min(tuned) < least < max(tuned):
+                break
+            further = least * math.sqrt(2) if least == max(tuned) else least / math.sqrt(2)
+            tuned[further] = self._samples(batch_size, further)
         return best
+
+    def _samples(self, batch_size: int, rate: float) -> float:
+        """The samples at a rate over all seeds; infinite where too many were given up."""
+        runs = [self.run(batch_size, rate, seed) for seed in range(self.workload.seeds)]
+        if sum(math.isinf(run.to_target) for run in runs) > MOST_GIVEN_UP * len(runs):
+            return math.inf
+        return statistics.geometric_mean(min(run.to_target, run.samples) for run in runs)
 
     def whole(self, samples: int) -> Iterator[int]:
         """Sweep all sizes from the middle outwards; gives each size when it is done."""
