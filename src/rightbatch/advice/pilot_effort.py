@@ -6,7 +6,8 @@ import math
 import time
 from collections.abc import Callable
 
-# A pilot that costs more than this many of the runs it is to speed up is not worth its advice.
+# A pilot that costs more than this many of the runs it is to speed up is not worth its advice; one
+# that is over in about a second is.
 _RUNS = 28.0
 _LEAST_SECONDS = 1.2
 # The spread of runs that this is meant for, and how much more of it a larger one is worth: as many
@@ -39,7 +40,7 @@ class Effort:
 
     def set_by(self, *, runs: int, best_seconds: float) -> None:
         """Bound the effort by the mean of the first `runs`, the best of which took so long."""
-        self._seconds = max(_RUNS * self.spent_seconds / runs, _LEAST_SECONDS)
+        self._seconds = _RUNS * self.spent_seconds / runs
         self._best_seconds = best_seconds
 
     def weigh(self, run_error: float) -> None:
@@ -59,4 +60,5 @@ class Effort:
         if not self.is_limited or self._seconds == math.inf:
             return self.budget_seconds
         was_short = max(1.0, best_seconds / self._best_seconds)
-        return min(self.budget_seconds, self._seconds * self.noise * was_short)
+        worth = self._seconds * self.noise * was_short
+        return min(self.budget_seconds, max(worth, _LEAST_SECONDS))
