@@ -8,7 +8,7 @@ freed, as any process does, and are held against the bound. Sizes that need less
 left out. Part two, `--trials N`: a workload, an optimizer and a limit are drawn, the
 advised size is run by `rb.fit`, validation included, in a newly started process that joins a
 control group of what the limit leaves it, beyond which the kernel kills it; a warning that memory
-ran short counts as running out too. This needs control groups of version 1, and root.
+ran short counts as running out too. This needs control groups of version 1, root, and no swap.
 
 With `--cache FILE` every finished line is kept there, and a run that was stopped goes on.
 """
@@ -152,7 +152,9 @@ def run_apart(
 def control_group() -> Iterator[str]:
     """The folder of a new control group of memory."""
     lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
-    own = next(line.split(":", 2)[2] for line in lines if ":memory:" in line)
+    own = next((line.split(":", 2)[2] for line in lines if ":memory:" in line), None)
+    if own is None or not os.access(f"/sys/fs/cgroup/memory{own}", os.W_OK):
+        raise SystemExit("trials need a control group of version 1 to write to, as root has it")
     folder = Path(f"/sys/fs/cgroup/memory{own}") / f"rightbatch-trial-{os.getpid()}"
     folder.mkdir()
     try:

@@ -290,6 +290,15 @@ def test_branches_at_one_size_are_no_evidence_of_others(iris: Parts) -> None:
     assert not any("1 sizes" in reason for reason in advice.reasons)
 
 
+def test_a_model_without_numbers_is_refused(iris: Parts) -> None:
+    class Nothing(nn.Linear):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return super().forward(inputs) * float("nan")
+
+    with pytest.raises(OptionError, match="loss of nan, from which no training can start"):
+        rb.advise(Nothing(4, 3), iris, epochs=2, probe_memory=False)
+
+
 def test_what_is_no_model_is_refused(iris: Parts) -> None:
     with pytest.raises(OptionError, match="model=None is none"):
         rb.advise(None, iris, **BRIEF)  # type: ignore[arg-type]

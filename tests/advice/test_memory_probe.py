@@ -112,6 +112,11 @@ def test_where_not_even_one_sample_fits_it_is_a_memory_error_of_exit_code_4(part
     assert caught.value.exit_code == 4
 
 
+def test_a_limit_below_the_loaded_process_is_refused_at_once_with_its_own_number(parts) -> None:
+    with pytest.raises(MemoryLimitError, match=r"does not fit in 1\.00 MB \(given\)"):
+        measure(Wide(1), parts, memory_limit="1MB")
+
+
 def test_a_probe_that_hangs_is_stopped_and_said(parts) -> None:
     began = time.perf_counter()
     memory = measure(Act(lambda: time.sleep(1000)), parts, patience_seconds=3.0)

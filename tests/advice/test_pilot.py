@@ -192,6 +192,62 @@ def test_where_runs_stray_many_of_them_tell(luck: float, first: int) -> None:
     assert np.median(octaves) <= 0.5
 
 
+def test_where_runs_stray_rates_are_compared_by_several_seeds() -> None:
+    outcome = search(Straying(60.0, Clock(), noise=0.0), seconds=1e6)
+    seeds: dict[int, dict[float, int]] = {}
+    for run in outcome.runs:
+        by_rate = seeds.setdefault(run.batch_size, {})
+        by_rate[run.learning_rate] = by_rate.get(run.learning_rate, 0) + 1
+    compared = [size for size in seeds if sum(count >= 6 for count in seeds[size].values()) >= 3]
+    assert compared
+    quiet = search(Known(60.0, Clock(), noise=0.02), seconds=1e6)
+    # A quiet search repeats the best rate alone, and fewer times.
+    assert all(
+        run.learning_rate == quiet.rates[run.batch_size] for run in quiet.runs if run.seed > 0
+    )
+    assert len(quiet.runs) < len(outcome.runs)
+
+
+def test_a_size_that_was_given_up_for_a_lucky_run_is_tried_again() -> None:
+    again = 0
+    for salt in range(4):
+        outcome = search(
+            Straying(60.0, Clock(), noise=0.0, luck=2.5, salt=salt), seconds=1e6, first=8
+        )
+        first = [run for run in outcome.runs if run.seed == 0]
+        given_up = {run.batch_size for run in first} - {
+            run.batch_size for run in first if run.samples is not None
+        }
+        again += any(run.batch_size in given_up for run in outcome.runs if run.seed > 0)
+    assert again >= 2
+
+
+def test_no_size_is_chosen_on_a_single_run() -> None:
+    for salt in range(6):
+        outcome = search(Straying(60.0, Clock(), noise=0.0, salt=salt), seconds=1e6)
+        posterior, _ = infer_from_pilot(
+            outcome, SIZES, prior_critical=200.0, prior_factor=8.0, target_loss=1.0
+        )
+        step_seconds = {size: TIME.seconds(size) for size in SIZES}
+        choice = TargetGoal(loss=1.0).choose(posterior, step_seconds, candidates=outcome.rates)
+        size = choice.batch_size
+        runs = [run for run in outcome.runs if run.batch_size == size]
+        assert sum(run.learning_rate == outcome.rates[size] for run in runs) >= 3
+
+
+def test_training_that_learns_nothing_has_reached_nothing() -> None:
+    @dataclass
+    class Flat(Known):
+        def start(self, batch_size: int, learning_rate: float, seed: int) -> KnownTrial:
+            trial = super().start(batch_size, learning_rate, seed)
+            trial.needed = 1e12
+            return trial
+
+    outcome = search(Flat(60.0, Clock(), floor=2.5), seconds=50.0, target=0.5)
+    assert outcome.rates == {}
+    assert all(run.samples is None for run in outcome.runs)
+
+
 def test_no_run_is_made_twice_and_hopeless_ones_end_early() -> None:
     outcome = search(Known(60.0, Clock()))
     settings = [(run.batch_size, run.learning_rate, run.seed) for run in outcome.runs]

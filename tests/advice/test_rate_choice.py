@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rightbatch.advice.branch import LossPoint
 from rightbatch.advice.pilot_result import PilotRun
 from rightbatch.advice.rate_choice import best_rate, log_samples
@@ -44,6 +46,12 @@ def test_rates_are_compared_by_the_seeds_that_they_share() -> None:
     # The seeds 3 and 4 are hard ones, which the second rate was not tried with.
     first = runs_at(0.1, 100, 100, 100, 5_000, 5_000)
     assert best_rate([*first, *runs_at(0.2, 150, 150, 150)], 8) == 0.1
+
+
+def test_rates_that_share_no_seed_count_with_their_own() -> None:
+    one = runs_at(0.1, 900)
+    other = [replace(run, seed=1) for run in runs_at(0.2, 100)]
+    assert best_rate([*one, *other], 8) == best_rate([*other, *one], 8) == 0.2
 
 
 def test_given_up_runs_count_with_what_they_had_taken() -> None:

@@ -131,8 +131,8 @@ def alerts_of(evidence: Evidence) -> list[str]:
     fit = evidence.speed.fit
     if fit is not None and fit.residual > _POOR_FIT:
         alerts.append(
-            f"Step times are off the law by {fit.residual:.0%}: the measured times are used, not "
-            "the law"
+            f"Step times are off the law by {fit.residual:.0%}: what was measured is used, each "
+            "size smoothed with those beside it, and not the law"
         )
     largest = max(point.batch_size for point in evidence.speed.points)
     if evidence.choice.batch_size == largest and largest < evidence.training_samples:
@@ -265,8 +265,8 @@ def _epochs_reason(size: str, own: CostPoint, choice: Choice) -> str:
         )
     return (
         f"Batch size {size} is the fastest that is likely to need no more than 10 % above the "
-        f"fewest samples to the same loss (by the middle of the estimate {more:.0%}): after the "
-        "same epochs its loss is about that of any smaller batch, sooner"
+        f"fewest samples to the same loss (on average {more:.0%} above): after the same epochs its "
+        "loss is about that of any smaller batch, sooner"
     )
 
 

@@ -77,7 +77,7 @@ class Measuring:
         """All measurements, and the size that follows from them."""
         memory = self._memory(sizes, memory_limit) if probe_memory else None
         ground = Ground(self._model, self._parts, self._options, device=self._device)
-        self._refuse_reached(ground)
+        self._check_start(ground)
         coupled = ground.why_coupled()
         sizes = self._within_memory(ground, sizes, memory, coupled)
         speed = self._speed(ground, sizes)
@@ -86,7 +86,8 @@ class Measuring:
         pilot: Pilot | None = None
         law: Law | None = None
         if coupled is not None:
-            choice = choose_for_speed(step_seconds)
+            read = {point.batch_size: point.seconds_per_batch for point in speed.points}
+            choice = choose_for_speed(read)
         else:
             choice, pilot, law = self._by_statistics(ground, step_seconds, noise)
         return Evidence(
@@ -186,7 +187,14 @@ class Measuring:
             ),
         )
 
-    def _refuse_reached(self, ground: Ground) -> None:
+    def _check_start(self, ground: Ground) -> None:
+        """Raise OptionError where the initial weights reach the goal already, or give no number."""
+        if not math.isfinite(ground.initial_loss):
+            raise OptionError(
+                f"the initial weights have a loss of {ground.initial_loss}, from which no training "
+                "can start: look at the model's outputs, and at the scale of the inputs "
+                "(rb.standardize())"
+            )
         target = self._goal.target_loss
         if target is not None and ground.initial_loss <= target:
             raise OptionError(

@@ -81,8 +81,10 @@ class Measurement:
         # libraries, other data. Of a given limit that is gone as well; what is free was free
         # beside it.
         self._held_bytes = 0
+        self._given_bytes: int | None = None
         if limit is not None and limit.source == GIVEN and not prober.on_gpu:
             self._held_bytes = max(0, memory_bytes("VmRSS") - prober.loaded_bytes)
+            self._given_bytes = limit.bytes
             self._limit = replace(limit, bytes=max(1, limit.bytes - self._held_bytes))
         self._loaded_bytes = prober.loaded_bytes
         self._probes = 0
@@ -91,6 +93,8 @@ class Measurement:
 
     def run(self) -> Memory:
         """Probe, and tell."""
+        if self._limit is not None and self._limit.bytes <= self._loaded_bytes:
+            raise self._nothing_fits()
         self._probe_training()
         fit = self._law("training")
         self._probe_evaluation()
@@ -109,7 +113,7 @@ class Measurement:
             )
         return Memory(
             cap=cap,
-            limit_bytes=None if self._limit is None else self._limit.bytes + self._held_bytes,
+            limit_bytes=self._limit_bytes,
             limit_source="unknown" if self._limit is None else self._limit.source,
             loaded_bytes=self._loaded_bytes + self._held_bytes,
             measured=self._points("training"),
@@ -196,6 +200,13 @@ class Measurement:
             "size 1: give more memory, or split without a validation part."
         )
         return max(fitting)
+
+    @property
+    def _limit_bytes(self) -> int | None:
+        """The limit for the process in all, as it was given."""
+        if self._given_bytes is not None or self._limit is None:
+            return self._given_bytes
+        return self._limit.bytes
 
     @property
     def _room(self) -> int:
@@ -364,7 +375,7 @@ class Measurement:
 
     def _nothing_fits(self) -> MemoryLimitError:
         assert self._limit is not None  # without a limit nothing is too large, or the machine says
-        limit = bytes_text(self._limit.bytes + self._held_bytes)
+        limit = bytes_text(self._limit_bytes or 0)
         loaded = bytes_text(self._loaded_bytes + self._held_bytes)
         return MemoryLimitError(
             f"training does not fit in {limit} ({self._limit.source}) even at batch size 1: "

@@ -63,7 +63,7 @@ Start = Callable[[int, float, int], Trial]
 
 
 class _BudgetError(Exception):
-    """The budget is used up."""
+    """The budget is used up, or there is nothing to spend it on."""
 
 
 class PilotSearch:
@@ -158,7 +158,11 @@ class PilotSearch:
             # What the most frugal size gets by then, others may still get by the end.
             if point.samples * (1 + NEAR_BEST) <= ends
         ]
-        self._level = max(min(within) * (1 + _SAME_LOSS), self._target)
+        level = min(within) * (1 + _SAME_LOSS)
+        if level >= run.points[0].loss:
+            # The initial weights are as good: nothing was learned, and more of it tells nothing.
+            raise _BudgetError
+        self._level = max(level, self._target)
         if run.points[-1].samples >= _AT_END * ends:
             self._enough_samples = ends
         self._record.read_at(self._level)
@@ -243,8 +247,11 @@ class PilotSearch:
                 given_up = (set(near) & self._record.tried) - set(rates)
                 rates |= {size: self._record.guess_rate(size) for size in sorted(given_up)}
             # One size alone may stand out by the luck of its first seeds.
-            if len(rates) < 2 and seed > self._seed + _LEAST_REPEATS * int(noise):
-                return
+            enough = 1 + _LEAST_REPEATS * int(noise)
+            if len(rates) < 2 and seed >= self._seed + enough:
+                runs = [self._record.count(size, rate) for size, rate in rates.items()]
+                if min(runs, default=enough) >= enough:
+                    return
             # No size is chosen on a single run for want of effort, if the budget allows another.
             self._effort.is_limited = seed > self._seed + _LEAST_REPEATS
             for size in sorted(rates, key=lambda size: -chances[size]):
@@ -258,7 +265,7 @@ class PilotSearch:
 
     def _compare_rates(self, size: int, rate: float, last_seed: int) -> None:
         """Run a rate with all seeds so far, and those beside it with the first of them."""
-        for seed in range(self._seed + 1, last_seed + 1):
+        for seed in range(self._seed, last_seed + 1):
             self._attempt(size, rate, seed=seed, patience=2.0)
         for beside in (rate * FINE, rate / FINE):
             for seed in range(self._seed, min(last_seed, self._seed + _RATE_SEEDS - 1) + 1):

@@ -57,6 +57,10 @@ class Record:
         """The batch sizes of the runs."""
         return {run.batch_size for run in self.runs}
 
+    def count(self, size: int, rate: float) -> int:
+        """How many seeds this setting was run with."""
+        return sum(run.batch_size == size and run.learning_rate == rate for run in self.runs)
+
     @property
     def best_seconds(self) -> float:
         """The time to the level of the fastest size tried; infinite before any got there."""

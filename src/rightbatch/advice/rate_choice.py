@@ -16,7 +16,8 @@ _MOST_DIVERGED = 0.25
 def best_rate(runs: Sequence[PilotRun], batch_size: int) -> float | None:
     """The rate of the fewest samples over the seeds that rates share; None where none got there.
 
-    Runs that were given up count with what they had taken. A rate at which too many seeds ran away
+    Where they share none, each counts with its own. Runs that were given up count with what they
+    had taken. A rate at which too many seeds ran away
     is left out, and so is one of few seeds beside one of more.
 
     >>> took = {0.1: [90], 0.2: [100, 210, 220], 0.4: [110, 150, 160]}
@@ -42,7 +43,13 @@ def best_rate(runs: Sequence[PilotRun], batch_size: int) -> float | None:
     if not known:
         return None
     shared = set.intersection(*(set(logs) for logs in known.values()))
-    return min(known, key=lambda rate: sum(known[rate][seed] for seed in sorted(shared)))
+
+    def mean(rate: float) -> float:
+        logs = known[rate]
+        seeds = sorted(shared or logs)
+        return sum(logs[seed] for seed in seeds) / len(seeds)
+
+    return min(known, key=mean)
 
 
 def log_samples(run: PilotRun) -> float | None:

@@ -135,7 +135,8 @@ def _smooth(a: Floats, b: Floats) -> Floats:
 def run_error(observations: Sequence[Observation]) -> float:
     """The spread of log E among runs of one size, pooled over sizes, with a prior.
 
-    Runs that were given up count with what they had taken: the spread is at least that.
+    Runs that were given up count with what they had taken: left out, they would leave the spread
+    of those that were lucky.
 
     >>> round(run_error([]), 2)
     0.15

@@ -21,8 +21,8 @@ def steady_step_seconds(speed: Speed) -> dict[int, float]:
 
     On a machine with other tenants the reading of one size is a tenth off, and the comparison of
     two sizes more. Their law and its smooth misfit (a Gaussian process over octaves) tell how much
-    of what a reading departs from its neighbours is chance, by the spread of the rounds: quiet
-    readings stay as they are.
+    of what a reading departs from its neighbours is chance, by the spread of the rounds over all
+    sizes: where the machine is quiet, readings stay as they are.
     """
     sizes = [point.batch_size for point in speed.points]
     if speed.fit is None:
