@@ -222,9 +222,11 @@ def test_a_size_that_was_given_up_for_a_lucky_run_is_tried_again() -> None:
     assert again >= 2
 
 
-def test_no_size_is_chosen_on_a_single_run() -> None:
+@pytest.mark.parametrize(("luck", "first"), [(1.0, 64), (2.5, 8)])
+def test_no_size_is_chosen_on_a_single_run(luck: float, first: int) -> None:
     for salt in range(6):
-        outcome = search(Straying(60.0, Clock(), noise=0.0, salt=salt), seconds=1e6)
+        known = Straying(60.0, Clock(), noise=0.0, luck=luck, salt=salt)
+        outcome = search(known, seconds=1e6, first=first)
         posterior, _ = infer_from_pilot(
             outcome, SIZES, prior_critical=200.0, prior_factor=8.0, target_loss=1.0
         )
@@ -233,6 +235,13 @@ def test_no_size_is_chosen_on_a_single_run() -> None:
         size = choice.batch_size
         runs = [run for run in outcome.runs if run.batch_size == size]
         assert sum(run.learning_rate == outcome.rates[size] for run in runs) >= 3
+
+
+def test_what_was_found_when_the_effort_ended_is_repeated_all_the_same() -> None:
+    # The first size is lucky by so much that the walk to others takes what was to be spent.
+    outcome = search(Straying(60.0, Clock(), noise=0.0, luck=5.0, salt=5), seconds=1e6, first=8)
+    repeated = [run for run in outcome.runs if run.batch_size == 8 and run.seed > 0]
+    assert {run.seed for run in repeated} >= {1, 2}
 
 
 def test_training_that_learns_nothing_has_reached_nothing() -> None:

@@ -252,7 +252,7 @@ class PilotSearch:
                 runs = [self._record.count(size, rate) for size, rate in rates.items()]
                 if min(runs, default=enough) >= enough:
                     return
-            # No size is chosen on a single run for want of effort, if the budget allows another.
+            # What was near when the effort ended is repeated all the same, in the budget.
             self._effort.is_limited = seed > self._seed + _LEAST_REPEATS
             for size in sorted(rates, key=lambda size: -chances[size]):
                 if noise < _NOISY:
