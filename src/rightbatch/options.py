@@ -262,7 +262,7 @@ class AdviceOptions:
                 "as 60"
             )
         if self.memory_limit is not None:
-            from rightbatch.advice.memory_limit import parse_bytes
+            from rightbatch.byte_sizes import parse_bytes
 
             parse_bytes(self.memory_limit)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rightbatch.advice.memory_limit import Limit, find_limit, free_memory, parse_bytes
+from rightbatch.advice.memory_limit import Limit, find_limit, free_memory
+from rightbatch.byte_sizes import parse_bytes
 from rightbatch.errors import OptionError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from rightbatch.cli.output import Output, bytes_text, refuse_unwritable, table
+from rightbatch.cli.output import Output, refuse_unwritable, table
 
 
 def test_nan_and_infinity_become_null(capsys) -> None:
@@ -36,14 +36,6 @@ def test_a_wide_table_is_not_cut_off_a_terminal(capsys) -> None:
     out = capsys.readouterr().out
     assert "x" * 100 in out
     assert "a [bold]sentence[/bold]" in out
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (31_400, "31.4 kB"), (2e15, "2000.0 TB")],
-)
-def test_sizes_in_words(size: int, text: str) -> None:
-    assert bytes_text(size) == text
 
 
 def test_a_place_that_takes_no_file_is_refused_before_the_work(tmp_path) -> None:

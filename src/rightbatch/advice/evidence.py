@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from rightbatch.advice.advice import CostPoint, Goal
 from rightbatch.advice.choice import Choice
 from rightbatch.advice.law import Law
-from rightbatch.advice.memory import Memory, bytes_text
+from rightbatch.advice.memory import Memory
 from rightbatch.advice.noise_scale import Noise, noise_text
 from rightbatch.advice.pilot_result import Pilot
 from rightbatch.advice.timing import Speed, half_batch_text, time_text
+from rightbatch.byte_sizes import bytes_text
 
 # Where making the batches takes this share of the loop's time, the model waits for them.
 _LOADER_LIMIT = 0.8

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from rightbatch.advice.memory_law import MemoryFit
+from rightbatch.byte_sizes import bytes_text
 from rightbatch.notebook import html_table
 
 
@@ -124,17 +125,3 @@ class Memory:
             for name in ("fit", "evaluation_fit")
         }
         return cls(**{**stored, **lists, **fits})
-
-
-def bytes_text(number: float) -> str:
-    """A size of memory in the unit that a person reads, to three digits; powers of 1,000.
-
-    >>> bytes_text(1_234_567_890), bytes_text(40_100_000), bytes_text(999)
-    ('1.23 GB', '40.1 MB', '999 bytes')
-    """
-    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if number >= factor:
-            value = number / factor
-            decimals = 2 if value < 10 else 1 if value < 100 else 0
-            return f"{value:.{decimals}f} {unit}"
-    return f"{number:,.0f} bytes"

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from rightbatch.errors import OptionError
+from rightbatch.byte_sizes import parse_bytes
 
 # Other programs live on the machine as well, and a process is never measured to the last byte.
 MARGIN = 0.1
 GIVEN = "given"
 # Version 1 of control groups writes a number near 2⁶³ where there is no limit.
 _NO_LIMIT = 1 << 60
-_UNITS = {
-    "": 1,
-    "B": 1,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-    "KIB": 1 << 10,
-    "MIB": 1 << 20,
-    "GIB": 1 << 30,
-    "TIB": 1 << 40,
-}
-_SIZE = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+]?[0-9]+)?)\s*([a-zA-Z]*)\s*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,33 +20,6 @@ class Limit:
 
     bytes: int
     source: str
-
-
-def parse_bytes(text: str | int | float, *, name: str = "memory_limit") -> int:
-    """The number of bytes that a text such as "8GB" or "2GiB", or a number, stands for.
-
-    KB, MB, GB and TB are powers of 1,000; KiB, MiB, GiB and TiB of 1,024.
-
-    Raises OptionError where it is no size above 0; `name` is what the message calls it.
-
-    >>> parse_bytes("8GB"), parse_bytes("1.5 GiB"), parse_bytes(8e9)
-    (8000000000, 1610612736, 8000000000)
-    """
-    valid = "give such as '8GB', '512MB', '2GiB' or a number of bytes"
-    number: float
-    if isinstance(text, bool) or not isinstance(text, str | int | float | np.number):
-        raise OptionError(f"{name}={text!r} is not a size of memory; {valid}")
-    if isinstance(text, str):
-        found = _SIZE.fullmatch(text)
-        factor = None if found is None else _UNITS.get(found[2].upper())
-        if found is None or factor is None:
-            raise OptionError(f"{name}={text!r} is not a size of memory; {valid}")
-        number = float(found[1]) * factor
-    else:
-        number = float(text)
-    if not math.isfinite(number) or number < 1:
-        raise OptionError(f"{name}={text!r} is not a size of memory; {valid}")
-    return int(number)
 
 
 def find_limit(memory_limit: str | int | float | None) -> Limit | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rightbatch.byte_sizes import bytes_text
 from rightbatch.cli.options import (
     batch_options,
     collect,
@@ -13,7 +14,7 @@ from rightbatch.cli.options import (
     model_options,
     output_options,
 )
-from rightbatch.cli.output import Output, bytes_text, table
+from rightbatch.cli.output import Output, table
 from rightbatch.cli.parameters import ThemedCommand
 from rightbatch.options import DataOptions
 

@@ -111,20 +111,6 @@ def table(*columns: str, right: Iterable[str] = ()) -> Table:
     return made
 
 
-def bytes_text(size: int) -> str:
-    """A size in units a person reads.
-
-    >>> bytes_text(174_711_400), bytes_text(512)
-    ('174.7 MB', '512 B')
-    """
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
-
-
 class _WarningHandler(logging.Handler):
     """Warnings of the library as lines on stderr, wherever stderr points when they come."""
 

@@ -117,7 +117,7 @@ def memory_size(value: str) -> str:
     '8GB'
     """
     # Here, so that the help need not import what knows the units.
-    from rightbatch.advice.memory_limit import parse_bytes
+    from rightbatch.byte_sizes import parse_bytes
 
     try:
         parse_bytes(value)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rightbatch.byte_sizes import bytes_text
 from rightbatch.cli.options import output_options
-from rightbatch.cli.output import Output, bytes_text
+from rightbatch.cli.output import Output
 from rightbatch.cli.parameters import ThemedCommand, themed
 
 if TYPE_CHECKING:

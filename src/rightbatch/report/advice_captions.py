@@ -7,10 +7,11 @@ from collections import Counter
 
 from rightbatch.advice.advice import Advice
 from rightbatch.advice.law import NEAR_BEST
-from rightbatch.advice.memory import Memory, bytes_text
+from rightbatch.advice.memory import Memory
 from rightbatch.advice.noise_scale import Noise, noise_text
 from rightbatch.advice.pilot_result import Pilot
 from rightbatch.advice.timing import half_batch_text
+from rightbatch.byte_sizes import bytes_text
 from rightbatch.report.advice_memory_chart import left_bytes
 from rightbatch.report.advice_samples_chart import critical_text, enough_samples, is_carried
 from rightbatch.report.advice_time_chart import (

@@ -7,7 +7,8 @@ from typing import Any
 import altair
 
 from rightbatch.advice.advice import Advice
-from rightbatch.advice.memory import Memory, MemoryPoint, bytes_text
+from rightbatch.advice.memory import Memory, MemoryPoint
+from rightbatch.byte_sizes import bytes_text
 from rightbatch.report.advice_axis import AdviceAxis, line, panel, vertical
 from rightbatch.report.curve_rows import rounded
 from rightbatch.report.theme import rows_chart

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import altair
 
 from rightbatch.advice.advice import Advice
-from rightbatch.advice.memory import bytes_text
 from rightbatch.advice.timing import time_text
+from rightbatch.byte_sizes import bytes_text
 from rightbatch.report.advice_captions import (
     advice_speed_caption,
     branches_caption,
