@@ -26,6 +26,13 @@ remainders: st.SearchStrategy[Remainder] = st.sampled_from(["keep", "drop", "pad
 
 
 @st.composite
+def block_windows(draw: st.DrawFn, length: int) -> Order:
+    block = draw(st.integers(1, max(1, length // 2)))
+    blocks = draw(st.integers(1, max(1, length // block + 1)))
+    return Order(kind="block-window", block=block, window=block * blocks)
+
+
+@st.composite
 def plans(draw: st.DrawFn) -> Plan:
     length = draw(lengths)
     windows = st.one_of(st.integers(1, length + 2), st.integers(1, 400))
@@ -33,6 +40,7 @@ def plans(draw: st.DrawFn) -> Plan:
         st.one_of(
             st.sampled_from([Order(kind="sequential"), Order(kind="uniform")]),
             st.builds(Order, kind=st.just("window"), window=windows),
+            block_windows(length),
         )
     )
     remainder = draw(remainders)
@@ -107,10 +115,29 @@ def test_law_2_seed_42_epoch_1_is_not_seed_43_epoch_0(length):
 
 @given(plans(), epochs, st.data())
 def test_law_2_a_window_keeps_rows_near(plan, epoch, data):
-    assume(plan.order.window is not None)
+    assume(plan.order.kind == "window")
     window = plan.order.window
     away = np.abs(epoch_of(plan, epoch) - np.arange(plan.length))
     assert away.max() < window
+
+
+@given(lengths, seeds, epochs, st.data())
+def test_law_2_a_window_of_blocks_holds_whole_blocks(length, seed, epoch, data):
+    order = data.draw(block_windows(length))
+    assume(order.window < length)
+    whole = order.positions(length, seed, epoch, 0, length)
+    windows = order.windows(length, seed, epoch)
+    begin = 0
+    while begin < length:
+        end = windows.bounds(begin)[1]
+        assert windows.bounds(end - 1) == (begin, end)
+        assert begin < end <= begin + order.window
+        inside = np.sort(whole[begin:end])
+        blocks = np.unique(inside // order.block)
+        assert len(blocks) <= order.window // order.block
+        expected = [np.arange(b * order.block, min(length, (b + 1) * order.block)) for b in blocks]
+        assert np.array_equal(inside, np.concatenate(expected))
+        begin = end
 
 
 @given(plans(), epochs, st.data())

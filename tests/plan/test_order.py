@@ -22,7 +22,7 @@ GOLDEN_ORDERS = json.loads(Path(__file__).with_name("golden_orders.json").read_t
     ),
 )
 def test_golden_orders(golden):
-    order = Order(kind=golden["kind"], window=golden["window"])
+    order = Order(kind=golden["kind"], window=golden["window"], block=golden.get("block"))
     found = order.positions(
         golden["length"],
         golden["seed"],

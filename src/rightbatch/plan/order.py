@@ -1,4 +1,4 @@
-"""The order of an epoch: sequential, uniform, or shuffled inside windows."""
+"""The order of an epoch: sequential, uniform, inside windows, or by blocks and windows of them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rightbatch.errors import OptionError, did_you_mean
+from rightbatch.plan.block_window import BlockWindows
 from rightbatch.plan.checks import whole_number
 from rightbatch.plan.hashing import derive_key, key_stream
 from rightbatch.plan.permutation import permute_span
 
-OrderKind = Literal["sequential", "uniform", "window"]
+OrderKind = Literal["sequential", "uniform", "window", "block-window"]
 
 # Windows up to this length are sorted together, one row of a matrix each; longer ones one by one.
 _MATRIX_WINDOW = 256
@@ -26,9 +27,13 @@ class Order:
 
     `"sequential"` keeps the order of the rows; `"uniform"` is a keyed permutation of all of
     them; `"window"` permutes inside windows of `window` consecutive positions, whose boundaries
-    move with the epoch, so that the row at position p is fewer than `window` rows away from p.
+    move with the epoch, so that the row at position p is fewer than `window` rows away from p;
+    `"block-window"` permutes blocks of `block` consecutive rows, and then the rows of every
+    `window / block` blocks, or somewhat fewer, that follow one another (see `BlockWindows`), so
+    that an epoch can be read block by block with `window` rows in memory.
 
-    Raises OptionError for another kind, and for a window that is missing, out of place or < 1.
+    Raises OptionError for another kind, and for a window or block that is missing, out of place,
+    < 1, or, for the window of a block-window order, no whole number of blocks.
 
     >>> Order(kind="uniform").positions(8, seed=42, epoch=0, start=0, stop=8)
     array([6, 0, 3, 1, 5, 4, 2, 7])
@@ -38,6 +43,7 @@ class Order:
 
     kind: OrderKind
     window: int | None = None
+    block: int | None = None
 
     def __post_init__(self) -> None:
         kinds: tuple[str, ...] = get_args(OrderKind)
@@ -46,29 +52,45 @@ class Order:
                 f"order {self.kind!r} is not known.{did_you_mean(str(self.kind), kinds)} "
                 f"Valid orders: {', '.join(kinds)}."
             )
-        if self.kind == "window":
+        if self.kind in ("window", "block-window"):
             object.__setattr__(self, "window", whole_number("window", self.window, at_least=1))
         elif self.window is not None:
             raise OptionError(
                 f"window={self.window!r} has no meaning for the {self.kind} order; "
                 "leave it out or use the window order"
             )
+        if self.kind == "block-window":
+            object.__setattr__(self, "block", whole_number("block", self.block, at_least=1))
+            _refuse_broken_blocks(cast(int, self.block), cast(int, self.window))
+        elif self.block is not None:
+            raise OptionError(
+                f"block={self.block!r} has no meaning for the {self.kind} order; "
+                "leave it out or use the block-window order"
+            )
 
     @classmethod
-    def resolve(cls, shuffle: bool, window: int | None, length: int) -> Self:
-        """The order that `shuffle` and `window` ask for, of `length` samples.
+    def resolve(
+        cls, shuffle: bool, window: int | None, length: int, block: int | None = None
+    ) -> Self:
+        """The order that `shuffle`, `window` and `block` ask for, of `length` samples.
 
         A window of 1 shuffles nothing; one of `length` or more is the uniform permutation.
-        Raises OptionError for a window without shuffling.
+        Raises OptionError for a window or block without shuffling and a block without a window.
 
         >>> Order.resolve(True, None, 100)
-        Order(kind='uniform', window=None)
-        >>> Order.resolve(True, 10, 100)
-        Order(kind='window', window=10)
-        >>> Order.resolve(True, 1, 100), Order.resolve(True, 100, 100).kind
-        (Order(kind='sequential', window=None), 'uniform')
+        Order(kind='uniform', window=None, block=None)
+        >>> Order.resolve(True, 10, 100).kind, Order.resolve(True, 10, 100, block=5).kind
+        ('window', 'block-window')
+        >>> Order.resolve(True, 1, 100).kind, Order.resolve(True, 100, 100).kind
+        ('sequential', 'uniform')
         """
         if window is None:
+            if block is not None:
+                raise OptionError(
+                    f"block={block} permutes blocks and the samples of a window of them: say how "
+                    f"many samples a window has, window={4 * whole_number('block', block)} for "
+                    "four blocks"
+                )
             return cls(kind="uniform" if shuffle else "sequential")
         window = whole_number("window", window, at_least=1)
         if not shuffle:
@@ -76,9 +98,14 @@ class Order:
                 f"window={window} shuffles inside windows, but shuffle=False asks for no "
                 "shuffling; drop one of the two"
             )
-        if window == 1:
-            return cls(kind="sequential")
-        return cls(kind="uniform") if window >= length else cls(kind="window", window=window)
+        if block is not None:
+            block = whole_number("block", block, at_least=1)
+            _refuse_broken_blocks(block, window)
+        if window >= length:
+            return cls(kind="uniform" if window > 1 else "sequential")
+        if block is not None:
+            return cls(kind="block-window", window=window, block=block)
+        return cls(kind="sequential") if window == 1 else cls(kind="window", window=window)
 
     def positions(
         self, length: int, seed: int, epoch: int, start: int, stop: int
@@ -95,28 +122,52 @@ class Order:
         if self.window is None or self.window >= length:
             key = derive_key("order", "uniform", length, seed, epoch)
             return permute_span(length, key, start, stop)
+        if self.block is not None:
+            return self.windows(length, seed, epoch).positions(start, stop)
         key = derive_key("order", "window", self.window, length, seed, epoch)
         shift = derive_key(key, "shift") % self.window
         shuffled = _windows_as_matrix if self.window <= _MATRIX_WINDOW else _windows_one_by_one
         return shuffled(length, self.window, shift, key, start, stop)
 
+    def windows(self, length: int, seed: int, epoch: int) -> BlockWindows:
+        """The blocks and windows of one epoch of a block-window order."""
+        assert self.block is not None  # as of every order of this kind
+        assert self.window is not None
+        key = derive_key("order", "block-window", self.block, self.window, length, seed, epoch)
+        return BlockWindows(length=length, block=self.block, window=self.window, key=key)
+
     def to_json(self) -> dict[str, str | int | None]:
         """The order as a dict for JSON; `from_json` reads it back."""
-        return {"kind": self.kind, "window": self.window}
+        blocks = {} if self.block is None else {"block": self.block}
+        return {"kind": self.kind, "window": self.window, **blocks}
 
     @classmethod
     def from_json(cls, saved: object) -> Self:
         """The order that `to_json` wrote; OptionError where it is none.
 
         >>> Order.from_json({"kind": "window", "window": 10})
-        Order(kind='window', window=10)
+        Order(kind='window', window=10, block=None)
         """
-        if not isinstance(saved, Mapping) or set(saved) != {"kind", "window"}:
+        if not isinstance(saved, Mapping) or {*saved, "block"} != {"kind", "window", "block"}:
             raise OptionError(f"order {saved!r} is not valid; it needs 'kind' and 'window'")
-        return cls(kind=cast(OrderKind, saved["kind"]), window=saved["window"])
+        return cls(
+            kind=cast(OrderKind, saved["kind"]), window=saved["window"], block=saved.get("block")
+        )
 
     def __str__(self) -> str:
+        if self.block is not None:
+            return f"{self.kind} of {self.window} in blocks of {self.block}"
         return self.kind if self.window is None else f"{self.kind} of {self.window}"
+
+
+def _refuse_broken_blocks(block: int, window: int) -> None:
+    if window % block:
+        lower, upper = window // block * block, -(-window // block) * block
+        nearest = f"{upper}" if lower == 0 else f"{lower} or {upper}"
+        raise OptionError(
+            f"window={window} is no whole number of blocks of {block} samples; "
+            f"take window={nearest}"
+        )
 
 
 # Window number i covers positions i * window - shift up to (i + 1) * window - shift, as far as
