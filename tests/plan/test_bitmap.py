@@ -75,3 +75,13 @@ def test_the_directories_cost_at_most_half_of_the_bits():
 def test_bits_of_another_padding_are_refused():
     with pytest.raises(ValueError, match="empty_bits"):
         Bitmap(np.zeros(9, np.uint8))
+
+
+def test_the_bits_of_very_many_are_mapped_from_a_file_that_has_no_name():
+    bits = empty_bits(2**28)
+    assert isinstance(bits.base, np.memmap)
+    assert not bits[:1000].any()
+    set_bits(bits, np.array([2**28 - 1]))
+    members = Bitmap(bits)
+    assert len(members) == 1
+    assert members.select(np.array([0])).tolist() == [2**28 - 1]

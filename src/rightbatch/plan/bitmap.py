@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,9 +16,21 @@ _CHUNK_LENGTH = 65_536
 _SELECT_LENGTH = 16_384
 
 
+# Longer bits lie in a file without a name: the system may drop its pages when memory is short.
+_MOST_IN_MEMORY_BYTES = 1 << 24
+
+
 def empty_bits(total: int) -> NDArray[np.uint8]:
-    """Packed bits for range(total), none set, padded to whole blocks of 128."""
-    return np.zeros(length_of_bits(total), np.uint8)
+    """Packed bits for range(total), none set, padded to whole blocks of 128.
+
+    More than 134 million are mapped into memory from a temporary file.
+    """
+    length = length_of_bits(total)
+    if length <= _MOST_IN_MEMORY_BYTES:
+        return np.zeros(length, np.uint8)
+    with tempfile.TemporaryFile() as file:
+        # The map keeps the file for as long as somebody holds the bits.
+        return np.asarray(np.memmap(file, np.uint8, mode="w+", shape=(length,)))
 
 
 def length_of_bits(total: int) -> int:

@@ -20,6 +20,7 @@ from rightbatch.plan.bitmap import (
     set_bits,
     set_members,
 )
+from rightbatch.plan.block_split import BlockShare
 
 LISTED_ROWS = 2**24
 """Up to so many rows are kept as a list; more as a bitmap."""
@@ -32,9 +33,10 @@ class RowSet:
 
     Consecutive rows cost nothing, up to 2^24 scattered rows an array of uint32 (int64 from
     2^32 rows in total on), more a bitmap of total / 8 bytes. The form follows from the rows
-    alone, so equal sets have equal forms and fingerprints.
+    alone, so equal sets have equal forms and fingerprints; but for a share of a `BlockSplit`,
+    which is arithmetic and costs nothing: it equals no set that is written down.
 
-    Build one with `from_range`, `from_rows` or `from_mask_bits`.
+    Build one with `from_range`, `from_rows`, `from_mask_bits` or `from_share`.
 
     >>> rows = RowSet.from_rows(10, [7, 1, 4])
     >>> len(rows), rows.take(np.array([2, 0]))
@@ -43,7 +45,11 @@ class RowSet:
     array([ True, False])
     """
 
-    def __init__(self, total: int, form: range | NDArray[np.integer] | Bitmap) -> None:
+    def __init__(
+        self,
+        total: int,
+        form: range | NDArray[np.integer] | Bitmap | BlockShare,
+    ) -> None:
         self.total = total
         self._form = form
 
@@ -121,6 +127,15 @@ class RowSet:
             at += len(members)
         return cls(total, _frozen(rows))
 
+    @classmethod
+    def from_share(cls, total: int, share: BlockShare) -> RowSet:
+        """A part of a split by blocks of all rows; OptionError where that has another length."""
+        if share.split.length != total:
+            raise OptionError(
+                f"a share of {share.split.length} rows describes no part of {total} rows"
+            )
+        return cls(total, share)
+
     def __len__(self) -> int:
         return len(self._form)
 
@@ -148,6 +163,8 @@ class RowSet:
             return positions + self._form.start
         if isinstance(self._form, Bitmap):
             return self._form.select(positions)
+        if isinstance(self._form, BlockShare):
+            return self._form.take(positions)
         return self._form[positions].astype(np.int64)
 
     def contains(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -157,7 +174,7 @@ class RowSet:
             return (rows >= self._form.start) & (rows < self._form.stop)
         inside = (rows >= 0) & (rows < self.total)
         clipped = np.where(inside, rows, 0)
-        if isinstance(self._form, Bitmap):
+        if isinstance(self._form, Bitmap | BlockShare):
             return inside & self._form.contains(clipped)
         clipped = clipped.astype(self._form.dtype)
         at = np.minimum(np.searchsorted(self._form, clipped), len(self._form) - 1)
@@ -170,6 +187,10 @@ class RowSet:
             yield from set_members(self._form.bits)
             return
         for first in range(0, len(self._form), _CHUNK_LENGTH):
+            if isinstance(self._form, BlockShare):
+                stop = min(first + _CHUNK_LENGTH, len(self._form))
+                yield self._form.take(np.arange(first, stop, dtype=np.int64))
+                continue
             chunk = self._form[first : first + _CHUNK_LENGTH]
             if isinstance(chunk, range):
                 yield np.arange(chunk.start, chunk.stop, dtype=np.int64)
@@ -194,6 +215,8 @@ class RowSet:
         digest = hashlib.blake2b(digest_size=16)
         if isinstance(self._form, range):
             digest.update(f"range:{self.total}:{self._form.start}:{self._form.stop}".encode())
+        elif isinstance(self._form, BlockShare):
+            digest.update(f"share:{self.total}:{self._form.description}".encode())
         elif isinstance(self._form, Bitmap):
             digest.update(f"bitmap:{self.total}:".encode())
             digest.update(self._form.bits.data)
@@ -219,6 +242,12 @@ class RowSet:
             return max(0, min(small._form.stop, large._form.stop) - start)
         if isinstance(small._form, Bitmap) and isinstance(large._form, Bitmap):
             return small._form.count_common(large._form)
+        if (
+            isinstance(small._form, BlockShare)
+            and isinstance(large._form, BlockShare)
+            and small._form.split == large._form.split
+        ):
+            return len(small) if small._form == large._form else 0
         return sum(int(large.contains(chunk).sum()) for chunk in small.chunks())
 
     def __eq__(self, other: object) -> bool:

@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 
 from rightbatch.errors import OptionError
 from rightbatch.plan.bitmap import empty_bits, set_bits
+from rightbatch.plan.block_split import BlockSplit
 from rightbatch.plan.checks import is_integer
 from rightbatch.plan.hashing import derive_key
 from rightbatch.plan.permutation import permute_span
 from rightbatch.plan.rounding import largest_remainder, stratum_quotas
 from rightbatch.plan.row_set import RowSet
 from rightbatch.plan.split_groups import assign_groups
+
+BLOCKED_LENGTH = 2**20
+"""More samples than so many are split by blocks, unless strata or groups say otherwise."""
 
 _CHUNK_LENGTH = 2**18
 
@@ -85,8 +89,11 @@ def split_rows(
     are approximate, but no part that was asked for is empty; with both, a group's stratum is its
     most frequent one (the smaller code where two tie).
 
+    More than 2^20 candidates that are all rows give, without strata or groups, their share in
+    every block of 128 neighbours, by arithmetic (`BlockSplit`): such parts take no memory.
+
     The split is a pure function of the arguments and has no key in common with any epoch's
-    order. Memory: a bitmap a part, and for plain splits nothing that grows with the candidates.
+    order. Memory otherwise: a bitmap a part.
 
     Raises OptionError for sizes that cannot be had and for codes that do not fit.
 
@@ -96,6 +103,11 @@ def split_rows(
     """
     sizes = part_sizes(len(candidates), val, test)
     key = derive_key("split", seed, len(candidates))
+    is_plain = strata is None and groups is None and candidates.is_range == (0, candidates.total)
+    if is_plain and len(candidates) > BLOCKED_LENGTH and any(sizes[1:]):
+        by_blocks = _split_by_blocks(sizes, key)
+        if by_blocks is not None:
+            return by_blocks
     stratum_codes = None if strata is None else _dense_codes("strata", strata, candidates)
     if groups is not None:
         group_codes = _dense_codes("groups", groups, candidates)
@@ -121,6 +133,20 @@ def split_rows(
             else RowSet.from_range(total, 0, 0)
         )
     return parts
+
+
+def _split_by_blocks(sizes: tuple[int, int, int], key: int) -> dict[str, RowSet] | None:
+    """The parts by arithmetic; None where too few samples are left to train on for it."""
+    total = sum(sizes)
+    if not BlockSplit.is_possible(total, sizes[1], sizes[2]):
+        return None
+    split = BlockSplit(length=total, val=sizes[1], test=sizes[2], key=key)
+    return {
+        name: RowSet.from_share(total, split.part(number))
+        if sizes[number]
+        else RowSet.from_range(total, 0, 0)
+        for number, name in enumerate(("train", "val", "test"))
+    }
 
 
 def _assign_plainly(sizes: tuple[int, int, int], key: int) -> Assigned:
