@@ -13,9 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rightbatch.data.column import Column
+from rightbatch.data.file_region import file_region
 from rightbatch.errors import DataError, OptionError, did_you_mean
 
 Arrays = dict[str, NDArray[Any]]
+
+# Columns are left in their files because memory does not hold them all.
+_MOST_STACKED_BYTES = 1 << 28
 
 
 class Dataset(ABC):
@@ -86,13 +90,17 @@ class Dataset(ABC):
     def stacked(self, names: tuple[str, ...], dtype: np.dtype[Any]) -> NDArray[Any] | None:
         """The scalar columns `names` side by side, (N, F), where `array` has them, else None.
 
-        The block is made once and kept: gathering a batch from it is one pass instead of F.
+        The block is made once and kept: gathering a batch from it is one pass instead of F. It is
+        not made of columns that lie in files and would fill more than 256 MiB.
         """
         key = (names, dtype)
         if key not in self._blocks:
             arrays = [self.array(name) for name in names]
             present = [array for array in arrays if array is not None]
             if len(present) < len(names):
+                return None
+            is_large = len(self) * len(names) * dtype.itemsize > _MOST_STACKED_BYTES
+            if is_large and any(file_region(array) is not None for array in present):
                 return None
             block = np.empty((len(self), len(names)), dtype)
             for position, array in enumerate(present):

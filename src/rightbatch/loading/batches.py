@@ -5,13 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
+from rightbatch.byte_sizes import parse_bytes
 from rightbatch.data.dataset import Dataset
 from rightbatch.errors import OptionError
+from rightbatch.loading.memory_budget import MemoryBudget, most_samples
 from rightbatch.loading.parts import Part, Parts, whole
+from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.prefetch import in_order
-from rightbatch.loading.slabs import Output, SlabReader
+from rightbatch.loading.row_reader import RowReader
+from rightbatch.loading.slabs import Output, SlabReader, batches_per_slab
+from rightbatch.loading.windows import WindowPool
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import whole_number
 from rightbatch.plan.cursor import Cursor
@@ -24,6 +31,9 @@ Remainder = Literal["keep", "drop", "pad"]
 # machine two threads. More take cores from the training itself, and the interpreter's lock goes
 # from hand to hand.
 _MOST_THREADS = 2
+# Two and one a thread ahead, one at hand, and one that the consumer holds. The number is the same
+# for fewer threads: the order that a budget calls for must not depend on them.
+_SLABS_HELD = 6
 
 
 class Batches:
@@ -39,10 +49,18 @@ class Batches:
     `epoch(k)` is epoch k and changes nothing.
 
     `batch_size` is a number or "full". `shuffle=True` is a uniform permutation, `window=w`
-    shuffles inside windows of w samples, `shuffle=False` keeps the order. The last, smaller batch
-    is kept (`remainder="keep"`), dropped ("drop"; `dropped_samples` says how many) or padded
-    ("pad").
-    The same seed gives the same batches whatever `threads` is; 0 loads in the caller's thread.
+    shuffles inside windows of w samples, `shuffle=False` keeps the order. `block=b` beside a window
+    permutes blocks of b samples, and the samples of every `window / block` blocks.
+
+    `memory="512MB"` is for data in files that are larger: blocks and window are chosen such that
+    reading and batching stay within that budget, and samples are read from the files window after
+    window by a few threads, the next one while this one is consumed. Where the data fit, it is the
+    uniform permutation. What was chosen is part of the state; an object that is given another
+    budget goes on with the order that the state has.
+
+    The last, smaller batch is kept (`remainder="keep"`), dropped ("drop"; `dropped_samples` says
+    how many) or padded ("pad"). The same seed gives the same batches whatever `threads` is; 0
+    loads in the caller's thread.
 
     A batch is yours for as long as you hold it: memory is used again only when you let go.
 
@@ -65,6 +83,8 @@ class Batches:
         seed: int = 0,
         shuffle: bool = True,
         window: int | None = None,
+        block: int | None = None,
+        memory: str | int | float | None = None,
         remainder: Remainder = "keep",
         with_rows: bool = False,
         output: Output = "numpy",
@@ -81,16 +101,30 @@ class Batches:
             raise OptionError(f"output={output!r} is not valid; valid are 'numpy' and 'torch'")
         if threads is None:
             threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) - 1))
-        self.plan = Plan(
-            length=len(self.part),
-            batch_size=resolve_batch_size(batch_size, len(self.part)),
-            order=Order.resolve(shuffle=shuffle, window=window, length=len(self.part)),
-            seed=seed,
-            remainder=remainder,
-        )
         self.threads = whole_number("threads", threads, at_least=0)
-        self._reader = SlabReader(
-            self.part, self.plan, with_rows=with_rows, output=output, device=device
+        length = len(self.part)
+        batch_size = resolve_batch_size(batch_size, length)
+        self._make_reader = partial(
+            SlabReader, self.part, with_rows=with_rows, output=output, device=device
+        )
+        self._pipeline = Pipeline(self.part.data, self.part.transforms)
+        self._rows = RowReader(self.part.data, [track.source for track in self._pipeline.tracks])
+        self._budget = None
+        self._is_order_chosen = False
+        if memory is not None:
+            if window is not None or block is not None:
+                raise OptionError(
+                    "memory chooses block and window by itself: leave out those two, or memory"
+                )
+            self._is_order_chosen = shuffle
+            self._budget = self._find_budget(memory, batch_size)
+        order = (
+            self._budget.order(length)
+            if self._budget is not None and shuffle
+            else Order.resolve(shuffle=shuffle, window=window, length=length, block=block)
+        )
+        self._use(
+            Plan(length=length, batch_size=batch_size, order=order, seed=seed, remainder=remainder)
         )
         self._epoch = 0
         self._samples = 0
@@ -98,6 +132,11 @@ class Batches:
         self._goes_on = True
         # The iteration that moves the cursor: the newest one, none after load_state_dict.
         self._moving: object = None
+
+    @property
+    def order(self) -> Order:
+        """The order of an epoch, as it was asked for or as memory called for it."""
+        return self.plan.order
 
     @property
     def batch_size(self) -> int:
@@ -157,6 +196,9 @@ class Batches:
         `allow_new_batch_size=True` the rest of the epoch is cut at this object's batch size.
         """
         cursor = Cursor.from_json(state)
+        if self._is_order_chosen and cursor.order.kind in ("uniform", "block-window"):
+            # Whatever memory there is now, the samples come in the order of the run.
+            self._use(replace(self.plan, order=cursor.order))
         cursor.check(self.plan, self.part.fingerprint, allow_new_batch_size=allow_new_batch_size)
         self._epoch, self._samples = cursor.resume_point(self.plan)
         self._goes_on = True
@@ -172,6 +214,26 @@ class Batches:
             + ">"
         )
 
+    def _find_budget(self, memory: str | int | float, batch_size: int) -> MemoryBudget | None:
+        """What the memory comes to; None where all samples fit, or lie in memory anyway."""
+        total_bytes = parse_bytes(memory, name="memory")
+        if not self._rows.is_needed:
+            return None
+        slab = batches_per_slab(self._pipeline, batch_size) * batch_size
+        slab_bytes = min(slab, len(self.part)) * self._pipeline.sample_bytes
+        budget = MemoryBudget(total_bytes, self._rows, _SLABS_HELD * slab_bytes)
+        return None if budget.fits(len(self.part.data)) else budget
+
+    def _use(self, plan: Plan) -> None:
+        """Read by this plan from now on."""
+        self.plan = plan
+        windows = None
+        if self._rows.is_needed and (self._budget is not None or plan.order.block is not None):
+            room = None if self._budget is None else self._budget.window
+            samples = most_samples(plan.order, plan.length, room, self._rows)
+            windows = None if samples is None else WindowPool(self._rows, samples)
+        self._reader = self._make_reader(plan, self._pipeline, windows=windows)
+
     def _cursor(self) -> Cursor:
         return Cursor.of(
             self.plan,
@@ -182,10 +244,14 @@ class Batches:
 
     def _read(self, epoch: int, start: int) -> Generator[tuple[int, Any], None, None]:
         """Pairs of (samples of the epoch taken, batch)."""
-        slabs = self._reader.slabs(epoch, start)
         # With a single slab there is nothing to read ahead, and a thread costs more than it gives.
         threads = 0 if len(self) <= self._reader.batches_per_slab else self.threads
-        with contextlib.closing(in_order(slabs, threads=threads)) as loaded:
+        slabs = self._reader.slabs(epoch, start, reads_ahead=self.threads > 0)
+        # Reading stops first: a thread of the loader may wait for a window that nobody needs now.
+        with (
+            contextlib.closing(in_order(slabs, threads=threads)) as loaded,
+            contextlib.closing(slabs),
+        ):
             for slab in loaded:
                 # The slab's last batch must be the only thing that keeps its memory, hence pop.
                 slab.reverse()

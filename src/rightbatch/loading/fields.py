@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,32 @@ from rightbatch.errors import DataError
 STACKED = "inputs"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Field:
     """One array of a batch, before any transform.
 
     `names` are the columns it is made of: one, or several numeric columns stacked side by side.
-    `array` holds the values of all samples where the data set has them in memory or in a memory
-    map; None where they have to be read row by row.
     """
 
+    data: Dataset
     column: Column
     names: tuple[str, ...]
-    array: NDArray[Any] | None
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether several columns stand side by side in it."""
+        return len(self.names) > 1
+
+    @cached_property
+    def array(self) -> NDArray[Any] | None:
+        """The values of all samples where the data have them in memory or in a memory map.
+
+        None where they have to be read row by row. Stacked columns are stacked when this is asked
+        for, which takes memory for all samples.
+        """
+        if self.is_stacked:
+            return self.data.stacked(self.names, self.column.dtype)
+        return self.data.array(self.names[0])
 
 
 def input_fields(data: Dataset) -> dict[str, Field]:
@@ -46,9 +61,9 @@ def input_fields(data: Dataset) -> dict[str, Field]:
         dtype = _stacked_dtype([column.dtype for column in inputs])
         return {
             STACKED: Field(
+                data=data,
                 column=Column(name=STACKED, dtype=dtype, shape=(len(names),)),
                 names=names,
-                array=data.stacked(names, dtype),
             )
         }
     return {column.name: single_field(data, column) for column in inputs}
@@ -56,7 +71,7 @@ def input_fields(data: Dataset) -> dict[str, Field]:
 
 def single_field(data: Dataset, column: Column) -> Field:
     """The field of one column as it is."""
-    return Field(column=column, names=(column.name,), array=data.array(column.name))
+    return Field(data=data, column=column, names=(column.name,))
 
 
 def _stacked_dtype(dtypes: list[np.dtype[Any]]) -> np.dtype[Any]:

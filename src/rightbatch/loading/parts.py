@@ -59,8 +59,8 @@ class Part:
 
     @cached_property
     def pipeline(self) -> Pipeline:
-        """The way from rows to batch arrays."""
-        return Pipeline(self.data, self.transforms)
+        """The way from a few rows to batch arrays."""
+        return Pipeline(self.data, self.transforms, stacks=False)
 
     def example(self) -> tuple[Inputs, Values | None]:
         """Inputs and target of the first sample as a batch of one, transforms applied."""
@@ -151,7 +151,7 @@ class Parts:
             if isinstance(transform, Transform):
                 if transform.needs_fit:
                     before = [*self.train.transforms, *added]
-                    pipeline = Pipeline(self.data, before, narrows=False)
+                    pipeline = Pipeline(self.data, before, narrows=False, stacks=False)
                     values = pipeline.values_for(transform, _chunks(self.train.rows))
                     transform = transform.fitted(values)
                 added.append(transform)

@@ -22,12 +22,19 @@ class Pipeline:
     `transforms` must be fitted. Transforms of single samples run on as many batches at once as
     the caller asks for; from the first `Function` on, what follows runs batch by batch.
     `narrows=False` leaves wide stacked columns wide, for fitting the transform that comes next.
+    `stacks=False` makes no array of all samples of stacked columns, for reading a few of them.
     """
 
     def __init__(
-        self, data: Dataset, transforms: Sequence[Transform | Function], *, narrows: bool = True
+        self,
+        data: Dataset,
+        transforms: Sequence[Transform | Function],
+        *,
+        narrows: bool = True,
+        stacks: bool = True,
     ) -> None:
         self.data = data
+        self._stacks = stacks
         self._inputs = {name: Track(source) for name, source in input_fields(data).items()}
         self._is_dict = len(self._inputs) > 1
         self._target: Track | None = None
@@ -81,9 +88,16 @@ class Pipeline:
 
     def gather(self, rows: NDArray[np.int64]) -> list[Values]:
         """The fields of `rows` after gathering, casting and the transforms of single samples."""
-        has_arrays = all(track.source.array is not None for track in self.tracks)
-        columns = None if has_arrays else self.data.rows(rows)
+        columns = None if self._has_arrays else self.data.rows(rows)
         return [track.gather(rows, columns) for track in self.tracks]
+
+    @cached_property
+    def _has_arrays(self) -> bool:
+        """Whether every field can be gathered from an array of all samples."""
+        return all(
+            (self._stacks or not track.source.is_stacked) and track.source.array is not None
+            for track in self.tracks
+        )
 
     def finish(
         self, values: Sequence[Values], rows: NDArray[np.int64], *, seed: int, epoch: int

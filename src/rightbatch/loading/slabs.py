@@ -13,11 +13,17 @@ from rightbatch.errors import OptionError
 from rightbatch.loading.ahead import RowsAhead
 from rightbatch.loading.parts import Part
 from rightbatch.loading.pipeline import Pipeline
-from rightbatch.loading.transform import as_numpy
+from rightbatch.loading.transform import Values, as_numpy
+from rightbatch.loading.windows import WindowPool, WindowStream
 from rightbatch.plan.plan import Plan
 
 Output = Literal["numpy", "torch"]
 Spans = list[tuple[int, int]]
+Gather = Callable[[int, int, int], tuple[NDArray[np.int64], list[Values]]]
+"""From places start and stop of an epoch, and a length to fill up to: rows, and field values."""
+
+Slab = list[tuple[int, Any]]
+"""Pairs of (samples of the epoch taken after this batch, batch)."""
 
 # A slab of about this size pays for handing it from thread to thread; smaller ones cost a tenth of
 # the speed and more. With batches of one sample, hundreds of them come out of one gather.
@@ -28,63 +34,118 @@ _MOST_BATCHES = 1024
 _MOST_BATCHES_WITH_FUNCTION = 16
 
 
-class SlabReader:
-    """Makes the batches of any epoch of a plan, a slab at a time; slabs may be read in parallel."""
+def batches_per_slab(pipeline: Pipeline, batch_size: int) -> int:
+    """How many batches are gathered at once."""
+    batches = _SLAB_BYTES // (pipeline.sample_bytes * batch_size)
+    most = _MOST_BATCHES_WITH_FUNCTION if pipeline.has_functions else _MOST_BATCHES
+    return min(max(1, batches), most)
+
+
+class Slabs:
+    """Tasks that make the slabs of an epoch, in order, and what reads for them."""
 
     def __init__(
-        self, part: Part, plan: Plan, *, with_rows: bool, output: Output, device: Any
+        self, tasks: Iterator[Callable[[], Slab]], stream: WindowStream | None = None
+    ) -> None:
+        self._tasks = tasks
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[Callable[[], Slab]]:
+        return self._tasks
+
+    def close(self) -> None:
+        """Stop reading; tasks that wait for a window give up."""
+        if self._stream is not None:
+            self._stream.close()
+
+
+class SlabReader:
+    """Makes the batches of any epoch of a plan, a slab at a time; slabs may be read in parallel.
+
+    `pipeline` is the reader's own: its buffers are shared among the epochs of one reader and
+    nobody else. With `windows` the samples are read from their files window by window.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        plan: Plan,
+        pipeline: Pipeline,
+        *,
+        with_rows: bool,
+        output: Output,
+        device: Any,
+        windows: WindowPool | None = None,
     ) -> None:
         self._part = part
         self._plan = plan
         self._with_rows = with_rows
         self._output = output
         self._device = None if device is None else find_device(device)
-        # Its own pipeline: buffers are shared among the epochs of one reader and nobody else.
-        self._pipeline = Pipeline(part.data, part.transforms)
-        batches = _SLAB_BYTES // (self._pipeline.sample_bytes * plan.batch_size)
-        most = _MOST_BATCHES_WITH_FUNCTION if self._pipeline.has_functions else _MOST_BATCHES
-        self.batches_per_slab = min(max(1, batches), most)
+        self._pipeline = pipeline
+        self._windows = windows
+        self.batches_per_slab = batches_per_slab(pipeline, plan.batch_size)
         longest = self.batches_per_slab * plan.batch_size
         if plan.remainder != "pad":
             longest = min(longest, plan.length)
         self._pipeline.reserve(longest)
 
-    def slabs(self, epoch: int, start: int) -> Iterator[Callable[[], list[tuple[int, Any]]]]:
+    def slabs(self, epoch: int, start: int, *, reads_ahead: bool = True) -> Slabs:
         """The slabs from sample `start` of the epoch, as tasks that any thread may run.
 
-        A task gives pairs of (samples of the epoch taken after this batch, batch).
+        Whoever takes them closes them in the end.
         """
         plan = self._plan
-        ahead = RowsAhead(plan.order, self._part.rows, plan.seed, epoch)
+        if self._windows is None:
+            ahead = RowsAhead(plan.order, self._part.rows, plan.seed, epoch)
+            return Slabs(
+                partial(self._load, partial(self._gather, ahead.span(*span)), spans, epoch)
+                for span, spans in self._spans(start)
+            )
+        stream = WindowStream(
+            self._windows,
+            plan.stretches(epoch, start, self._windows.samples),
+            lambda first, last: self._part.rows.take(plan.positions(epoch, first, last)),
+            reads_ahead=reads_ahead,
+        )
+        gather = partial(stream.gather, self._pipeline.tracks)
+        return Slabs(
+            (partial(self._load, gather, spans, epoch) for _, spans in self._spans(start)), stream
+        )
+
+    def _spans(self, start: int) -> Iterator[tuple[tuple[int, int], Spans]]:
+        """Where each slab begins and ends, and the spans of its batches."""
         spans: Spans = []
-        for span in plan.spans(start):
+        for span in self._plan.spans(start):
             spans.append(span)
             if len(spans) == self.batches_per_slab:
-                yield self._task(ahead, spans, epoch)
+                yield (spans[0][0], span[1]), spans
                 spans = []
         if spans:
-            yield self._task(ahead, spans, epoch)
+            yield (spans[0][0], spans[-1][1]), spans
 
-    def _task(
-        self, ahead: RowsAhead, spans: Spans, epoch: int
-    ) -> Callable[[], list[tuple[int, Any]]]:
-        return partial(self._load, ahead.span(spans[0][0], spans[-1][1]), spans, epoch)
+    def _gather(
+        self, rows: NDArray[np.int64], start: int, stop: int, length: int
+    ) -> tuple[NDArray[np.int64], list[Values]]:
+        """The values of rows that are known, from arrays of all samples or the data's own rows."""
+        del start, stop
+        missing = length - len(rows)
+        # Padding repeats a sample, so that its values are valid ones; it weighs nothing.
+        padded = np.concatenate([rows, np.repeat(rows[-1:], missing)]) if missing else rows
+        return rows, self._pipeline.gather(padded)
 
-    def _load(self, rows: NDArray[np.int64], spans: Spans, epoch: int) -> list[tuple[int, Any]]:
+    def _load(self, gather: Gather, spans: Spans, epoch: int) -> Slab:
         plan = self._plan
         first, last = spans[0][0], spans[-1][1]
         pads = plan.remainder == "pad"
-        missing = spans[-1][0] + plan.batch_size - last if pads else 0
-        row_ids = rows
-        if missing:
-            # Padding repeats a sample, so that its values are valid ones; it weighs nothing.
-            rows = np.concatenate([rows, np.repeat(rows[-1:], missing)])
-            row_ids = np.concatenate([row_ids, np.full(missing, -1)])
-        fields = self._pipeline.gather(rows)
+        length = spans[-1][0] + plan.batch_size - first if pads else last - first
+        row_ids, fields = gather(first, last, length)
+        if length > len(row_ids):
+            row_ids = np.concatenate([row_ids, np.full(length - len(row_ids), -1)])
         # What goes beside the fields, for all batches of the slab at once.
         beside = [row_ids] if self._with_rows else []
         if pads:
-            beside.append((np.arange(len(rows)) < last - first).astype(np.float32))
+            beside.append((np.arange(length) < last - first).astype(np.float32))
         loaded = []
         for start, stop in spans:
             begin = start - first

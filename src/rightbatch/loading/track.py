@@ -79,35 +79,57 @@ class Track:
         """The values of `rows`, transformed. `columns` are those rows of a source without arrays.
 
         `rows` must be valid: they come from a RowSet, which is checked against the length at
-        birth. So mode="clip" clips nothing; it writes straight into the memory that is given,
-        where the default mode copies through a buffer.
+        birth.
         """
-        length, array = len(rows), self.source.array
-        if self._pool is not None and length <= self._pool.shape[0]:
-            out = self._pool.take(length)
+        out = self._room(len(rows))
+        if columns is None:
+            assert self.source.array is not None  # the caller has read the columns otherwise
+            self._fill(self.source.array, rows, out)
         else:
-            out = np.empty((length, *self.source.column.shape), self.gathered_dtype)
-        if array is None:
-            assert columns is not None  # read by the caller, since this source has no array
             named = [columns[name] for name in self.source.names]
             self._convert(named[0] if len(named) == 1 else np.stack(named, axis=1), out)
-        elif not self._is_straight:
+        return self._finish(out)
+
+    def gather_from(self, array: NDArray[Any], rows: NDArray[np.int64], length: int) -> Values:
+        """The values of `rows` of an array that holds some samples, transformed.
+
+        Where `length` is more than there are rows, the last one is repeated.
+        """
+        out = self._room(length)
+        self._fill(array, rows, out[: len(rows)])
+        out[len(rows) :] = out[len(rows) - 1]
+        return self._finish(out)
+
+    def _room(self, length: int) -> Values:
+        """Memory for so many gathered values; its content is arbitrary."""
+        if self._pool is not None and length <= self._pool.shape[0]:
+            return self._pool.take(length)
+        return np.empty((length, *self.source.column.shape), self.gathered_dtype)
+
+    def _finish(self, values: Values) -> Values:
+        for transform in self.later:
+            values = transform.apply(values)
+        return values
+
+    def _fill(self, array: NDArray[Any], rows: NDArray[np.int64], out: Values) -> None:
+        """Gather `rows` of `array` into `out`, cast and scaled.
+
+        mode="clip" clips nothing, since rows are valid; it writes straight into the memory that is
+        given, where the default mode copies through a buffer.
+        """
+        if not _is_straight(array):
             # take() would first copy the whole of an array that is not C-contiguous.
             self._convert(array[rows], out)
         elif self.affine is None and array.dtype == self.gathered_dtype:
             array.take(rows, 0, out, "clip")
         else:
             piece = self._piece_samples
-            scratch = self._scratch.take(min(piece, length))
-            for start in range(0, length, piece):
+            scratch = self._scratch.take(min(piece, len(rows)))
+            for start in range(0, len(rows), piece):
                 some = rows[start : start + piece]
                 raw = scratch[: len(some)]
                 array.take(some, 0, raw, "clip")
                 self._convert(raw, out[start : start + piece])
-        values: Values = out
-        for transform in self.later:
-            values = transform.apply(values)
-        return values
 
     def _convert(self, raw: NDArray[Any], out: NDArray[Any]) -> None:
         # What float32 can not hold becomes infinite, and whoever reads the outputs says so.
@@ -119,20 +141,17 @@ class Track:
                 np.copyto(out, raw, casting="unsafe")
 
     @cached_property
-    def _is_straight(self) -> bool:
-        """Whether samples lie one after the other, so that gathering is a copy of bytes."""
-        array = self.source.array
-        return array is not None and bool(
-            array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative
-        )
-
-    @cached_property
     def _piece_samples(self) -> int:
         raw_bytes = math.prod(self.source.column.shape) * self.source.column.dtype.itemsize
         return max(1, _PIECE_BYTES // max(1, raw_bytes))
 
     @cached_property
     def _scratch(self) -> BufferPool:
-        array = self.source.array
-        assert array is not None  # only a source with an array is gathered in pieces
-        return BufferPool((self._piece_samples, *array.shape[1:]), array.dtype)
+        column = self.source.column
+        return BufferPool((self._piece_samples, *column.shape), column.dtype)
+
+
+def _is_straight(array: NDArray[Any]) -> bool:
+    """Whether samples lie one after the other, so that gathering is a copy of bytes."""
+    flags = array.flags
+    return bool(flags.c_contiguous and flags.aligned and array.dtype.isnative)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +82,23 @@ class Plan:
         end = start + self.batch_count(start) * self.batch_size
         firsts = range(start, end, self.batch_size)
         return ((first, min(first + self.batch_size, self.length)) for first in firsts)
+
+    def stretches(self, epoch: int, start: int, most: int) -> Iterator[tuple[int, int]]:
+        """The rest of an epoch from `start` on in stretches of at most so many positions.
+
+        They end where the windows of a block-window order end, so that each is read on its own.
+        Positions of batches that are dropped are left out.
+        """
+        end = min(self.length, start + self.batch_count(start) * self.batch_size)
+        windows = None
+        if self.order.block is not None and cast(int, self.order.window) < self.length:
+            windows = self.order.windows(self.length, self.seed, epoch)
+        while start < end:
+            stop = min(end, start + most)
+            if windows is not None:
+                stop = min(stop, windows.bounds(start)[1])
+            yield start, stop
+            start = stop
 
     def positions(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
         """Which samples, in range(length), stand at positions `start` up to `stop` of `epoch`.

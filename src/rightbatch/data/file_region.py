@@ -1,0 +1,121 @@
+"""Where a memory-mapped column lies in its file, so that it can be read without the map."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rightbatch.errors import DataError
+
+# The system takes this much in one call, and no more.
+_MOST_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRegion:
+    """The rows of one column, one after the other, from byte `offset` of a file on.
+
+    `dtype` and `shape` (of one row) say how the bytes are read.
+    """
+
+    path: Path
+    offset: int
+    length: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of one row."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
+    def open(self) -> FileReader:
+        """The file, opened for reading at any place by any thread; DataError where it can not be.
+
+        The caller closes it.
+        """
+        return FileReader(self)
+
+
+class FileReader:
+    """An open file of a column, which hands out rows as often as anybody asks."""
+
+    def __init__(self, region: FileRegion) -> None:
+        self.region = region
+        try:
+            self._descriptor = os.open(region.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        except OSError as error:
+            raise DataError(
+                f"{region.path} can not be opened any more ({error.strerror}): it was there when "
+                "the data were opened. Put it back, and go on from the last checkpoint"
+            ) from error
+
+    def read(self, start: int, out: NDArray[Any]) -> None:
+        """Read the rows from `start` on into `out`, (rows, …), C-contiguous and of their dtype.
+
+        Raises DataError, with file and row, where the file ends too early or can not be read.
+        """
+        region = self.region
+        if not len(out):
+            return
+        view = out.reshape(-1).view(np.uint8).data
+        at = region.offset + start * region.row_bytes
+        done = 0
+        while done < len(view):
+            try:
+                count = os.preadv(self._descriptor, [view[done : done + _MOST_BYTES]], at + done)
+            except OSError as error:
+                row = start + done // region.row_bytes
+                raise DataError(
+                    f"{region.path}: reading row {row:,} failed ({error.strerror}, byte "
+                    f"{at + done:,} of the file). Look at the disk or the network behind it, or "
+                    'leave such rows out: on_bad_sample="quarantine"'
+                ) from error
+            if count == 0:
+                row = start + done // region.row_bytes
+                raise DataError(
+                    f"{region.path} ends at row {row:,}, byte {at + done:,}, and had "
+                    f"{region.length:,} rows when it was opened: it was cut off while it was read. "
+                    'Put the whole file back, or leave the rows out: on_bad_sample="quarantine"'
+                )
+            done += count
+
+    def close(self) -> None:
+        """Give the file back; not while somebody reads."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def file_region(array: NDArray[Any]) -> FileRegion | None:
+    """Where the rows of a mapped array lie in its file; None where it is in no file.
+
+    That is so for arrays in memory, and for views that leave out or turn around some of it.
+
+    >>> file_region(np.arange(3)) is None
+    True
+    """
+    if array.ndim == 0 or not array.flags.c_contiguous or array.dtype.itemsize == 0:
+        return None
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        # A view of a memory map has the map's attributes only while its class is kept.
+        if isinstance(owner, np.memmap) and not isinstance(owner.base, np.memmap):
+            break
+        owner = owner.base
+    if not isinstance(owner, np.memmap) or owner.filename is None:
+        return None
+    inside = array.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
+    return FileRegion(
+        path=Path(owner.filename),
+        offset=int(owner.offset) + inside,
+        length=len(array),
+        dtype=array.dtype,
+        shape=array.shape[1:],
+    )

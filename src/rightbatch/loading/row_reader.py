@@ -1,0 +1,207 @@
+"""Rows of a data set read into memory that is given: from files without their maps."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rightbatch.data.dataset import Arrays, Dataset
+from rightbatch.data.file_region import FileReader, FileRegion, file_region
+from rightbatch.loading.fields import Field
+
+Buffers = list[NDArray[Any] | None]
+"""One array a field, (rows, …); None for a field whose values lie in memory already."""
+
+# Rows that lie apart by less are read in one go: a disk gives pages of 4 KiB and likes many.
+_GAP_BYTES = 32 << 10
+# One read at most. Blocks of 512 KiB and more come at the speed of the disk; a thread's own memory
+# for what it can not read straight into place is as large.
+_PIECE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows `first` up to `last`, counted among sorted rows, that one read fetches."""
+
+    first: int
+    last: int
+
+
+class RowReader:
+    """Reads the rows of some fields, from files where the columns lie in files.
+
+    A field whose one column is an array in memory needs no reading and has no buffer.
+    """
+
+    def __init__(self, data: Dataset, fields: Sequence[Field]) -> None:
+        self._data = data
+        self._fields = tuple(fields)
+        self._arrays = {name: data.array(name) for field in self._fields for name in field.names}
+        self._regions: dict[str, FileRegion] = {}
+        for name, array in self._arrays.items():
+            region = None if array is None else file_region(array)
+            if region is not None:
+                self._regions[name] = region
+        # Columns that the data set alone can read, by its own `rows` and `span`.
+        self._by_data = [name for name, array in self._arrays.items() if array is None]
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether any field has to be read at all."""
+        return any(not self._is_in_memory(field) for field in self._fields)
+
+    @property
+    def sample_bytes(self) -> int:
+        """The bytes that a sample takes in the buffers."""
+        return sum(
+            field.column.dtype.itemsize * math.prod(field.column.shape)
+            for field in self._fields
+            if not self._is_in_memory(field)
+        )
+
+    @property
+    def stored_bytes(self) -> int:
+        """The bytes of one row in the columns that are read, all of them together."""
+        return max(1, sum(self._column_bytes(name) for name in self._read_columns))
+
+    @property
+    def resident_bytes(self) -> int:
+        """The bytes that a sample takes where all of them are in memory, mapped or stacked."""
+        stacked = sum(
+            field.column.dtype.itemsize * math.prod(field.column.shape)
+            for field in self._fields
+            if field.is_stacked
+        )
+        return self.stored_bytes + stacked
+
+    @property
+    def column_count(self) -> int:
+        """How many columns are read, each with a read of its own."""
+        return len(self._read_columns)
+
+    def new_buffers(self, samples: int) -> Buffers:
+        """Memory for so many samples of each field that is read."""
+        return [
+            None
+            if self._is_in_memory(field)
+            else np.empty((samples, *field.column.shape), field.column.dtype)
+            for field in self._fields
+        ]
+
+    def arrays(self, buffers: Buffers) -> list[tuple[NDArray[Any], bool]]:
+        """What to gather each field from, and whether that is by place in the buffers."""
+        found = []
+        for field, buffer in zip(self._fields, buffers, strict=True):
+            if buffer is None:
+                array = field.array
+                assert array is not None  # a field without a buffer lies in memory
+                found.append((array, False))
+            else:
+                found.append((buffer, True))
+        return found
+
+    def pieces(self, rows: NDArray[np.int64]) -> Iterator[Piece]:
+        """How ascending `rows` are cut into reads."""
+        widest = max((self._column_bytes(name) for name in self._read_columns), default=1)
+        gap = max(1, _GAP_BYTES // widest)
+        most = max(1, _PIECE_BYTES // widest)
+        starts = [0, *(np.flatnonzero(np.diff(rows) > gap) + 1).tolist(), len(rows)]
+        for begin, end in itertools.pairwise(starts):
+            first = begin
+            while first < end:
+                last = end
+                if rows[end - 1] - rows[first] >= most:
+                    last = first + int(np.searchsorted(rows[first:end], rows[first] + most))
+                yield Piece(first, last)
+                first = last
+
+    @contextmanager
+    def opened(self) -> Iterator[OpenRows]:
+        """The files, open for as long as the context lasts; DataError where one is gone."""
+        files: dict[str, FileReader] = {}
+        try:
+            for name, region in self._regions.items():
+                files[name] = region.open()
+            yield OpenRows(self._data, self._fields, self._arrays, files, self._by_data)
+        finally:
+            for file in files.values():
+                file.close()
+
+    @property
+    def _read_columns(self) -> list[str]:
+        return [
+            name for field in self._fields if not self._is_in_memory(field) for name in field.names
+        ]
+
+    def _is_in_memory(self, field: Field) -> bool:
+        name = field.names[0]
+        is_array = self._arrays[name] is not None and name not in self._regions
+        return is_array and not field.is_stacked
+
+    def _column_bytes(self, name: str) -> int:
+        column = self._data.column(name)
+        return max(1, column.dtype.itemsize * math.prod(column.shape))
+
+
+class OpenRows:
+    """Rows of fields whose files are open; any number of threads may read at once."""
+
+    def __init__(
+        self,
+        data: Dataset,
+        fields: tuple[Field, ...],
+        arrays: dict[str, NDArray[Any] | None],
+        files: dict[str, FileReader],
+        by_data: list[str],
+    ) -> None:
+        self._data = data
+        self._fields = fields
+        self._arrays = arrays
+        self._files = files
+        self._by_data = by_data
+
+    def read(self, rows: NDArray[np.int64], outs: Buffers) -> None:
+        """Read ascending `rows`, which lie near one another, into `outs`, (len(rows), …) a field.
+
+        Raises DataError where a file ends too early or can not be read, and what the data set's
+        own reading raises.
+        """
+        begin, end = int(rows[0]), int(rows[-1]) + 1
+        is_run = end - begin == len(rows)
+        columns: Arrays = {}
+        if self._by_data:
+            columns = self._data.span(begin, end) if is_run else self._data.rows(rows)
+        for field, out in zip(self._fields, outs, strict=True):
+            if out is None:
+                continue
+            if not field.is_stacked and is_run and field.names[0] in self._files:
+                self._files[field.names[0]].read(begin, out)
+                continue
+            for place, name in enumerate(field.names):
+                values = columns.get(name)
+                if values is None:
+                    values = self._stored(name, rows, begin, end, is_run=is_run)
+                if field.is_stacked:
+                    out[:, place] = values
+                else:
+                    out[...] = values
+
+    def _stored(
+        self, name: str, rows: NDArray[np.int64], begin: int, end: int, *, is_run: bool
+    ) -> NDArray[Any]:
+        """The values of one column that lies in a file or in memory."""
+        file = self._files.get(name)
+        if file is None:
+            array = self._arrays[name]
+            assert array is not None  # else the data set has read it
+            return array[begin:end] if is_run else array[rows]
+        span = np.empty((end - begin, *file.region.shape), file.region.dtype)
+        file.read(begin, span)
+        return span if is_run else span.take(rows - begin, axis=0)
