@@ -53,6 +53,17 @@ class MissingColumnError(DataError):
         return partial(type(self), column=self.column), self.args
 
 
+class BadSampleError(DataError):
+    """More samples can not be read than may be left out; `rows` are their row numbers."""
+
+    def __init__(self, message: str, *, rows: list[int]) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), rows=self.rows), self.args
+
+
 class DuplicateError(DataError):
     """Samples of equal content stand on both sides of a split, and the caller asked for none."""
 

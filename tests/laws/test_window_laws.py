@@ -110,7 +110,7 @@ def epoch_bytes(batches: rb.Batches, number: int = 0) -> list[Any]:
 
 
 # Nine combinations of kinds and sources, so many examples each.
-@settings(max_examples=12)
+@settings(max_examples=settings().max_examples // 5)
 @given(st.data())
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("source", SOURCES)

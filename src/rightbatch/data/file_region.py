@@ -35,6 +35,18 @@ class FileRegion:
         """The bytes of one row."""
         return self.dtype.itemsize * math.prod(self.shape)
 
+    @property
+    def whole_rows(self) -> int:
+        """How many rows the file has now: fewer than `length` where it was cut off since.
+
+        Reading the others through a map would end the process.
+        """
+        try:
+            size = self.path.stat().st_size
+        except FileNotFoundError:
+            return self.length  # whoever has mapped or opened it still has all of it
+        return max(0, min(self.length, (size - self.offset) // max(1, self.row_bytes)))
+
     def open(self) -> FileReader:
         """The file, opened for reading at any place by any thread; DataError where it can not be.
 
@@ -78,12 +90,7 @@ class FileReader:
                     'leave such rows out: on_bad_sample="quarantine"'
                 ) from error
             if count == 0:
-                row = start + done // region.row_bytes
-                raise DataError(
-                    f"{region.path} ends at row {row:,}, byte {at + done:,}, and had "
-                    f"{region.length:,} rows when it was opened: it was cut off while it was read. "
-                    'Put the whole file back, or leave the rows out: on_bad_sample="quarantine"'
-                )
+                raise cut_off(region, start + done // region.row_bytes)
             done += count
 
     def close(self) -> None:
@@ -91,6 +98,15 @@ class FileReader:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def cut_off(region: FileRegion, row: int) -> DataError:
+    """What to say of a file that has become shorter: it ends before `row`."""
+    return DataError(
+        f"{region.path} ends before row {row:,}, and had {region.length:,} rows when it was "
+        "opened: it was cut off since. Put the whole file back and go on from the last checkpoint, "
+        'or leave such rows out: on_bad_sample="quarantine"'
+    )
 
 
 def file_region(array: NDArray[Any]) -> FileRegion | None:

@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 from rightbatch.byte_sizes import parse_bytes
 from rightbatch.data.dataset import Dataset
-from rightbatch.errors import OptionError
+from rightbatch.errors import OptionError, ResumeError
 from rightbatch.loading.memory_budget import MemoryBudget, most_samples
 from rightbatch.loading.parts import Part, Parts, whole
 from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.prefetch import in_order
+from rightbatch.loading.quarantine import BadSample, OnBadSample, Quarantine
 from rightbatch.loading.row_reader import RowReader
 from rightbatch.loading.slabs import Output, SlabReader, batches_per_slab
 from rightbatch.loading.windows import WindowPool
@@ -62,6 +63,13 @@ class Batches:
     how many) or padded ("pad"). The same seed gives the same batches whatever `threads` is; 0
     loads in the caller's thread.
 
+    A sample that can not be read (its file is cut off or damaged, its source raises) stops the
+    iteration with its file and row. With `on_bad_sample="quarantine"` it is left out by its row
+    number, another sample of weight zero keeps the batch size, and `bad_samples` lists it; more
+    than `max_bad` of them (a count, or a share of the part) raise BadSampleError. Batches then end
+    with the weights, as with "pad", and the state has the list, so that a run which goes on leaves
+    the same samples out.
+
     A batch is yours for as long as you hold it: memory is used again only when you let go.
 
     Raises OptionError where an option is not valid.
@@ -86,6 +94,8 @@ class Batches:
         block: int | None = None,
         memory: str | int | float | None = None,
         remainder: Remainder = "keep",
+        on_bad_sample: OnBadSample = "stop",
+        max_bad: int | float | None = None,
         with_rows: bool = False,
         output: Output = "numpy",
         device: Any = None,
@@ -104,8 +114,14 @@ class Batches:
         self.threads = whole_number("threads", threads, at_least=0)
         length = len(self.part)
         batch_size = resolve_batch_size(batch_size, length)
+        self._quarantine = Quarantine.resolve(on_bad_sample, max_bad, length)
         self._make_reader = partial(
-            SlabReader, self.part, with_rows=with_rows, output=output, device=device
+            SlabReader,
+            self.part,
+            with_rows=with_rows,
+            output=output,
+            device=device,
+            quarantine=self._quarantine,
         )
         self._pipeline = Pipeline(self.part.data, self.part.transforms)
         self._rows = RowReader(self.part.data, [track.source for track in self._pipeline.tracks])
@@ -154,6 +170,11 @@ class Batches:
         return self.plan.dropped
 
     @property
+    def bad_samples(self) -> tuple[BadSample, ...]:
+        """The samples that were left out so far, by row, each with what reading it raised."""
+        return () if self._quarantine is None else tuple(self._quarantine)
+
+    @property
     def current_epoch(self) -> int:
         """The epoch (from 0) that the next batch belongs to, once the one before it is whole."""
         return self._epoch
@@ -187,7 +208,10 @@ class Batches:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the consumer stands, as small JSON: what it has taken, not what was prefetched."""
-        return self._cursor().to_json()
+        state = self._cursor().to_json()
+        if self._quarantine is not None:
+            state["bad_samples"] = self._quarantine.to_json()
+        return state
 
     def load_state_dict(self, state: dict[str, Any], *, allow_new_batch_size: bool = False) -> None:
         """Go on where `state` stood: the next iteration gives the rest of that epoch.
@@ -195,11 +219,20 @@ class Batches:
         Raises ResumeError where the state belongs to other data or another plan; with
         `allow_new_batch_size=True` the rest of the epoch is cut at this object's batch size.
         """
+        state = dict(state)
+        bad_samples = state.pop("bad_samples", [])
         cursor = Cursor.from_json(state)
+        if bad_samples and self._quarantine is None:
+            raise ResumeError(
+                f"the state has left {len(bad_samples):,} bad samples out: go on with "
+                'on_bad_sample="quarantine" and max_bad as it was'
+            )
         if self._is_order_chosen and cursor.order.kind in ("uniform", "block-window"):
             # Whatever memory there is now, the samples come in the order of the run.
             self._use(replace(self.plan, order=cursor.order))
         cursor.check(self.plan, self.part.fingerprint, allow_new_batch_size=allow_new_batch_size)
+        if self._quarantine is not None:
+            self._quarantine.restore(bad_samples)
         self._epoch, self._samples = cursor.resume_point(self.plan)
         self._goes_on = True
         self._moving = None
@@ -232,7 +265,7 @@ class Batches:
             room = None if self._budget is None else self._budget.window
             samples = most_samples(plan.order, plan.length, room, self._rows)
             windows = None if samples is None else WindowPool(self._rows, samples)
-        self._reader = self._make_reader(plan, self._pipeline, windows=windows)
+        self._reader = self._make_reader(plan, self._pipeline, self._rows, windows=windows)
 
     def _cursor(self) -> Cursor:
         return Cursor.of(

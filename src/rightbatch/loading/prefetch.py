@@ -96,7 +96,7 @@ class _Ahead(Generic[Result]):
             return False
         try:
             self._result = self._task()
-        except Exception as error:  # it is raised again where the consumer meets it
+        except BaseException as error:  # it is raised again where the consumer meets it
             self._error = error
         finally:
             self.is_done = True

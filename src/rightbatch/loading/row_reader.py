@@ -86,6 +86,11 @@ class RowReader:
         """How many columns are read, each with a read of its own."""
         return len(self._read_columns)
 
+    def cut_off(self) -> FileRegion | None:
+        """The file that has lost most rows since the data were opened; None where all are whole."""
+        regions = [r for r in self._regions.values() if r.whole_rows < r.length]
+        return min(regions, key=lambda region: region.whole_rows, default=None)
+
     def new_buffers(self, samples: int) -> Buffers:
         """Memory for so many samples of each field that is read."""
         return [

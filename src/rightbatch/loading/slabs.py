@@ -9,10 +9,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rightbatch.errors import OptionError
+from rightbatch.data.dataset import Dataset
+from rightbatch.data.file_region import cut_off
+from rightbatch.errors import BadSampleError, OptionError
 from rightbatch.loading.ahead import RowsAhead
 from rightbatch.loading.parts import Part
 from rightbatch.loading.pipeline import Pipeline
+from rightbatch.loading.quarantine import Quarantine, fillers, read_around
+from rightbatch.loading.row_reader import RowReader
 from rightbatch.loading.transform import Values, as_numpy
 from rightbatch.loading.windows import WindowPool, WindowStream
 from rightbatch.plan.plan import Plan
@@ -71,11 +75,13 @@ class SlabReader:
         part: Part,
         plan: Plan,
         pipeline: Pipeline,
+        reader: RowReader,
         *,
         with_rows: bool,
         output: Output,
         device: Any,
         windows: WindowPool | None = None,
+        quarantine: Quarantine | None = None,
     ) -> None:
         self._part = part
         self._plan = plan
@@ -83,7 +89,9 @@ class SlabReader:
         self._output = output
         self._device = None if device is None else find_device(device)
         self._pipeline = pipeline
+        self._reader = reader
         self._windows = windows
+        self._quarantine = quarantine
         self.batches_per_slab = batches_per_slab(pipeline, plan.batch_size)
         longest = self.batches_per_slab * plan.batch_size
         if plan.remainder != "pad":
@@ -107,6 +115,7 @@ class SlabReader:
             plan.stretches(epoch, start, self._windows.samples),
             lambda first, last: self._part.rows.take(plan.positions(epoch, first, last)),
             reads_ahead=reads_ahead,
+            quarantine=self._quarantine,
         )
         gather = partial(stream.gather, self._pipeline.tracks)
         return Slabs(
@@ -127,12 +136,66 @@ class SlabReader:
     def _gather(
         self, rows: NDArray[np.int64], start: int, stop: int, length: int
     ) -> tuple[NDArray[np.int64], list[Values]]:
-        """The values of rows that are known, from arrays of all samples or the data's own rows."""
+        """The values of rows that are known, from arrays of all samples or the data's own rows.
+
+        A row that is left out becomes -1, and has the values of another one.
+        """
         del start, stop
-        missing = length - len(rows)
-        # Padding repeats a sample, so that its values are valid ones; it weighs nothing.
-        padded = np.concatenate([rows, np.repeat(rows[-1:], missing)]) if missing else rows
-        return rows, self._pipeline.gather(padded)
+        self._look_for_cut_files(rows)
+        quarantine = self._quarantine
+        if quarantine is None:
+            return rows, self._pipeline.gather(_padded(rows, length))
+        while True:
+            is_bad = quarantine.is_bad(rows)
+            readable = rows
+            if is_bad.any():
+                good = rows[fillers(is_bad)] if not is_bad.all() else self._any_good_row(len(rows))
+                readable = np.where(is_bad, good, rows)
+            try:
+                values = self._pipeline.gather(_padded(readable, length))
+            except MemoryError:
+                raise
+            except Exception:
+                known = len(quarantine)
+                self._look_for_bad(rows)
+                if len(quarantine) == known:
+                    raise  # the samples can be read, and what is made of them fails
+                continue
+            return np.where(is_bad, -1, rows), values
+
+    def _look_for_cut_files(self, rows: NDArray[np.int64]) -> None:
+        """DataError, or quarantine, where a mapped file has lost some of `rows`."""
+        region = self._reader.cut_off()
+        if region is None:
+            return
+        for row in rows[rows >= region.whole_rows].tolist():
+            error = cut_off(region, row)
+            if self._quarantine is None:
+                raise error
+            self._quarantine.add(row, str(error))
+
+    def _look_for_bad(self, rows: NDArray[np.int64]) -> None:
+        assert self._quarantine is not None  # else nobody looks
+        data = self._part.data
+        read_around(
+            lambda first, last: _look_at(data, rows[first:last]),
+            len(rows),
+            self._quarantine,
+            rows,
+        )
+
+    def _any_good_row(self, count: int) -> NDArray[np.int64]:
+        """A row of the part that can be read, as often as asked: of a slab no row can."""
+        assert self._quarantine is not None  # else nothing is left out
+        for rows in self._part.rows.chunks():
+            for row in rows.reshape(-1, 1):
+                self._look_for_bad(row)
+                if not self._quarantine.is_bad(row).any():
+                    return np.repeat(row, count)
+        raise BadSampleError(
+            f"no sample of {self._part.data.name} can be read; repair the data",
+            rows=[sample.row for sample in self._quarantine],
+        )
 
     def _load(self, gather: Gather, spans: Spans, epoch: int) -> Slab:
         plan = self._plan
@@ -144,8 +207,8 @@ class SlabReader:
             row_ids = np.concatenate([row_ids, np.full(length - len(row_ids), -1)])
         # What goes beside the fields, for all batches of the slab at once.
         beside = [row_ids] if self._with_rows else []
-        if pads:
-            beside.append((np.arange(length) < last - first).astype(np.float32))
+        if pads or self._quarantine is not None:
+            beside.append((row_ids >= 0).astype(np.float32))
         loaded = []
         for start, stop in spans:
             begin = start - first
@@ -177,6 +240,16 @@ class SlabReader:
                 array = array.copy()
             values = torch.from_numpy(array)
         return values if self._device is None else values.to(self._device)
+
+
+def _padded(rows: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Rows filled up by the last one, so that values of padding are valid; it weighs nothing."""
+    missing = length - len(rows)
+    return np.concatenate([rows, np.repeat(rows[-1:], missing)]) if missing else rows
+
+
+def _look_at(data: Dataset, rows: NDArray[np.int64]) -> None:
+    data.rows(rows)
 
 
 def _to_numpy(values: Any) -> Any:

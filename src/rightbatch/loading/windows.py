@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rightbatch.errors import DataError
+from rightbatch.loading.quarantine import Quarantine, fillers, read_around
 from rightbatch.loading.row_reader import Buffers, OpenRows, Piece, RowReader
 from rightbatch.loading.track import Track
 from rightbatch.loading.transform import Values
@@ -36,12 +37,14 @@ class Window:
     """The samples at places `begin` up to `end` of an epoch, in memory or on the way there.
 
     `rows` are their row numbers in the epoch's order, `places` where each of them lies in the
-    buffers, which hold the rows in ascending order.
+    buffers, which hold the rows in ascending order. `row_ids` are the row numbers too, but -1 for a
+    sample that is left out: its row and place are those of another one, that fills its place.
     """
 
     def __init__(self, begin: int, end: int) -> None:
         self.begin = begin
         self.end = end
+        self.row_ids: NDArray[np.int64] = np.empty(0, np.int64)
         self.rows: NDArray[np.int64] = np.empty(0, np.int64)
         self.places: NDArray[np.int64] = np.empty(0, np.int64)
         self.buffers: Buffers = []
@@ -79,8 +82,9 @@ class WindowStream:
 
     `stretches` are the windows' places in the epoch, `rows_of(start, stop)` gives the rows at
     places of it. Two windows are held at most, each until all its samples have been gathered once.
-    What a reading thread raises is raised where the window is needed. With `reads_ahead=False`
-    there are no threads: the caller of `gather` reads.
+    What a reading thread raises is raised where the window is needed, unless it is about samples
+    that the quarantine takes. With `reads_ahead=False` there are no threads: the caller of `gather`
+    reads.
     """
 
     def __init__(
@@ -90,7 +94,9 @@ class WindowStream:
         rows_of: RowsOf,
         *,
         reads_ahead: bool = True,
+        quarantine: Quarantine | None = None,
     ) -> None:
+        self._quarantine = quarantine
         self._reader = reader = pool.reader
         self._pool = pool
         self._stretches = iter(stretches)
@@ -106,6 +112,8 @@ class WindowStream:
         self._is_exhausted = False
         self._is_closed = False
         self._thread_error: BaseException | None = None
+        # What ended reading: windows that are there are still handed out, further ones never come.
+        self._failure: BaseException | None = None
         self._threads = [
             threading.Thread(target=self._work, name=f"{_THREAD_NAME}-{number}", daemon=True)
             for number in range(READING_THREADS if reads_ahead else 0)
@@ -118,8 +126,9 @@ class WindowStream:
     ) -> tuple[NDArray[np.int64], list[Values]]:
         """The rows at places `start` up to `stop` of the epoch, and each track's values of them.
 
-        Values have `length` entries; those past the last row repeat it. Every place is to be
-        gathered once. Raises DataError and whatever else reading has raised.
+        A sample that is left out has the row -1 and the values of another one. Values have `length`
+        entries; those past the last row repeat it. Every place is to be gathered once. Raises
+        DataError and whatever else reading has raised.
         """
         found = np.empty(stop - start, np.int64)
         # Of more than one window what the first ones hold is gathered before the last is read.
@@ -130,7 +139,7 @@ class WindowStream:
             until = min(stop, window.end)
             inside = slice(at - window.begin, until - window.begin)
             rows, places = window.rows[inside], window.places[inside]
-            found[at - start : until - start] = rows
+            found[at - start : until - start] = window.row_ids[inside]
             wanted = len(rows) + (length - (stop - start) if until == stop else 0)
             sources = self._reader.arrays(window.buffers)
             parts.append(
@@ -170,6 +179,8 @@ class WindowStream:
                 if self._is_closed:
                     raise ClosedError
                 window = next((w for w in self._windows if w.begin <= place < w.end), None)
+                if window is None and self._failure is not None:
+                    raise self._failure
                 if window is None and self._threads:
                     self._changed.wait(_LOOK_SECONDS)
             if window is None and not self._threads:
@@ -232,7 +243,12 @@ class WindowStream:
 
     @property
     def _can_plan(self) -> bool:
-        return not self._is_planning and not self._is_exhausted and self._held < _WINDOWS_HELD
+        return (
+            self._held < _WINDOWS_HELD
+            and not self._is_planning
+            and not self._is_exhausted
+            and self._failure is None
+        )
 
     def _plan_next(self) -> None:
         """Work out the next window's rows and hand out its pieces."""
@@ -248,7 +264,7 @@ class WindowStream:
             in_order = self._plan(window)
             pieces = [(window, piece, in_order) for piece in self._reader.pieces(in_order)]
         except Exception as error:  # it is raised again where the window is needed
-            window.error = error
+            window.error = self._failure = error
             window.is_ready.set()
         with self._changed:
             window.pieces_left = len(pieces)
@@ -260,7 +276,7 @@ class WindowStream:
 
     def _plan(self, window: Window) -> NDArray[np.int64]:
         """Fill in the window's rows, places and buffers; gives the rows in ascending order."""
-        window.rows = self._rows_of(window.begin, window.end)
+        window.rows = window.row_ids = self._rows_of(window.begin, window.end)
         order = np.argsort(window.rows)
         window.places = np.empty_like(order)
         window.places[order] = np.arange(len(order))
@@ -270,15 +286,30 @@ class WindowStream:
     def _read(self, window: Window, piece: Piece, rows: NDArray[np.int64]) -> None:
         try:
             if window.error is None:
-                inside = slice(piece.first, piece.last)
-                outs = [None if b is None else b[inside] for b in window.buffers]
-                self._open.read(rows[inside], outs)
+                self._read_piece(window, piece, rows)
         except Exception as error:  # it is raised again where the window is needed
-            window.error = error
+            window.error = self._failure = error
         with self._changed:
             window.pieces_left -= 1
-            if window.pieces_left == 0:
-                window.is_ready.set()
+            is_whole = window.pieces_left == 0
+            if self._failure is not None:
+                self._changed.notify_all()
+        if is_whole:
+            if window.error is None and self._quarantine is not None and len(self._quarantine):
+                _fill_in(window, self._quarantine.is_bad(rows), rows)
+            window.is_ready.set()
+
+    def _read_piece(self, window: Window, piece: Piece, rows: NDArray[np.int64]) -> None:
+        def read(first: int, last: int) -> None:
+            inside = slice(piece.first + first, piece.first + last)
+            outs = [None if b is None else b[inside] for b in window.buffers]
+            self._open.read(rows[inside], outs)
+
+        count = piece.last - piece.first
+        if self._quarantine is None:
+            read(0, count)
+        else:
+            read_around(read, count, self._quarantine, rows[piece.first : piece.last])
 
     def _read_next(self) -> None:
         """Plan and read a window in the caller's thread."""
@@ -288,3 +319,16 @@ class WindowStream:
         self._plan_next()
         while self._pieces:
             self._read(*self._pieces.popleft())
+
+
+def _fill_in(window: Window, is_bad: NDArray[np.bool_], in_order: NDArray[np.int64]) -> None:
+    """Let other samples of the window stand in for the bad ones of its rows in ascending order."""
+    if not is_bad.any():
+        return
+    if is_bad.all():
+        for buffer in window.buffers:
+            if buffer is not None:
+                buffer[0] = 0
+    window.row_ids = np.where(is_bad[window.places], -1, window.rows)
+    window.places = fillers(is_bad)[window.places]
+    window.rows = in_order[window.places]
