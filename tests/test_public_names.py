@@ -23,6 +23,8 @@ PUBLIC_NAMES = {
     "flatten",
     "one_hot",
     "scale",
+    "ShuffleQuality",
+    "shuffle_quality",
     "split",
     "standardize",
     # training

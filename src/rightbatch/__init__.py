@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from rightbatch.integrations.scikit_learn import MiniBatchClassifier, MiniBatchRegressor
     from rightbatch.loading.batches import Batches
     from rightbatch.loading.parts import Part, Parts, split
+    from rightbatch.loading.shuffle_quality import shuffle_quality
+    from rightbatch.loading.shuffle_result import ShuffleQuality
     from rightbatch.loading.slices import batches
     from rightbatch.loading.transforms import cast, flatten, one_hot, scale, standardize
     from rightbatch.report.page import write_report
@@ -68,6 +70,8 @@ _HOMES = {
     "Part": "loading.parts",
     "Parts": "loading.parts",
     "split": "loading.parts",
+    "ShuffleQuality": "loading.shuffle_result",
+    "shuffle_quality": "loading.shuffle_quality",
     "cast": "loading.transforms",
     "flatten": "loading.transforms",
     "one_hot": "loading.transforms",
@@ -111,6 +115,7 @@ __all__ = [
     "ResumeError",
     "RightbatchError",
     "RunReport",
+    "ShuffleQuality",
     "Speed",
     "TrainingError",
     "__version__",
@@ -126,6 +131,7 @@ __all__ = [
     "predict",
     "run",
     "scale",
+    "shuffle_quality",
     "speed",
     "split",
     "standardize",
