@@ -14,7 +14,7 @@ from rightbatch.training.history import finite_json
 
 
 def test_a_run_folder_is_a_curve_named_after_it(run) -> None:
-    (study,), speeds, _ = read_results([run])
+    (study,), speeds, *_ = read_results([run])
     (curve,) = study.curves
     assert speeds == []
     assert (curve.label, curve.batch_size, curve.seed, curve.is_full) == ("small", 64, 2, False)
@@ -46,7 +46,7 @@ def test_what_json_printed_is_read_again(comparison, speed, tmp_path) -> None:
     paths = [tmp_path / "compare.json", tmp_path / "speed.json"]
     for path, result in zip(paths, (comparison, speed), strict=True):
         path.write_text(json.dumps(finite_json(result.to_json())))
-    (study,), (measured,), _ = read_results(paths)
+    (study,), (measured,), *_ = read_results(paths)
     assert [curve.label for curve in study.curves] == [curve.label for curve in comparison.curves]
     assert study.landscapes[0][1] == comparison.landscape
     assert measured.points == speed.points

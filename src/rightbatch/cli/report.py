@@ -64,8 +64,9 @@ def report(
     """Show the results RUN… as one HTML page: advice, curves, speed, landscape, alerts.
 
     RUN is a run folder, or a JSON file that `rightbatch advise --json`, `rightbatch compare
-    --json` or `rightbatch speed --json` printed. Run folders are drawn on the same axes. The page
-    is one file, needs no network, and can be printed.
+    --json`, `rightbatch speed --json` or `rightbatch inspect --shuffle-quality --json` printed. Run
+    folders are drawn on the same axes. The page is one file, needs no network, and can be
+    printed.
     """
     from rightbatch.report.figures import save_figures
     from rightbatch.report.page import read_report, write_page

@@ -21,7 +21,7 @@ from rightbatch.loading.label_measures import (
 from rightbatch.loading.part_labels import PartLabels, target_labels
 from rightbatch.loading.parts import Part, Parts, whole
 from rightbatch.loading.shuffle_result import ShuffleQuality, share_text
-from rightbatch.loading.window_search import TriedWindow, try_windows
+from rightbatch.loading.window_search import try_windows
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import whole_number
 from rightbatch.plan.order import Order
@@ -172,14 +172,13 @@ def _with_labels(
     )
     if measured.is_mixed or plan.order.kind == "uniform":
         return quality
-    tried = try_windows(plan, quality.epoch, labels)
-    quality = replace(quality, tried=tried)
-    quality = replace(quality, warning=_warning(quality, measured, tried))
+    quality = replace(quality, tried=try_windows(plan, quality.epoch, labels))
+    quality = replace(quality, warning=_warning(quality, measured))
     logger.warning(f"{quality.data}: {quality.warning}")
     return quality
 
 
-def _warning(quality: ShuffleQuality, measured: LabelMeasures, tried: list[TriedWindow]) -> str:
+def _warning(quality: ShuffleQuality, measured: LabelMeasures) -> str:
     """What is seen, why, and what was tried that would do."""
     order, imbalance, neighbours = quality.order, measured.imbalance, quality.equal_neighbours
     assert neighbours is not None  # there are labels
@@ -200,24 +199,35 @@ def _warning(quality: ShuffleQuality, measured: LabelMeasures, tried: list[Tried
         f" ({share_text(neighbours.value)} of neighbours have the same label, "
         f"{share_text(neighbours.uniform)} would by chance)"
     )
-    of_blocks = "" if order.block is None else f", block={order.block}"
     is_sequential = order.kind == "sequential"
-    small = "the order is theirs" if is_sequential else f"a window of {order.window:,} is too small"
-    uniform = "shuffle=True" if is_sequential else "leave window out"
-    window = quality.window_that_would_do
-    best = next((one for one in tried if one.is_mixed), None)
-    if window is not None and best is not None:
-        advice = (
-            f"{'shuffle=True shuffles all; ' if is_sequential else ''}window={window}{of_blocks} "
-            f"is the smallest window tried that would do, with {share_text(best.imbalance)}, "
-            f"{best.imbalance_ratio:.3g} times uniform"
-        )
+    cause += (
+        ", and are read in this order"
+        if is_sequential
+        else f", and a window of {order.window:,} is too small"
+    )
+    return f"{seen}: {cause}. {_advice(quality, is_about_shares=imbalance.ratio > WORST_RATIO)}"
+
+
+def _advice(quality: ShuffleQuality, *, is_about_shares: bool) -> str:
+    """What was tried and mixes well, and that the data could be shuffled themselves."""
+    order, window = quality.order, quality.window_that_would_do
+    blocks = "" if order.block is None else f", block={order.block}"
+    uniform = "shuffle=True" if order.kind == "sequential" else "leave window out"
+    best = next((one for one in quality.tried if one.is_mixed), None)
+    has = ""
+    if best is not None:
+        has = f" ({share_text(best.imbalance)}, {best.imbalance_ratio:.3g} times)"
+        if not is_about_shares:
+            has = f" (a correlation of {best.label_correlation:.2f})"
+    if window is not None:
+        told = f"Take window={window}{blocks}, the smallest tried that would do{has}"
+        if order.kind == "sequential":
+            told = f"Take shuffle=True, or window={window}, the smallest tried that would do{has}"
     else:
-        below = [one.window for one in tried if one.window < quality.samples]
-        largest = f" up to {below[-1]:,}" if below else ""
-        done = f", which has {share_text(best.imbalance)}" if best is not None else ""
-        advice = f"no window{largest}{of_blocks} would do: {uniform} for the uniform shuffle{done}"
-    return f"{seen}: {cause}, and {small}. {advice}; or shuffle the data when they are written"
+        below = [one.window for one in quality.tried if one.window < quality.samples]
+        tried = f" up to {below[-1]:,}{blocks and ' by such blocks'}" if below else ""
+        told = f"No window{tried} would do: {uniform}, which shuffles uniformly{has}"
+    return f"{told}, or shuffle the data when they are written"
 
 
 def _spread(count: int, most: int) -> np.ndarray[Any, np.dtype[np.int64]]:

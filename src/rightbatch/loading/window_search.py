@@ -11,7 +11,6 @@ from rightbatch.plan.order import Order
 from rightbatch.plan.plan import Plan
 from rightbatch.plan.sampled_epoch import SampledEpoch
 
-
 _MOST_DOUBLINGS = 16
 
 

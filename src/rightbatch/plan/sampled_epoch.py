@@ -25,9 +25,10 @@ class SampledEpoch:
     """The batches of one epoch that are looked at, whole ones alone.
 
     Up to 2^20 samples (fewer where the windows of a block-window order are small) these are all;
-    of a longer epoch 64 stretches of neighbouring batches, evenly spaced. `positions` (M,) are the places in the epoch, `rows` (M,) the samples that stand
-    there, `batch` (M,) the number, from 0, of the batch among those looked at; `numbers` (K,) are
-    their numbers in the epoch and `sizes` (K,) their lengths. All are int64.
+    of a longer epoch 64 stretches of neighbouring batches, evenly spaced. `positions` (M,) are the
+    places in the epoch, `rows` (M,) the samples that stand there, `batch` (M,) the number, from 0,
+    of the batch among those looked at; `numbers` (K,) are their numbers in the epoch and `sizes`
+    (K,) their lengths. All are int64.
 
     >>> from rightbatch.plan.order import Order
     >>> plan = Plan(length=5, batch_size=2, order=Order(kind="sequential"), seed=0)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from rightbatch.advice.advice import Advice
 from rightbatch.advice.timing import Speed
+from rightbatch.loading.shuffle_result import ShuffleQuality
 from rightbatch.report.advice_section import origin_of_advice
 from rightbatch.report.alert import SEVERITIES, Alert
 from rightbatch.report.curve_rows import by_label, finite_values
@@ -22,13 +23,17 @@ from rightbatch.report.run_alerts import (
     untuned_rates,
     validation_noise,
 )
+from rightbatch.report.shuffle_section import shuffle_alerts
 from rightbatch.report.wording import sentence
 
 _FEWEST_EPOCHS = 5
 
 
 def find_alerts(
-    studies: Sequence[Study], speeds: Sequence[Speed], advices: Sequence[Advice] = ()
+    studies: Sequence[Study],
+    speeds: Sequence[Speed],
+    advices: Sequence[Advice] = (),
+    shuffles: Sequence[ShuffleQuality] = (),
 ) -> list[Alert]:
     """Everything that looks wrong, the serious first."""
     found: list[Alert] = []
@@ -53,6 +58,8 @@ def find_alerts(
             Alert(kind="advice", severity="warning", text=sentence(text), advice="")
             for text in advice.alerts
         ]
+    for quality in shuffles:
+        found += shuffle_alerts(quality)
     unique = {(alert.kind, alert.text): alert for alert in found}
     return sorted(unique.values(), key=lambda alert: SEVERITIES.index(alert.severity))
 

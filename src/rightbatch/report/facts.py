@@ -9,6 +9,7 @@ from rightbatch.advice.law import StepTime
 from rightbatch.advice.target import ToTarget
 from rightbatch.advice.target import to_target as find_target
 from rightbatch.advice.timing import Speed, half_batch_text, time_text
+from rightbatch.loading.shuffle_result import ShuffleQuality
 from rightbatch.report.curve_rows import explodes
 from rightbatch.report.findings import Origin, Study
 from rightbatch.report.standing import Standing, standing
@@ -73,6 +74,7 @@ def lead(
     speeds: Sequence[Speed],
     origins: Sequence[Origin],
     advices: Sequence[Advice] = (),
+    shuffles: Sequence[ShuffleQuality] = (),
 ) -> str:
     """The sentence under the heading: how much there is, and of when."""
     pieces = []
@@ -98,6 +100,8 @@ def lead(
         pieces.append(f"timings at {counted(len(speeds[0].points), 'batch size')}")
     elif speeds:
         pieces.append(f"{len(speeds)} measurements of speed")
+    if shuffles:
+        pieces.append(f"the quality of {counted(len(shuffles), 'shuffle')}")
     days = sorted(
         {
             str(started)[:10]

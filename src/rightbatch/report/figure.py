@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 import altair
 
-Section = Literal["advice", "learning", "speed", "landscape"]
+Section = Literal["advice", "learning", "speed", "shuffle", "landscape"]
 
 
 class Drawing(Protocol):

@@ -12,6 +12,7 @@ from rightbatch.advice.advice import Advice
 from rightbatch.advice.target import to_target as find_target
 from rightbatch.advice.timing import Speed
 from rightbatch.errors import OptionError
+from rightbatch.loading.shuffle_result import ShuffleQuality
 from rightbatch.report.advice_section import advice_blocks
 from rightbatch.report.captions import (
     landscape_caption,
@@ -27,6 +28,7 @@ from rightbatch.report.figure import Drawing, Figure, Section
 from rightbatch.report.findings import Study
 from rightbatch.report.landscape_chart import landscape
 from rightbatch.report.learning_chart import learning_curves
+from rightbatch.report.shuffle_section import shuffle_figures
 from rightbatch.report.step_chart import step_losses
 from rightbatch.report.target_chart import to_target
 from rightbatch.report.theme import save
@@ -36,7 +38,10 @@ from rightbatch.report.wording import activity, measure_name
 
 
 def figures_of(
-    studies: Sequence[Study], speeds: Sequence[Speed], advices: Sequence[Advice] = ()
+    studies: Sequence[Study],
+    speeds: Sequence[Speed],
+    advices: Sequence[Advice] = (),
+    shuffles: Sequence[ShuffleQuality] = (),
 ) -> list[Figure]:
     """Every chart that the results have the numbers for, in the order of the page."""
     found: list[Figure] = []
@@ -48,6 +53,8 @@ def figures_of(
     for number, speed in enumerate(speeds, start=1):
         prefix = "" if len(speeds) == 1 else f"{number}-"
         found += _of_speed(speed, prefix)
+    for number, quality in enumerate(shuffles, start=1):
+        found += shuffle_figures(quality, "" if len(shuffles) == 1 else f"{number}-")
     # What has nothing to draw says so when it is asked to.
     return [figure for figure in found if figure.draw(theme="light", width=400) is not None]
 

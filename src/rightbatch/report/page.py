@@ -20,6 +20,7 @@ from markupsafe import Markup
 from rightbatch.advice.advice import Advice
 from rightbatch.advice.timing import Speed
 from rightbatch.errors import OptionError
+from rightbatch.loading.shuffle_result import ShuffleQuality
 from rightbatch.report.advice_section import (
     advice_blocks,
     advice_facts,
@@ -36,6 +37,12 @@ from rightbatch.report.findings import Origin, Study
 from rightbatch.report.hints import hints
 from rightbatch.report.packing import packed_spec
 from rightbatch.report.reading import Result, read_results
+from rightbatch.report.shuffle_section import (
+    origin_of_shuffle,
+    shuffle_facts,
+    shuffle_tables,
+    shuffle_title,
+)
 from rightbatch.report.tables import (
     data_blocks,
     origin_of_speed,
@@ -66,6 +73,7 @@ class Report:
     studies: list[Study]
     speeds: list[Speed]
     advices: list[Advice]
+    shuffles: list[ShuffleQuality]
     figures: list[Figure]
     alerts: list[Alert]
     names: list[str]
@@ -75,7 +83,9 @@ class Report:
         """Where everything in the report comes from."""
         of_studies = [origin for study in self.studies for origin in study.origins]
         of_advices = [origin_of_advice(advice) for advice in self.advices]
-        return of_studies + [origin_of_speed(speed) for speed in self.speeds] + of_advices
+        of_shuffles = [origin_of_shuffle(quality) for quality in self.shuffles]
+        of_speeds = [origin_of_speed(speed) for speed in self.speeds]
+        return of_studies + of_speeds + of_advices + of_shuffles
 
 
 def read_report(*results: Result) -> Report:
@@ -83,15 +93,16 @@ def read_report(*results: Result) -> Report:
 
     Raises OptionError where a path holds no result.
     """
-    studies, speeds, advices = read_results(results)
+    studies, speeds, advices, shuffles = read_results(results)
     names = [str(result) for result in results if isinstance(result, str | Path)]
     with _naming(names):
         return Report(
             studies=studies,
             speeds=speeds,
             advices=advices,
-            figures=figures_of(studies, speeds, advices),
-            alerts=find_alerts(studies, speeds, advices),
+            shuffles=shuffles,
+            figures=figures_of(studies, speeds, advices, shuffles),
+            alerts=find_alerts(studies, speeds, advices, shuffles),
             names=names,
         )
 
@@ -107,8 +118,8 @@ def write_report(path: str | Path, *results: Result, title: str | None = None) -
     """Write one HTML page about `results` to `path`, and give the path.
 
     Results are run folders, `FitResult`s of runs that have one, advice on the batch size,
-    comparisons, measurements of speed, and JSON files that `--json` of `rightbatch advise`,
-    `compare` or `speed` printed.
+    comparisons, measurements of speed and of shuffles, and JSON files that `--json` of
+    `rightbatch advise`, `compare`, `speed` or `inspect --shuffle-quality` printed.
     The page is one file without network, light and dark; everything that comes from data is
     escaped, and a content security policy lets nothing run but the page's own two scripts.
     A file that is there already is replaced, once the page is complete.
@@ -167,13 +178,14 @@ def render(report: Report, *, title: str | None = None) -> str:
         "advice": {},
         "learning": {},
         "speed": {},
+        "shuffle": {},
         "landscape": {},
     }
     for figure in report.figures:
         in_section[figure.section].setdefault(figure.group, []).append(figure)
     return environment.get_template("page.html.jinja").render(
         title=title or _title(report),
-        lead=lead(report.studies, report.speeds, report.origins, report.advices),
+        lead=lead(report.studies, report.speeds, report.origins, report.advices, report.shuffles),
         version=describe_environment()["versions"]["rightbatch"],
         script_hashes=" ".join(_hash(text) for text in (bundle, script)),
         style=Markup(_style(report)),  # noqa: S704  # of this package, with no word of the data
@@ -195,9 +207,14 @@ def render(report: Report, *, title: str | None = None) -> str:
         + [
             {"title": origin_of_speed(speed).name, "facts": speed_facts(speed), "table": None}
             for speed in report.speeds
+        ]
+        + [
+            {"title": shuffle_title(quality), "facts": shuffle_facts(quality), "table": None}
+            for quality in report.shuffles
         ],
         trials=[made for study in report.studies if (made := trial_table(study)) is not None],
         speed_tables=[made for speed in report.speeds for made in speed_tables(speed)],
+        shuffle_tables=[made for quality in report.shuffles for made in shuffle_tables(quality)],
         data=data_blocks(report.origins),
         reproduce=reproduce_blocks(report.origins),
         alerts=grouped(report.alerts),
@@ -220,6 +237,8 @@ def _title(report: Report) -> str:
         return study.title
     if report.advices:
         return advice_title(report.advices[0])
+    if not report.speeds:
+        return shuffle_title(report.shuffles[0])
     speed = report.speeds[0]
     return f"Speed of {speed.model} on {speed.provenance.data}"
 

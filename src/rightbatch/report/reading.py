@@ -14,6 +14,7 @@ from rightbatch.advice.comparison import Comparison
 from rightbatch.advice.landscape_map import Landscape
 from rightbatch.advice.timing import Speed
 from rightbatch.errors import OptionError
+from rightbatch.loading.shuffle_result import ShuffleQuality
 from rightbatch.report.checking import Check, WrongFieldError, naming
 from rightbatch.report.findings import Origin, RunCurve, Study, joined, of_comparison
 from rightbatch.report.stored_advice import advice_fields, with_infinities
@@ -28,32 +29,35 @@ from rightbatch.report.stored_fields import (
     step_fields,
     transforms_fields,
 )
+from rightbatch.report.stored_shuffle import shuffle_fields
 from rightbatch.training.history import finite_json
 from rightbatch.training.provenance import Provenance
 from rightbatch.training.result import FitResult
 
-Result = str | Path | Advice | Comparison | Speed | FitResult
+Result = str | Path | Advice | Comparison | Speed | ShuffleQuality | FitResult
 
 logger = logging.getLogger(__name__)
 
 _READABLE = (
     "a run folder (rightbatch train … --out RUN) or a JSON file that `rightbatch advise --json`, "
-    "`rightbatch compare --json` or `rightbatch speed --json` printed"
+    "`rightbatch compare --json`, `rightbatch speed --json` or `rightbatch inspect "
+    "--shuffle-quality --json` printed"
 )
 
 _ANEW = "Make it anew with this version of rightbatch."
 
 
 class Results(NamedTuple):
-    """What was read: runs as studies, measurements of speed, and advice on the batch size."""
+    """What was read: runs as studies, timings, advice on the batch size, and shuffles."""
 
     studies: list[Study]
     speeds: list[Speed]
     advices: list[Advice]
+    shuffles: list[ShuffleQuality]
 
 
 def read_results(results: Sequence[Result]) -> Results:
-    """Studies, speeds and advices in the order given; all run folders together are one study.
+    """Everything by kind, in the order given; all run folders together are one study.
 
     What is given twice is drawn once. Raises OptionError where a path holds no result, a field of
     it holds what it may not, or a FitResult has no run folder.
@@ -64,6 +68,7 @@ def read_results(results: Sequence[Result]) -> Results:
     studies: list[Study] = []
     speeds: list[Speed] = []
     advices: list[Advice] = []
+    shuffles: list[ShuffleQuality] = []
     seen: set[Path | int] = set()
     for result in results:
         if isinstance(result, FitResult):
@@ -88,6 +93,8 @@ def read_results(results: Sequence[Result]) -> Results:
             speeds.append(read)
         elif isinstance(read, Advice):
             advices.append(read)
+        elif isinstance(read, ShuffleQuality):
+            shuffles.append(read)
         else:
             studies.append(of_comparison(read))
     if runs:
@@ -104,21 +111,26 @@ def read_results(results: Sequence[Result]) -> Results:
         speeds=speeds,
         # That of a run lies in its folder as well.
         advices=list({repr(finite_json(advice.to_json())): advice for advice in advices}.values()),
+        shuffles=shuffles,
     )
 
 
-def _read_json(path: Path) -> Advice | Comparison | Speed:
+def _read_json(path: Path) -> Advice | Comparison | Speed | ShuffleQuality:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise OptionError(f"{path} does not exist: give {_READABLE}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise OptionError(f"{path} can not be read as JSON: {error}. Give {_READABLE}") from error
+    # What `inspect` printed has it beside the columns and splits.
+    if isinstance(stored, dict) and isinstance(stored.get("shuffle_quality"), dict):
+        stored = stored["shuffle_quality"]
     found = sorted(stored) if isinstance(stored, dict) else []
-    if not {"reasons", "curves", "points"} & set(found):
+    if not {"reasons", "curves", "points", "travel"} & set(found):
         what = f"an object with {', '.join(found[:6])}" if found else f"a {type(stored).__name__}"
         raise OptionError(
-            f"{path} holds {what}, and none of `reasons`, `curves` and `points`: give {_READABLE}"
+            f"{path} holds {what}, and none of `reasons`, `curves`, `points` and "
+            f"`travel`: give {_READABLE}"
         )
     with naming(str(path), advice=_ANEW):
         if "reasons" in found:
@@ -127,6 +139,9 @@ def _read_json(path: Path) -> Advice | Comparison | Speed:
         if "curves" in found:
             comparison_fields(stored, "")
             return Comparison.from_json(stored)
+        if "travel" in found:
+            shuffle_fields(stored, "")
+            return ShuffleQuality.from_json(stored)
         speed_fields(stored, "")
         return Speed.from_json(stored)
 
