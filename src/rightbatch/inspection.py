@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rightbatch.errors import RightbatchError
+from rightbatch.errors import OptionError, RightbatchError
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part, Parts
+from rightbatch.loading.shuffle_quality import shuffle_quality
+from rightbatch.loading.shuffle_result import ShuffleQuality
 from rightbatch.loading.transform import as_numpy
 from rightbatch.options import DataOptions, TrainOptions
 from rightbatch.preparation import choose_model, model_to_fit, prepare
@@ -28,6 +30,7 @@ class InspectReport:
     `bytes` counts float32 inputs, float32 targets (one-hot for classes) and parameters together,
     for the whole training part as one batch and for one batch; and parameters alone.
     `class_counts` has the samples a class, by part, where the target is one of classes.
+    `shuffle_quality` is what the order does to the training part, None where nobody asked.
     """
 
     data: str
@@ -43,18 +46,30 @@ class InspectReport:
     batches: dict[str, int]
     bytes: dict[str, int]
     notes: list[str]
+    shuffle_quality: ShuffleQuality | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as one JSON-able object."""
-        return asdict(self)
+        quality = self.shuffle_quality
+        told = asdict(replace(self, shuffle_quality=None))
+        return {**told, "shuffle_quality": None if quality is None else quality.to_json()}
 
 
 def inspect_data(
-    options: DataOptions, *, model: str | None = None, batch_size: int | str = 32
+    options: DataOptions,
+    *,
+    model: str | None = None,
+    batch_size: int | str = 32,
+    with_shuffle_quality: bool = False,
+    shuffle: bool = True,
+    window: int | None = None,
+    block: int | None = None,
 ) -> InspectReport:
     """What the data are, and what training `model` on them by `batch_size` would take.
 
     Without `model`, it is the one that `train` would take; data without a target have none.
+    `with_shuffle_quality` measures what the order of `shuffle`, `window` and `block` does to the
+    training part; without it, these three are not taken.
 
     Raises OptionError and DataError where options or data are refused, or `model` does not fit.
 
@@ -62,6 +77,11 @@ def inspect_data(
     >>> report.batches, report.bytes["parameters"]
     ({'count': 15, 'last': 5}, 2600)
     """
+    if not with_shuffle_quality and (not shuffle or window is not None or block is not None):
+        raise OptionError(
+            "shuffle, window and block choose the order whose quality is measured: ask for it with "
+            "--shuffle-quality (with_shuffle_quality=True), or leave them out"
+        )
     training = TrainOptions(model=model)
     parts = prepare(options)
     train, data, notes = parts.train, parts.data, list(parts.data.notes)
@@ -110,6 +130,16 @@ def inspect_data(
             "parameters": float_bytes(0),
         },
         notes=notes,
+        shuffle_quality=shuffle_quality(
+            train,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            window=window,
+            block=block,
+            seed=options.seed,
+        )
+        if with_shuffle_quality
+        else None,
     )
 
 

@@ -79,7 +79,7 @@ def test_a_run_under_way_may_end_in_half_a_line(run, tmp_path) -> None:
     ("content", "message"),
     [
         ("[1, 2]", "holds a list"),
-        ('{"epochs": 3}', "an object with epochs, and none of `reasons`, `curves` and `points`"),
+        ('{"epochs": 3}', "an object with epochs, and none of `reasons`, `curves`, `points` and"),
         ("not json", "can not be read as JSON"),
         ('{"curves": [{"seed": 1}]}', "the field model is missing"),
         ('{"points": 7, "fit": null}', "the field model is missing"),

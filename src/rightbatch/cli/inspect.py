@@ -12,10 +12,11 @@ from rightbatch.cli.options import (
     collect,
     data_options,
     model_options,
+    order_options,
     output_options,
 )
 from rightbatch.cli.output import Output, table
-from rightbatch.cli.parameters import ThemedCommand
+from rightbatch.cli.parameters import ThemedCommand, themed
 from rightbatch.options import DataOptions
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from rightbatch.inspection import InspectReport
+    from rightbatch.loading.shuffle_result import ShuffleQuality
+
+_batching = themed("Batches")
 
 _SHOWN_COLUMNS = 40
 _SHOWN_CLASSES = 12
@@ -36,19 +40,42 @@ Examples:
   rightbatch inspect breast_cancer
   rightbatch inspect $RIGHTBATCH_DATA/mnist --val 5000 --model softmax --batch-size 128
   rightbatch inspect "trips/*.csv" --target fare_amount --missing drop --json
+  rightbatch inspect digits --batch-size 64 --shuffle-quality --window 512
 
 JSON keys: samples, columns [{name, dtype, shape}], splits {train, val, test},
 duplicate_samples, batches {count, last}, bytes {full_batch, one_batch, parameters}, and
-data, target, classes, notes.
+data, target, classes, notes, shuffle_quality (null unless asked for).
 """,
 )
 @click.argument("data")
 @data_options
 @model_options
 @batch_options
+@order_options
+@_batching(
+    "--block",
+    type=click.IntRange(min=1),
+    metavar="SAMPLES",
+    help="With --window, shuffle blocks of so many neighbours first.",
+)
+@_batching(
+    "--shuffle-quality",
+    "with_shuffle_quality",
+    is_flag=True,
+    help="Measure how well the order mixes the training part, beside a uniform shuffle.",
+)
 @output_options
 def inspect(
-    data: str, model: str | None, batch_size: int | str, as_json: bool, quiet: bool, **options: Any
+    data: str,
+    model: str | None,
+    batch_size: int | str,
+    shuffle: bool,
+    window: int | None,
+    block: int | None,
+    with_shuffle_quality: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
 ) -> None:
     """Show what DATA are: columns, splits, batches and bytes.
 
@@ -59,7 +86,13 @@ def inspect(
 
     output = Output(as_json=as_json, quiet=quiet)
     report = inspect_data(
-        collect(DataOptions, {"data": data, **options}), model=model, batch_size=batch_size
+        collect(DataOptions, {"data": data, **options}),
+        model=model,
+        batch_size=batch_size,
+        with_shuffle_quality=with_shuffle_quality,
+        shuffle=shuffle,
+        window=window,
+        block=block,
     )
     output.result(_tables(report), report.to_json())
 
@@ -96,7 +129,25 @@ def _tables(report: InspectReport) -> Iterator[RenderableType]:
             f"Duplicates: {report.duplicate_samples:,} held-out samples have inputs equal to "
             "those of a sample on the other side of the split"
         )
+    if report.shuffle_quality is not None:
+        yield from _shuffle_texts(report.shuffle_quality)
     for note in report.notes:
+        yield f"Note: {note}"
+
+
+def _shuffle_texts(quality: ShuffleQuality) -> Iterator[RenderableType]:
+    yield f"Shuffle: order {quality.order}, batches of {quality.batch_size:,}, epoch 0"
+    measures = table(
+        "measure",
+        "here",
+        "uniform shuffle",
+        "times",
+        right=["here", "uniform shuffle", "times"],
+    )
+    for row in quality.rows():
+        measures.add_row(*row)
+    yield measures
+    for note in quality.notes:
         yield f"Note: {note}"
 
 

@@ -8,6 +8,7 @@ from rightbatch.loading.shuffle_result import ShuffleQuality
 from rightbatch.report.curve_rows import rounded
 from rightbatch.report.theme import dressed, rows_chart
 
+_ROOM = 0.12
 _COUNTS = "datum.value >= 1e4 ? format(datum.value, '.3~s') : format(datum.value, ',~g')"
 
 
@@ -35,7 +36,7 @@ def shuffle_places(
     diagonal = rows_chart([{"place": 0, "row": 0}, {"place": last, "row": last}])
     samples = rows_chart([{"place": place, "row": row} for place, row in quality.places])
     chart = altair.layer(
-        samples.mark_point(filled=True, size=10, opacity=0.6, style="measured").encode(
+        samples.mark_point(filled=True, size=10, opacity=0.6, style="measured", aria=False).encode(
             x=x, y=y, tooltip=tooltip
         ),
         diagonal.mark_line(style="guide").encode(x=x, y=y),
@@ -72,6 +73,8 @@ def batch_balance(
         axis=altair.Axis(format="~%"),
     )
     band = rows_chart([{"low": rounded(low), "high": rounded(high)}])
+    # Under the band where there is room, so that its name hides no batch.
+    edge, dy = ("low:Q", 10) if low > _ROOM * top else ("high:Q", -8)
     batches = rows_chart(
         [
             {"batch": number + 1, "imbalance": rounded(value)}
@@ -84,8 +87,16 @@ def batch_balance(
     ]
     chart = altair.layer(
         band.mark_rect(style="band").encode(y=altair.Y("low:Q", scale=scale), y2="high:Q"),
-        batches.mark_point(filled=True, size=16, opacity=0.8, style="measured").encode(
+        batches.mark_point(filled=True, size=16, opacity=0.8, style="measured", aria=False).encode(
             x=x, y=y, tooltip=tooltip
         ),
+        band.mark_text(
+            style="guide-text",
+            text="uniform shuffle: nine of ten batches",
+            x="width",
+            align="right",
+            dx=-4,
+            dy=dy,
+        ).encode(y=altair.Y(edge, scale=scale)),
     ).properties(width=width, height=height)
     return dressed(chart, theme, series=1)
