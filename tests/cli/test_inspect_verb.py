@@ -263,3 +263,26 @@ def test_duplicates_across_the_split_are_counted_and_warned_of(rightbatch, tmp_p
     assert "Warning: " in done.err
     quiet = rightbatch("inspect", path, "--target", "y", "--json", "--quiet")
     assert quiet.err == ""
+
+
+def test_the_quality_of_a_shuffle_is_told_where_it_is_asked_for(rightbatch, tmp_path: Path) -> None:
+    path = tmp_path / "sorted.npz"
+    np.savez(path, x=np.arange(4000.0), y=np.repeat(np.arange(4), 1000))
+    order = ["--target", "y", "--batch-size", 32, "--window", 64, "--block", 16]
+    done = rightbatch("inspect", path, *order, "--shuffle-quality", "--json")
+    quality = report_of(done)["shuffle_quality"]
+    assert quality["order"] == {"kind": "block-window", "window": 64, "block": 16}
+    assert (quality["part"], quality["batch_size"]) == ("train", 32)
+    assert quality["label_imbalance"]["ratio"] > 1.5
+    assert f"window={quality['window_that_would_do']}, block=16" in done.err
+    told = rightbatch("inspect", path, "--target", "y", "--shuffle-quality", "--no-shuffle")
+    assert "label imbalance of a batch" in told.out
+    assert "Shuffle: order sequential, batches of 32" in told.out
+    assert report_of(rightbatch("inspect", path, "--json"))["shuffle_quality"] is None
+
+
+@pytest.mark.parametrize("option", [["--window", 8], ["--block", 8], ["--no-shuffle"]])
+def test_an_order_without_its_quality_is_refused(rightbatch, option: list) -> None:
+    done = rightbatch("inspect", "iris", *option)
+    assert done.code == 2
+    assert "--shuffle-quality" in done.err
