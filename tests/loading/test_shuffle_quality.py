@@ -109,7 +109,7 @@ def test_sorted_data_that_are_not_shuffled_are_as_bad_as_can_be_and_said_so(capl
     assert found.label_imbalance.value == pytest.approx(0.9)  # one label in every batch
     assert found.warning in caplog.text
     assert "sorted by label" in found.warning
-    assert "Take shuffle=True" in found.warning or "shuffle=True, which" in found.warning
+    assert "Take shuffle=True" in found.warning
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,15 @@ def test_where_no_window_does_the_uniform_shuffle_was_tried_too() -> None:
     found = rb.shuffle_quality(sorted_data(), batch_size=200, window=100)
     assert found.window_that_would_do is None
     assert [(one.window, one.is_mixed) for one in found.tried] == [(4096, False), (6000, True)]
-    assert "No window up to 4,096 would do: leave window out" in found.warning
+    assert "Leave window out: the uniform shuffle would do" in found.warning
+    assert "a window of 4,096, the largest tried, would not" in found.warning
+
+
+def test_few_samples_that_no_shuffle_mixes_better_are_no_reason_to_warn(caplog) -> None:
+    labels = [0, 0, 0, 1]
+    for seed in range(40):
+        found = rb.shuffle_quality({"x": labels}, labels, batch_size=2, shuffle=False, seed=seed)
+        assert (found.warning is None) == (not any(one.is_mixed for one in found.tried))
 
 
 def test_batches_of_one_sample_are_told_by_the_batches_that_follow() -> None:

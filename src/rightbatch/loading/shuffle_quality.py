@@ -63,12 +63,13 @@ def shuffle_quality(
 
     `ShuffleQuality` defines the numbers. Blocks are those of the block-window order, else of
     1,024 samples, or a 64th of the data where these are fewer than 65,536. At most 2^20 positions
-    are worked out and as many labels read, so that the cost does not grow with the data.
+    are worked out at a time and as many labels read, so that the cost does not grow with the data;
+    their fingerprint is taken too, which reads up to 1 GiB once.
 
     Where the order is not uniform and mixes the labels badly, an imbalance above 1.5 times the
     uniform shuffle's or a correlation of consecutive batches above 0.25, the result has a
     `warning`, which is logged too. Larger windows are then measured in the same way, and the
-    smallest that would do is named; none that was not measured is.
+    smallest that would do is named, or else the uniform shuffle; none that was not measured is.
 
     Raises OptionError for options that are not valid, labels that do not fit and batches longer
     than 2^20 samples, DataError where `labels` names no column of classes.
@@ -173,6 +174,9 @@ def _with_labels(
     if measured.is_mixed or plan.order.kind == "uniform":
         return quality
     quality = replace(quality, tried=try_windows(plan, quality.epoch, labels))
+    if not any(one.is_mixed for one in quality.tried):
+        note = "the uniform shuffle that was tried is no better: there are too few samples to tell"
+        return replace(quality, notes=[*quality.notes, note])
     quality = replace(quality, warning=_warning(quality, measured))
     logger.warning(f"{quality.data}: {quality.warning}")
     return quality
@@ -210,24 +214,22 @@ def _warning(quality: ShuffleQuality, measured: LabelMeasures) -> str:
 
 def _advice(quality: ShuffleQuality, *, is_about_shares: bool) -> str:
     """What was tried and mixes well, and that the data could be shuffled themselves."""
-    order, window = quality.order, quality.window_that_would_do
-    blocks = "" if order.block is None else f", block={order.block}"
-    uniform = "shuffle=True" if order.kind == "sequential" else "leave window out"
-    best = next((one for one in quality.tried if one.is_mixed), None)
-    has = ""
-    if best is not None:
-        has = f" ({share_text(best.imbalance)}, {best.imbalance_ratio:.3g} times)"
-        if not is_about_shares:
-            has = f" (a correlation of {best.label_correlation:.2f})"
+    window, is_sequential = quality.window_that_would_do, quality.order.kind == "sequential"
+    blocks = "" if quality.order.block is None else f", block={quality.order.block}"
+    best = next(one for one in quality.tried if one.is_mixed)
+    has = f"({share_text(best.imbalance)}, {best.imbalance_ratio:.3g} times)"
+    if not is_about_shares:
+        has = f"(a correlation of {best.label_correlation:.2f})"
     if window is not None:
-        told = f"Take window={window}{blocks}, the smallest tried that would do{has}"
-        if order.kind == "sequential":
-            told = f"Take shuffle=True, or window={window}, the smallest tried that would do{has}"
+        or_all = "shuffle=True, or " if is_sequential else ""
+        told = f"Take {or_all}window={window}{blocks}, the smallest tried that would do {has}"
     else:
-        below = [one.window for one in quality.tried if one.window < quality.samples]
-        tried = f" up to {below[-1]:,}{blocks and ' by such blocks'}" if below else ""
-        told = f"No window{tried} would do: {uniform}, which shuffles uniformly{has}"
-    return f"{told}, or shuffle the data when they are written"
+        uniform = "Take shuffle=True" if is_sequential else "Leave window out"
+        told = f"{uniform}: the uniform shuffle would do {has}"
+        smaller = [one.window for one in quality.tried if one.window < quality.samples]
+        if smaller:
+            told += f", and a window of {smaller[-1]:,}{blocks}, the largest tried, would not"
+    return f"{told}; or shuffle the data when they are written"
 
 
 def _spread(count: int, most: int) -> np.ndarray[Any, np.dtype[np.int64]]:
