@@ -135,6 +135,29 @@ def test_the_window_told_does_and_half_of_it_does_not(batch_size, order) -> None
     assert rb.shuffle_quality(data, window=half, **options).warning is not None
 
 
+@given(
+    run=st.integers(20, 400),
+    classes=st.integers(2, 12),
+    batch_size=st.integers(1, 60),
+    block=st.sampled_from([None, 8, 32]),
+    seed=st.integers(0, 2**32),
+)
+def test_a_window_is_told_if_and_only_if_it_was_measured_and_mixes(
+    run, classes, batch_size, block, seed
+) -> None:
+    labels = np.repeat(np.arange(2000 // run + 1) % classes, run)
+    data = rb.open({"x": np.zeros(len(labels))})
+    options = {"batch_size": batch_size, "block": block, "seed": seed}
+    found = rb.shuffle_quality(data, labels, window=64, **options)
+    for tried in found.tried:
+        again = rb.shuffle_quality(data, labels, window=tried.window, **options)
+        assert again.label_imbalance.value == tried.imbalance
+        if tried.window < len(labels):
+            assert (again.warning is None) == tried.is_mixed or "too few" in again.notes[-1]
+    smaller = [tried.is_mixed for tried in found.tried if tried.window < len(labels)]
+    assert (found.window_that_would_do is not None) == any(smaller)
+
+
 def test_where_no_window_does_the_uniform_shuffle_was_tried_too() -> None:
     found = rb.shuffle_quality(sorted_data(), batch_size=200, window=100)
     assert found.window_that_would_do is None

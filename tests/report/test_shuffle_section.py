@@ -80,6 +80,17 @@ def test_a_page_without_shuffles_has_no_such_section(speed, tmp_path) -> None:
     assert 'id="shuffle"' not in page
 
 
+def test_what_is_in_order_is_said_and_what_was_not_seen_too(tmp_path) -> None:
+    unlabelled = rb.shuffle_quality({"x": np.zeros(100)}, batch_size=10)
+    told = "batches have the label shares of the whole"
+    for quality, words in (
+        (quality_of(), told),
+        (unlabelled, "the balance of labels, which takes"),
+    ):
+        page = rb.write_report(tmp_path / "report.html", quality).read_text(encoding="utf-8")
+        assert words in page
+
+
 def test_beside_other_results_each_has_its_place(poor, speed, tmp_path) -> None:
     good = quality_of()
     report = read_report(speed, good, poor)

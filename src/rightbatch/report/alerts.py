@@ -65,7 +65,10 @@ def find_alerts(
 
 
 def checks_without_finding(
-    studies: Sequence[Study], speeds: Sequence[Speed], alerts: Sequence[Alert]
+    studies: Sequence[Study],
+    speeds: Sequence[Speed],
+    alerts: Sequence[Alert],
+    shuffles: Sequence[ShuffleQuality] = (),
 ) -> list[str]:
     """What was really looked at and is in order, and what these results can not show."""
     kinds = {alert.kind for alert in alerts}
@@ -114,6 +117,13 @@ def checks_without_finding(
             is_seen=any(speed.loading_seconds_per_sample is not None for speed in speeds),
             words="loading takes less time than computing",
             otherwise="the time of loading beside the timings",
+        )
+    if shuffles:
+        told(
+            "shuffle",
+            is_seen=all(quality.label_imbalance is not None for quality in shuffles),
+            words="batches have the label shares of the whole, about as in a uniform shuffle",
+            otherwise="the balance of labels, which takes classes",
         )
     sentences = []
     if fine:

@@ -218,7 +218,9 @@ def render(report: Report, *, title: str | None = None) -> str:
         data=data_blocks(report.origins),
         reproduce=reproduce_blocks(report.origins),
         alerts=grouped(report.alerts),
-        checks=checks_without_finding(report.studies, report.speeds, report.alerts),
+        checks=checks_without_finding(
+            report.studies, report.speeds, report.alerts, report.shuffles
+        ),
         notes=[note for study in report.studies for note in study.notes],
         hints=hints(report.origins, report.advices),
         **in_section,
