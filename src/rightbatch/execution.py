@@ -75,8 +75,10 @@ def fit_and_test(
         val={name: row[f"val_{name}"] for name in ("loss", metric)} if parts.val else None,
         test=evaluate(result, parts.test) if parts.test else None,
         seconds=result.seconds,
+        loading_seconds=result.history[-1].get("loading_seconds", 0.0),
         samples_per_second=result.samples_per_second,
         leaked_samples=result.leaked_samples,
+        bad_samples=len(result.bad_samples),
         duplicate_samples=parts.duplicate_samples,
         advice=None if isinstance(advice, Path) else advice,
     )

@@ -64,12 +64,13 @@ def inspect_data(
     shuffle: bool = True,
     window: int | None = None,
     block: int | None = None,
+    memory: str | None = None,
 ) -> InspectReport:
     """What the data are, and what training `model` on them by `batch_size` would take.
 
     Without `model`, it is the one that `train` would take; data without a target have none.
-    `with_shuffle_quality` measures what the order of `shuffle`, `window` and `block` does to the
-    training part; without it, these three are not taken.
+    `with_shuffle_quality` measures what the order of `shuffle`, `window`, `block` and `memory` does
+    to the training part; without it, these are not taken.
 
     Raises OptionError and DataError where options or data are refused, or `model` does not fit.
 
@@ -77,10 +78,11 @@ def inspect_data(
     >>> report.batches, report.bytes["parameters"]
     ({'count': 15, 'last': 5}, 2600)
     """
-    if not with_shuffle_quality and (not shuffle or window is not None or block is not None):
+    has_order = not shuffle or any(value is not None for value in (window, block, memory))
+    if not with_shuffle_quality and has_order:
         raise OptionError(
-            "shuffle, window and block choose the order whose quality is measured: ask for it with "
-            "--shuffle-quality (with_shuffle_quality=True), or leave them out"
+            "shuffle, window, block and memory choose the order whose quality is measured: ask for "
+            "it with --shuffle-quality (with_shuffle_quality=True), or leave them out"
         )
     training = TrainOptions(model=model)
     parts = prepare(options)
@@ -136,6 +138,7 @@ def inspect_data(
             shuffle=shuffle,
             window=window,
             block=block,
+            memory=memory,
             seed=options.seed,
         )
         if with_shuffle_quality

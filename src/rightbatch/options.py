@@ -134,6 +134,8 @@ class TrainOptions:
     steps: int | None = None
     shuffle: bool = True
     window: int | None = None
+    block: int | None = None
+    memory: str | int | float | None = None
     early_stopping: int | None = None
     target_loss: float | None = None
     threads: int | None = None
@@ -153,6 +155,11 @@ class TrainOptions:
             raise OptionError(
                 f"window={self.window} shuffles within a window, and shuffling is switched off; "
                 "leave out one of the two"
+            )
+        if self.memory is not None and (self.window is not None or self.block is not None):
+            raise OptionError(
+                f"memory={self.memory} chooses block and window by itself: leave out those two, or "
+                "memory"
             )
         if (
             self.micro_batch_size is not None

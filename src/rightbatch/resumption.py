@@ -17,7 +17,7 @@ from rightbatch.training.run_folder import RunFolder
 
 # What the user may change when a run goes on: how far, how fast, and where the data lie now (the
 # fingerprint says whether they are the same).
-_MAY_CHANGE = {"data", "epochs", "steps", "target_loss", "threads", "batch_size"}
+_MAY_CHANGE = {"data", "epochs", "steps", "target_loss", "threads", "batch_size", "memory"}
 
 
 def resume(

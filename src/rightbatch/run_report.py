@@ -21,7 +21,8 @@ class RunReport:
     `run` is the folder of the run. `batch_size` and `learning_rate` are those of the training;
     where they were advised, `advice` says why, else it is None. `target_loss` is the validation
     loss at which training was to end. `report` is the page that was written, None where none was
-    asked for. `seconds` is the time of the training.
+    asked for. `seconds` is the time of the training, `loading_seconds` how long of it
+    training waited for batches. `bad_samples` could not be read and were left out.
     """
 
     run: str
@@ -39,8 +40,10 @@ class RunReport:
     val: dict[str, float] | None
     test: dict[str, float] | None
     seconds: float
+    loading_seconds: float
     samples_per_second: float
     leaked_samples: int
+    bad_samples: int
     duplicate_samples: int | None
     advice: Advice | None = None
     report: str | None = None

@@ -114,6 +114,8 @@ def compare_batch_sizes(
             init=options.init,
             shuffle=options.shuffle,
             window=options.window,
+            block=options.block,
+            memory=options.memory,
             micro_batch_size=options.micro_batch_size,
             threads=options.threads,
             landscape=landscape,

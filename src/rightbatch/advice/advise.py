@@ -50,6 +50,8 @@ def advise(
     seed: int = 0,
     shuffle: bool = True,
     window: int | None = None,
+    block: int | None = None,
+    memory: str | int | float | None = None,
     threads: int | None = None,
     device: str | torch.device | None = None,
     batch_sizes: Iterable[int | str] | None = None,
@@ -71,7 +73,8 @@ def advise(
     `grade="pilot"` also trains short branches at a few batch sizes, each with a small search of
     its learning rate, within `budget_seconds` in all (less where training itself is short).
     `learning_rate` is the one that you would take at a batch size of 32; `optimizer`, `momentum`,
-    `l1`, `l2`, `loss`, `activation`, `init`, `shuffle` and `window` are those of `fit`.
+    `l1`, `l2`, `loss`, `activation`, `init`, `shuffle`, `window`, `block` and `memory` are
+    those of `fit`.
 
     `memory_limit` is what the training process may take in all ("8GB", or bytes); without it, what
     the machine, its control group or the GPU has free, less a margin. `batch_sizes` are those to
@@ -123,6 +126,8 @@ def advise(
         seed=seed,
         shuffle=shuffle,
         window=window,
+        block=block,
+        memory=memory,
         threads=threads,
     )
     sizes = candidate_sizes(batch_sizes, len(parts.train))

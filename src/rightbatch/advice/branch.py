@@ -213,6 +213,8 @@ class Branch:
             seed=seed,
             shuffle=options.shuffle,
             window=options.window,
+            block=options.block,
+            memory=options.memory,
             with_rows=True,
             output="torch",
             device=ground.device,

@@ -82,6 +82,8 @@ def compare(
     init: str = "default",
     shuffle: bool = True,
     window: int | None = None,
+    block: int | None = None,
+    memory: str | int | float | None = None,
     micro_batch_size: int | None = None,
     threads: int | None = None,
     landscape: bool = True,
@@ -142,6 +144,8 @@ def compare(
         seed=seed,
         shuffle=shuffle,
         window=window,
+        block=block,
+        memory=memory,
         micro_batch_size=micro_batch_size,
         threads=threads,
     )

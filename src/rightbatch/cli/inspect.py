@@ -53,12 +53,6 @@ data, target, classes, notes, shuffle_quality (null unless asked for).
 @batch_options
 @order_options
 @_batching(
-    "--block",
-    type=click.IntRange(min=1),
-    metavar="SAMPLES",
-    help="With --window, shuffle blocks of so many neighbours first.",
-)
-@_batching(
     "--shuffle-quality",
     "with_shuffle_quality",
     is_flag=True,
@@ -72,6 +66,7 @@ def inspect(
     shuffle: bool,
     window: int | None,
     block: int | None,
+    memory: str | None,
     with_shuffle_quality: bool,
     as_json: bool,
     quiet: bool,
@@ -93,6 +88,7 @@ def inspect(
         shuffle=shuffle,
         window=window,
         block=block,
+        memory=memory,
     )
     output.result(_tables(report), report.to_json())
 

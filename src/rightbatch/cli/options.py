@@ -210,6 +210,20 @@ order_options = stacked(
         metavar="SAMPLES",
         help="Shuffle only within windows of so many samples.  [default: all samples]",
     ),
+    _batching(
+        "--block",
+        type=_COUNT,
+        metavar="SAMPLES",
+        help="With --window: shuffle blocks of so many neighbours, then the samples of a window "
+        "of blocks.",
+    ),
+    _batching(
+        "--memory",
+        type=memory_size,
+        metavar="SIZE",
+        help="For data in files that are larger than memory: what reading may take, such as 512MB. "
+        "Block and window follow from it.",
+    ),
 )
 
 update_options = stacked(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _FIRST_INTERVAL_SECONDS = 5.0
 _LONGEST_INTERVAL_SECONDS = 60.0
 _ROUNDS_INTERVAL_SECONDS = 10.0
+_TOLD_LOADING_SHARE = 0.05
 
 
 class ProgressLines:
@@ -260,6 +261,10 @@ def describe(progress: Progress) -> str:
         {name: value for name, value in (progress.row or {}).items() if name.startswith("val_")}
     )
     shown = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in measures.items()]
-    return "  ".join(
-        [f"epoch {progress.epoch}", *shown, f"{progress.samples_per_second:,.0f} samples/s"]
-    )
+    rate = f"{progress.samples_per_second:,.0f} samples/s"
+    # Below a twentieth there is nothing to gain.
+    if progress.loading_share >= _TOLD_LOADING_SHARE:
+        rate += f", {progress.loading_share:.0%} of the time waiting for data"
+    if progress.bad_samples:
+        rate += f", {progress.bad_samples:,} bad samples left out"
+    return "  ".join([f"epoch {progress.epoch}", *shown, rate])

@@ -49,6 +49,7 @@ def shuffle_quality(
     shuffle: bool | None = None,
     window: int | None = None,
     block: int | None = None,
+    memory: str | int | float | None = None,
     seed: int | None = None,
     epoch: int = 0,
 ) -> ShuffleQuality:
@@ -85,6 +86,7 @@ def shuffle_quality(
         "shuffle": shuffle,
         "window": window,
         "block": block,
+        "memory": memory,
         "seed": seed,
     }
     part, plan = _planned(part, given)
@@ -144,6 +146,9 @@ def _planned(source: Any, given: dict[str, Any]) -> tuple[Part, Plan]:
     length = len(part)
     shuffle = True if given["shuffle"] is None else given["shuffle"]
     size = _BATCH_SIZE if given["batch_size"] is None else given["batch_size"]
+    if given["memory"] is not None:
+        asked = {name: value for name, value in given.items() if value is not None}
+        return part, Batches(part, **{"batch_size": size, **asked}).plan
     plan = Plan(
         length=length,
         batch_size=resolve_batch_size(size, length),

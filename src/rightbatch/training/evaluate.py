@@ -103,10 +103,44 @@ def score(model: nn.Module, batches: Batches, loss: Loss) -> dict[str, float]:
     """
     total = Score(metric=loss.metric)
     with evaluation_mode(model), torch.inference_mode():
-        for inputs, target in batches.epoch(0):
+        for batch in batches.epoch(0):
+            inputs, target = batch[:2] if len(batch) == 2 else without_fillers(*batch)
+            if not len(target):
+                continue
             outputs = model(inputs)
             total.add(loss.per_sample(outputs, target), outputs, target)
     return total.result()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How batches are read: `memory`, `on_bad_sample` and `max_bad` of `Batches`."""
+
+    memory: str | int | float | None = None
+    on_bad_sample: str = "stop"
+    max_bad: int | float | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options by name, for `Batches`."""
+        return {
+            "memory": self.memory,
+            "on_bad_sample": self.on_bad_sample,
+            "max_bad": self.max_bad,
+        }
+
+
+def without_fillers(inputs: Any, target: Tensor, weights: Tensor) -> tuple[Any, Tensor]:
+    """The samples of a batch that weigh something: bad ones and padding are left out.
+
+    The mean over them is the weighted mean over all, so a step on them is the exact one.
+    """
+    counts = weights > 0
+    if bool(counts.all()):
+        return inputs, target
+    if isinstance(inputs, dict):
+        return {name: values[counts] for name, values in inputs.items()}, target[counts]
+    return inputs[counts], target[counts]
 
 
 class Evaluation:
@@ -114,7 +148,7 @@ class Evaluation:
 
     Where it runs out, the batch is halved with a warning, the part begun again, and later scores
     are taken at that size: they are a function of it alone, and training knows nothing of it.
-    `threads` are those of `Batches`.
+    `threads` and `reading` are options of `Batches`.
     """
 
     def __init__(
@@ -124,8 +158,10 @@ class Evaluation:
         *,
         device: torch.device | str | None,
         threads: int | None = None,
+        reading: Reading = Reading(),
     ) -> None:
         self._part = part
+        self._reading = reading
         self._device = device
         self._batches = self._cut(batch_size, threads)
 
@@ -174,6 +210,7 @@ class Evaluation:
             output="torch",
             device=self._device,
             threads=threads,
+            **self._reading.options,
         )
 
 

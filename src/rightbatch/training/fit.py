@@ -16,7 +16,7 @@ from rightbatch.loading.parts import Part, Parts
 from rightbatch.loading.slabs import find_device
 from rightbatch.training.building import build, task_of
 from rightbatch.training.checkpoint import model_tensors, save_checkpoint
-from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, Evaluation
+from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, Evaluation, Reading
 from rightbatch.training.matching import match
 from rightbatch.training.options import FitOptions
 from rightbatch.training.progress import StepObserver, Watcher
@@ -27,7 +27,10 @@ from rightbatch.training.settings import run_settings, threads_for
 from rightbatch.training.trainer import Trainer
 
 # What a resumed run may change: how far it goes and what does not touch the result.
-_MAY_CHANGE = {"epochs", "steps", "checkpoint_seconds", "threads", "target_loss"}
+_MAY_CHANGE = {
+    *("epochs", "steps", "checkpoint_seconds", "threads", "target_loss"),
+    *("memory", "max_bad"),
+}
 
 
 def fit(
@@ -48,6 +51,10 @@ def fit(
     seed: int = 0,
     shuffle: bool = True,
     window: int | None = None,
+    block: int | None = None,
+    memory: str | int | float | None = None,
+    on_bad_sample: str = "stop",
+    max_bad: int | float | None = None,
     micro_batch_size: int | None = None,
     evaluation_batch_size: int | None = None,
     early_stopping: int | None = None,
@@ -79,7 +86,12 @@ def fit(
     (1,024), on which memory and time alone depend. `epochs` (10 where neither is given) or
     `steps` ends the run; `early_stopping=n` ends it after n epochs without a lower validation
     loss and takes the weights of the best epoch, and `target_loss` ends it after the first epoch
-    whose validation loss is no higher. `window` is the size of the shuffle window in samples.
+    whose validation loss is no higher. `window` is the size of the shuffle window in samples,
+    `block` that of the blocks that are permuted first; `memory="512MB"` chooses both for data that
+    are larger than memory, and bounds what reading takes (see `Batches`). `on_bad_sample` and
+    `max_bad` say what becomes of samples that can not be read: with "quarantine" a batch is learned
+    without them, they are listed in the result and in the run's bad_samples.json, and the run goes
+    on without them when it is resumed.
 
     `out` is the run's folder; a checkpoint is written every `checkpoint_seconds`, at the end of
     an epoch (once a second at most) and on Ctrl-C, which then raises KeyboardInterrupt.
@@ -117,6 +129,10 @@ def fit(
         seed=seed,
         shuffle=shuffle,
         window=window,
+        block=block,
+        memory=memory,
+        on_bad_sample=on_bad_sample,
+        max_bad=max_bad,
         micro_batch_size=micro_batch_size,
         evaluation_batch_size=evaluation_batch_size,
         early_stopping=early_stopping,
@@ -195,6 +211,7 @@ def fit(
         seconds=time.perf_counter() - began,
         samples_per_second=trainer.trained_samples / max(trainer.training_seconds, 1e-9),
         leaked_samples=trainer.read_rows.leaked(parts),
+        bad_samples=trainer.bad_samples,
         best_epoch=trainer.standing.best_epoch or len(trainer.history),
         stopped_early=trainer.is_stopped_early,
         run=None if folder is None else folder.path,
@@ -209,13 +226,17 @@ def evaluate(
     part: Part,
     *,
     batch_size: int | str = EVALUATION_BATCH_SIZE,
+    memory: str | int | float | None = None,
+    on_bad_sample: str = "stop",
+    max_bad: int | float | None = None,
     loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
     device: str | torch.device | None = None,
 ) -> dict[str, float]:
     """Loss and accuracy (or R²) of a model over a part, exact whatever the batch size.
 
     For a `FitResult` the loss is that of its training. The mean is over samples, so a smaller
-    last batch weighs what it holds. R² weighs several outputs by how much they vary.
+    last batch weighs what it holds. R² weighs several outputs by how much they vary. `memory`,
+    `on_bad_sample` and `max_bad` are those of `Batches`: bad samples do not count.
 
     Raises OptionError where model or part is none, or the model does not fit the data, DataError
     where a `FitResult` has not learned from such columns or texts.
@@ -245,7 +266,8 @@ def evaluate(
         device = first.device
     size = min(batch_size, len(part)) if isinstance(batch_size, int) else batch_size
     prepared = task.prepare(part, is_checked=True)
-    return Evaluation(prepared, size, device=device).score(network, task.loss)
+    reading = Reading(memory=memory, on_bad_sample=on_bad_sample, max_bad=max_bad)
+    return Evaluation(prepared, size, device=device, reading=reading).score(network, task.loss)
 
 
 def _refuse_changes(

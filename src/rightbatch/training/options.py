@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rightbatch.byte_sizes import parse_bytes
 from rightbatch.errors import OptionError, did_you_mean
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import is_integer, whole_number
@@ -37,6 +38,10 @@ class FitOptions:
     seed: int = 0
     shuffle: bool = True
     window: int | None = None
+    block: int | None = None
+    memory: str | int | float | None = None
+    on_bad_sample: str = "stop"
+    max_bad: int | float | None = None
     micro_batch_size: int | None = None
     evaluation_batch_size: int | None = None
     early_stopping: int | None = None
@@ -54,6 +59,8 @@ class FitOptions:
             if getattr(self, name) is not None:
                 value = whole_number(name, getattr(self, name), at_least=1)
                 object.__setattr__(self, name, value)
+        if self.memory is not None:
+            parse_bytes(self.memory, name="memory")
         object.__setattr__(self, "seed", whole_number("seed", self.seed))
         if isinstance(self.batch_size, str) and self.batch_size == "auto":
             raise OptionError(

@@ -9,6 +9,7 @@ from torch import nn
 
 from rightbatch.data.column import Column
 from rightbatch.loading.parts import AnyTransform
+from rightbatch.loading.quarantine import BadSample
 from rightbatch.notebook import html_table
 from rightbatch.training.history import Row
 from rightbatch.training.task import Task
@@ -25,7 +26,8 @@ class FitResult:
     cut down to. `micro_batch_size` is what the run ended with, None where batches were learned
     from whole. `step_losses` are pairs of (step from 1, loss). `seconds` is the time of this call,
     `samples_per_second` that of training alone, without validation. `leaked_samples` counts the
-    held-out samples that training read. `best_epoch` is the epoch whose weights the model has.
+    held-out samples that training read, `bad_samples` lists those of the training part
+    that could not be read and were left out. `best_epoch` is the epoch whose weights the model has.
     `inputs` and `target` are the columns that it learned from, `transforms` those of the held-out
     parts: predictions find columns by name and texts by themselves, and take these transforms.
     """
@@ -40,6 +42,7 @@ class FitResult:
     seconds: float
     samples_per_second: float
     leaked_samples: int
+    bad_samples: tuple[BadSample, ...]
     best_epoch: int
     stopped_early: bool
     run: Path | None

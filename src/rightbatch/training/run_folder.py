@@ -20,7 +20,8 @@ class RunFolder:
     (versions, machine, threads), history.jsonl (a row an epoch), steps.jsonl (step losses),
     checkpoint.safetensors (where training stands), model.safetensors (weights of the end);
     from `run` and `train` result.json too (what they print as JSON), landscape.json where a report
-    was asked for, and advice.json where the batch size was advised.
+    was asked for, and advice.json where the batch size was advised. bad_samples.json lists what
+    could not be read and was left out.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,6 +34,7 @@ class RunFolder:
         self.result = path / "result.json"
         self.landscape = path / "landscape.json"
         self.advice = path / "advice.json"
+        self.bad_samples = path / "bad_samples.json"
         self.history = JsonLines(path / "history.jsonl")
         self.steps = JsonLines(path / "steps.jsonl")
 

@@ -12,9 +12,10 @@ from torch import nn
 from rightbatch.errors import NonFiniteLossError, ResumeError
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Parts
+from rightbatch.loading.quarantine import BadSample
 from rightbatch.training import checkpoint
 from rightbatch.training.coupling import refuse_coupling, refuse_single_samples
-from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, Evaluation
+from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, Evaluation, Reading, without_fillers
 from rightbatch.training.history import Row, StepLosses
 from rightbatch.training.interrupts import Interrupts
 from rightbatch.training.leakage import ReadRows
@@ -68,12 +69,17 @@ class Trainer:
         self.watcher = watcher
         self.observer = observer
         self.loss = task.loss
+        reading = Reading(
+            memory=options.memory, on_bad_sample=options.on_bad_sample, max_bad=options.max_bad
+        )
         self.train = Batches(
             task.prepare(parts.train),
             options.batch_size,
             seed=options.seed,
             shuffle=options.shuffle,
             window=options.window,
+            block=options.block,
+            **reading.options,
             with_rows=True,
             output="torch",
             device=device,
@@ -87,6 +93,7 @@ class Trainer:
                 min(options.evaluation_batch_size or EVALUATION_BATCH_SIZE, len(parts.val)),
                 device=device,
                 threads=1,
+                reading=reading,
             )
         model.train()
         refuse_coupling(model, options.micro_batch_size)
@@ -195,8 +202,16 @@ class Trainer:
             "memory": self._room,
         }
         checkpoint.save_checkpoint(self.folder.checkpoint, tensors, state)
+        if self.bad_samples:
+            listed = [asdict(sample) for sample in self.bad_samples]
+            self.folder.write_json(self.folder.bad_samples, listed)
         self._flush()
         self._saved = time.perf_counter()
+
+    @property
+    def bad_samples(self) -> tuple[BadSample, ...]:
+        """The training samples that could not be read and were left out."""
+        return self.train.bad_samples
 
     @property
     def _room(self) -> dict[str, int | None]:
@@ -230,9 +245,15 @@ class Trainer:
         seconds_before, samples_before = self.standing.seconds, self.trained_samples
         watched = began
         standing = self.standing
+        loading_before = standing.loading_seconds
         waiting = began
-        for inputs, target, rows in self.train:
+        for inputs, target, rows, *weights in self.train:
             standing.loading_seconds += time.perf_counter() - waiting
+            if weights and not bool(weights[0].all()):
+                inputs, target = without_fillers(inputs, target, weights[0])
+                rows = rows[rows >= 0]
+                if not len(rows):
+                    continue
             loss = self.step(inputs, target)
             standing.steps += 1
             if loss - loss != 0.0:
@@ -264,6 +285,7 @@ class Trainer:
                 self._tell(
                     standing.epoch_loss_sum / standing.epoch_samples,
                     samples_per_second=(self.trained_samples - samples_before) / (now - began),
+                    loading_share=(standing.loading_seconds - loading_before) / (now - began),
                     row=None,
                 )
                 waiting = time.perf_counter()
@@ -300,6 +322,8 @@ class Trainer:
             "loading_seconds": standing.loading_seconds,
             "train_loss": standing.epoch_loss_sum / standing.epoch_samples,
         }
+        if self.bad_samples:
+            row["bad_samples"] = len(self.bad_samples)
         if self.step.micro_batch_size != self.options.micro_batch_size:
             row["micro_batch_size"] = self.step.micro_batch_size
         validation = time.perf_counter()
@@ -316,7 +340,8 @@ class Trainer:
             self._save_when_due(min(self.options.checkpoint_seconds, _EPOCH_SAVE_SECONDS))
         self._flush()
         rate = self.trained_samples / max(self.training_seconds, 1e-9)
-        self._tell(row["train_loss"], samples_per_second=rate, row=row)
+        loading = standing.loading_seconds / max(standing.seconds, 1e-9)
+        self._tell(row["train_loss"], samples_per_second=rate, loading_share=loading, row=row)
         if self._is_interrupted and not self.is_done:
             self._stop()
 
@@ -370,7 +395,14 @@ class Trainer:
             rows=rows,
         )
 
-    def _tell(self, train_loss: float, *, samples_per_second: float, row: Row | None) -> None:
+    def _tell(
+        self,
+        train_loss: float,
+        *,
+        samples_per_second: float,
+        loading_share: float,
+        row: Row | None,
+    ) -> None:
         if self.watcher is not None:
             self.watcher(
                 Progress(
@@ -379,6 +411,8 @@ class Trainer:
                     total_steps=self.total_steps,
                     train_loss=train_loss,
                     samples_per_second=samples_per_second,
+                    loading_share=loading_share,
+                    bad_samples=len(self.bad_samples),
                     row=row,
                     micro_batch_size=self.step.micro_batch_size,
                 )
