@@ -17,7 +17,6 @@ from rightbatch.training.checkpoint import (
     restore_model,
     restore_optimizer,
     save_checkpoint,
-    write_atomically,
 )
 from rightbatch.training.models import build_model
 from rightbatch.training.optimizers import Optimizer, build_optimizer
@@ -61,15 +60,6 @@ def test_what_a_kill_during_writing_leaves_does_no_harm(tmp_path):
     save_checkpoint(path, {"a": torch.zeros(3)}, {"step": 2})
     assert load_checkpoint(path)[1]["step"] == 2
     assert not partial.exists()
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
-    path = tmp_path / "file"
-    write_atomically(path, b"old")
-    path.with_name("file.partial").mkdir()
-    with pytest.raises(OSError, match=r"file\.partial"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
 
 
 @pytest.mark.parametrize("kept", [0, 4, 8, 50, -1])

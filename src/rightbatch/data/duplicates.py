@@ -37,6 +37,15 @@ def content_keys(data: Dataset) -> NDArray[np.uint64]:
     return keys
 
 
+def span_keys(data: Dataset, arrays: Arrays) -> NDArray[np.uint64]:
+    """The content keys of the samples in `arrays`, which `data.span` gave."""
+    keys = np.empty(len(next(iter(arrays.values()))), dtype=np.uint64)
+    for start, stop in _chunks(len(keys), _row_bytes(data)):
+        piece = {name: array[start:stop] for name, array in arrays.items()}
+        keys[start:stop] = _hash_rows(_row_matrix(data, piece))
+    return keys
+
+
 def equal_content_groups(data: Dataset) -> NDArray[np.int64]:
     """A group code for each sample, shape (samples,): equal inputs share one, others never do.
 
@@ -53,34 +62,53 @@ def equal_content_groups(data: Dataset) -> NDArray[np.int64]:
 
 def _group(data: Dataset, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
     """The groups of equal content, given keys that are equal where contents are."""
+    firsts = first_of_equal(data, keys, np.arange(len(keys), dtype=np.int64))
+    _, groups = np.unique(firsts, return_inverse=True)
+    return groups.astype(np.int64, copy=False)
+
+
+def first_of_equal(
+    data: Dataset, keys: NDArray[np.uint64], rows: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """For each of `rows`, ascending, the first of them whose inputs are equal byte for byte.
+
+    `keys` are the rows' content keys; rows of equal keys are read and compared.
+    """
     # A stable sort keeps rows ascending within a run of equal keys: the first is the lowest.
     order = np.argsort(keys, kind="stable").astype(np.int64, copy=False)
     in_order = keys[order]
     is_first = np.ones(len(order), dtype=bool)
     is_first[1:] = in_order[1:] != in_order[:-1]
     first_positions = np.flatnonzero(is_first)
-    leaders = np.empty(len(order), dtype=np.int64)
-    leaders[order] = order[first_positions][np.cumsum(is_first) - 1]
-    _separate_collisions(data, keys, leaders)
-    _, groups = np.unique(leaders, return_inverse=True)
-    return groups.astype(np.int64, copy=False)
+    firsts = np.empty(len(order), dtype=np.int64)
+    firsts[order] = rows[order[first_positions][np.cumsum(is_first) - 1]]
+    seen: dict[tuple[int, bytes], int] = {}
+    separate_collisions(data, keys, rows, firsts, seen)
+    return firsts
 
 
-def _separate_collisions(
-    data: Dataset, keys: NDArray[np.uint64], leaders: NDArray[np.int64]
+def separate_collisions(
+    data: Dataset,
+    keys: NDArray[np.uint64],
+    rows: NDArray[np.int64],
+    firsts: NDArray[np.int64],
+    seen: dict[tuple[int, bytes], int],
 ) -> None:
-    """Compare every follower with its leader; give those that differ a leader of their own."""
-    followers = np.flatnonzero(leaders != np.arange(len(leaders))).astype(np.int64, copy=False)
+    """Compare every row with its first; give those that differ a first of their own, in place.
+
+    `seen` remembers the contents that have met another one of the same key.
+    """
+    followers = np.flatnonzero(firsts != rows).astype(np.int64, copy=False)
     collided: list[int] = []
     for start, stop in _chunks(len(followers), _row_bytes(data)):
-        rows = followers[start:stop]
-        left = _row_matrix(data, data.rows(rows))
-        right = _row_matrix(data, data.rows(leaders[rows]))
-        collided.extend(rows[(left != right).any(axis=1)].tolist())
-    seen: dict[tuple[int, bytes], int] = {}
-    for row in collided:
+        places = followers[start:stop]
+        left = _row_matrix(data, data.rows(rows[places]))
+        right = _row_matrix(data, data.rows(firsts[places]))
+        collided.extend(places[(left != right).any(axis=1)].tolist())
+    for place in collided:
+        row = int(rows[place])
         content = _row_matrix(data, data.rows(np.array([row], dtype=np.int64))).tobytes()
-        leaders[row] = seen.setdefault((int(keys[row]), content), row)
+        firsts[place] = seen.setdefault((int(keys[place]), content), row)
 
 
 def _row_bytes(data: Dataset) -> int:

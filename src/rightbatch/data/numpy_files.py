@@ -28,9 +28,9 @@ _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplem
 def open_npy(path: Path, options: OpenOptions) -> ArrayDataset:
     """One column, `x`, mapped into memory: opening reads only the header."""
     with path.open("rb") as file:
-        header = _read_header(file, str(path), total_bytes=path.stat().st_size)
+        header = read_header(file, str(path), total_bytes=path.stat().st_size)
         _refuse_contents(header, str(path))
-    return open_arrays({"x": _map(path, header, offset=0)}, options, source=str(path))
+    return open_arrays({"x": map_values(path, header)}, options, source=str(path))
 
 
 def open_npz(path: Path, options: OpenOptions) -> ArrayDataset:
@@ -74,8 +74,8 @@ def _broken_archive(path: Path, error: Exception) -> DataError:
     )
 
 
-class _Header(NamedTuple):
-    """What stands before the values of a .npy file."""
+class Header(NamedTuple):
+    """What stands before the values of a .npy file; `header_bytes` is where the values begin."""
 
     shape: tuple[int, ...]
     fortran_order: bool
@@ -104,8 +104,11 @@ def _read_members(
     return arrays, target
 
 
-def _read_header(file: IO[bytes], described: str, *, total_bytes: int) -> _Header:
-    """Read the header and compare the size that it promises with the size there is."""
+def read_header(file: IO[bytes], described: str, *, total_bytes: int) -> Header:
+    """Read the header and compare the size that it promises with the size there is.
+
+    Raises DataError, beginning with `described`, where they differ or the header is not valid.
+    """
     try:
         version = np.lib.format.read_magic(file)
         if version == (1, 0):
@@ -121,7 +124,7 @@ def _read_header(file: IO[bytes], described: str, *, total_bytes: int) -> _Heade
             f"{described} has no valid .npy header ({error}); valid are versions 1.0 and 2.0, as "
             "numpy.save writes them for numbers and text."
         ) from error
-    header = _Header(shape, fortran_order, dtype, file.tell())
+    header = Header(shape, fortran_order, dtype, file.tell())
     _refuse_contents(header, described)
     values_bytes = math.prod(shape) * dtype.itemsize
     found = total_bytes - header.header_bytes
@@ -134,7 +137,7 @@ def _read_header(file: IO[bytes], described: str, *, total_bytes: int) -> _Heade
     return header
 
 
-def _refuse_contents(header: _Header, described: str) -> None:
+def _refuse_contents(header: Header, described: str) -> None:
     if header.dtype.hasobject:
         raise DataError(
             f"{described} holds Python objects, which could run code when read, and is not opened; "
@@ -144,7 +147,8 @@ def _refuse_contents(header: _Header, described: str) -> None:
         raise DataError(f"{described} has the shape {header.shape}: zero samples or no values.")
 
 
-def _map(path: Path, header: _Header, *, offset: int) -> NDArray[Any]:
+def map_values(path: Path, header: Header, *, offset: int = 0) -> NDArray[Any]:
+    """The values after the header at `offset`, mapped into memory to be read only."""
     if header.dtype.itemsize == 0:
         return np.zeros(header.shape, dtype=header.dtype)  # texts that are all empty take no bytes
     return np.asarray(
@@ -167,7 +171,7 @@ def _column_name(path: Path, member: zipfile.ZipInfo) -> str:
     return member.filename.removesuffix(".npy")
 
 
-def _member_header(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Header:
+def _member_header(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Header:
     described = f"{path}: the member {member.filename!r}"
     if member.flag_bits & 1:
         raise DataError(f"{described} is encrypted; save it anew without a password.")
@@ -177,7 +181,7 @@ def _member_header(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo
             "compressed ones, which is impossible; the archive is damaged."
         )
     with archive.open(member) as file:
-        return _read_header(file, described, total_bytes=member.file_size)
+        return read_header(file, described, total_bytes=member.file_size)
 
 
 def _member_array(
@@ -185,7 +189,7 @@ def _member_array(
     file: IO[bytes],
     archive: zipfile.ZipFile,
     member: zipfile.ZipInfo,
-    header: _Header,
+    header: Header,
 ) -> NDArray[Any]:
     if member.compress_type == zipfile.ZIP_STORED:
         # The local header repeats the name and may pad; the central directory does not say how.
@@ -195,7 +199,7 @@ def _member_array(
         offset = member.header_offset + _LOCAL_HEADER_BYTES + extra
         if offset + member.file_size > path.stat().st_size:
             raise DataError(f"{path}: the member {member.filename!r} is truncated; save it anew.")
-        return _map(path, header, offset=offset)
+        return map_values(path, header, offset=offset)
     array = np.empty(math.prod(header.shape), dtype=header.dtype)
     with archive.open(member) as values:
         values.seek(header.header_bytes)

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from rightbatch.advice.advice import Advice
 from rightbatch.advice.timing import Speed
+from rightbatch.durable_files import write_atomically
 from rightbatch.errors import OptionError
 from rightbatch.loading.shuffle_result import ShuffleQuality
 from rightbatch.report.advice_section import (
@@ -52,7 +53,6 @@ from rightbatch.report.tables import (
     trial_table,
 )
 from rightbatch.report.theme import style_variables
-from rightbatch.training.checkpoint import write_atomically
 from rightbatch.training.history import finite_json
 from rightbatch.training.provenance import describe_environment
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from rightbatch.durable_files import sync_folder
 from rightbatch.errors import OptionError, did_you_mean
-from rightbatch.training.checkpoint import sync_folder
 
 OUTPUT_ENDINGS = (".npy", ".csv", ".parquet")
 

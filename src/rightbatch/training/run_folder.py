@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rightbatch.data.dataset import Dataset
+from rightbatch.durable_files import write_atomically
 from rightbatch.errors import OptionError, ResumeError
-from rightbatch.training.checkpoint import write_atomically
 from rightbatch.training.history import JsonLines
 from rightbatch.training.provenance import describe_environment
 
