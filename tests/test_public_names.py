@@ -14,6 +14,9 @@ PUBLIC_NAMES = {
     # data
     "Dataset",
     "open",
+    "PackFault",
+    "PackProgress",
+    "verify_pack",
     # loading
     "Batches",
     "Part",
@@ -22,6 +25,7 @@ PUBLIC_NAMES = {
     "cast",
     "flatten",
     "one_hot",
+    "pack",
     "scale",
     "ShuffleQuality",
     "shuffle_quality",
@@ -50,6 +54,7 @@ PUBLIC_NAMES = {
     "MiniBatchRegressor",
     # errors
     "DataError",
+    "DiskSpaceError",
     "DuplicateError",
     "MemoryLimitError",
     "MissingDependencyError",

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from rightbatch.advice.timing import Speed
     from rightbatch.data.dataset import Dataset
     from rightbatch.data.opening import open
+    from rightbatch.data.pack_verification import PackFault, verify_pack
+    from rightbatch.data.packing import PackProgress
     from rightbatch.errors import (
         DataError,
+        DiskSpaceError,
         DuplicateError,
         MemoryLimitError,
         MissingDependencyError,
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     )
     from rightbatch.integrations.scikit_learn import MiniBatchClassifier, MiniBatchRegressor
     from rightbatch.loading.batches import Batches
+    from rightbatch.loading.packing import pack
     from rightbatch.loading.parts import Part, Parts, split
     from rightbatch.loading.shuffle_quality import shuffle_quality
     from rightbatch.loading.shuffle_result import ShuffleQuality
@@ -56,7 +60,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "Dataset": "data.dataset",
     "open": "data.opening",
+    "PackFault": "data.pack_verification",
+    "verify_pack": "data.pack_verification",
+    "PackProgress": "data.packing",
     "DataError": "errors",
+    "DiskSpaceError": "errors",
     "DuplicateError": "errors",
     "MemoryLimitError": "errors",
     "MissingDependencyError": "errors",
@@ -67,6 +75,7 @@ _HOMES = {
     "TrainingError": "errors",
     "Batches": "loading.batches",
     "batches": "loading.slices",
+    "pack": "loading.packing",
     "Part": "loading.parts",
     "Parts": "loading.parts",
     "split": "loading.parts",
@@ -101,6 +110,7 @@ __all__ = [
     "Comparison",
     "DataError",
     "Dataset",
+    "DiskSpaceError",
     "DuplicateError",
     "FitResult",
     "MemoryLimitError",
@@ -109,6 +119,8 @@ __all__ = [
     "MissingDependencyError",
     "NonFiniteLossError",
     "OptionError",
+    "PackFault",
+    "PackProgress",
     "Part",
     "Parts",
     "Prediction",
@@ -128,6 +140,7 @@ __all__ = [
     "flatten",
     "one_hot",
     "open",
+    "pack",
     "predict",
     "run",
     "scale",
@@ -135,6 +148,7 @@ __all__ = [
     "speed",
     "split",
     "standardize",
+    "verify_pack",
     "write_report",
 ]
 

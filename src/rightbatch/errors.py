@@ -68,6 +68,10 @@ class DuplicateError(DataError):
     """Samples of equal content stand on both sides of a split, and the caller asked for none."""
 
 
+class DiskSpaceError(RightbatchError, OSError):
+    """The disk has no room for what is to be written; what is written so far is kept."""
+
+
 class TrainingError(RightbatchError, RuntimeError):
     """Training cannot go on."""
 

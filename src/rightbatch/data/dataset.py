@@ -36,10 +36,15 @@ class Dataset(ABC):
     `files` are those that the data are read from, as far as they are known: nothing may be written
     in their place. `source_rows` (N,) int64 are the samples' row numbers in the source where rows
     were dropped when it was opened; None where they are the samples' own.
+
+    `known_duplicates` are two arrays (D,) of int64, rows in ascending order and for each the first
+    row whose inputs are equal byte for byte, where the source looked for them when it was made;
+    None where nobody did.
     """
 
     files: tuple[Path, ...] = ()
     source_rows: NDArray[np.int64] | None = None
+    known_duplicates: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def __init__(
         self,

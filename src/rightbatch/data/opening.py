@@ -18,7 +18,7 @@ from rightbatch.errors import DataError, did_you_mean
 _VALID = (
     "Valid are arrays, tensors, lists, (X, y), a dict of arrays, a frame (pandas, polars, "
     "pyarrow), a path or glob of .csv, .tsv, .parquet, .npy, .npz or IDX files, a folder of them, "
-    f"and the names {', '.join(builtin.BUILTIN_NAMES)}."
+    f"a packed data set, and the names {', '.join(builtin.BUILTIN_NAMES)}."
 )
 
 
@@ -37,8 +37,8 @@ def open(
     Args:
         thing: An array, tensor or list (column `x`), `(X, y)` (columns `x` and `y`, target `y`),
             a dict of arrays, a frame that speaks Arrow, a path, folder or glob (`.csv`, `.tsv`,
-            `.parquet`, `.npy`, `.npz`, IDX), or the name of a built-in set (`breast_cancer`,
-            `diabetes`, `digits`, `iris`, `wine`; `./wine` is a path).
+            `.parquet`, `.npy`, `.npz`, IDX), a folder that `pack` wrote, or the name of a built-in
+            set (`breast_cancer`, `diabetes`, `digits`, `iris`, `wine`; `./wine` is a path).
         target: The column to be learned, by name or by position (-1 is the last).
         columns: The columns to keep; the target is kept too.
         header: For CSV, whether the first row holds the names; by default yes, unless it looks
@@ -195,6 +195,9 @@ def _open_glob(pattern: str, options: OpenOptions) -> Dataset:
 def _open_path(path: Path, options: OpenOptions, *, given: str | None = None) -> Dataset:
     path = path.expanduser()
     if not path.exists():
+        from rightbatch.data.packing_folder import partial_folder, refuse_unfinished
+
+        refuse_unfinished(partial_folder(path))
         names = builtin.BUILTIN_NAMES
         raise DataError(
             f"No such file or folder: {given or path} (looked in {Path.cwd()}); and no built-in "
@@ -209,7 +212,14 @@ def _open_path(path: Path, options: OpenOptions, *, given: str | None = None) ->
 
 def _open_folder(folder: Path, options: OpenOptions) -> Dataset:
     from rightbatch.data import tables
+    from rightbatch.data.packed_manifest import MANIFEST_FILE, is_pack
+    from rightbatch.data.packing_folder import refuse_unfinished
 
+    refuse_unfinished(folder)
+    if is_pack(folder):
+        from rightbatch.data.packed import PackedDataset
+
+        return PackedDataset(folder, options)
     if idx.is_idx_folder(folder):
         data = idx.open_idx_folder(folder, options)
         files = (path for path in sorted(folder.iterdir()) if path.is_file())
@@ -218,13 +228,18 @@ def _open_folder(folder: Path, options: OpenOptions) -> Dataset:
     paths = tables.tables_in(folder)
     if paths:
         return tables.open_tables(paths, options, source=str(folder))
+    if (folder / MANIFEST_FILE).is_file():
+        from rightbatch.data.packed import PackedDataset
+
+        return PackedDataset(folder, options)
     held = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
     if not held:
         raise DataError(f"{folder} is an empty folder. {_VALID}")
     listed = ", ".join(held[:8]) + (f", … {len(held) - 8} more" if len(held) > 8 else "")
     raise DataError(
-        f"{folder} holds no CSV, Parquet or MNIST-like IDX files, but: {listed}. Name a file in "
-        f"it, or a glob that reaches into its folders, such as '{folder}/**/*.csv'."
+        f"{folder} holds no CSV, Parquet or MNIST-like IDX files and is no packed data set, but "
+        f"holds: {listed}. Name a file in it, or a glob that reaches into its folders, such as "
+        f"'{folder}/**/*.csv'."
     )
 
 

@@ -34,6 +34,11 @@ class WithoutInput(Dataset):
         self.transforms = data.transforms
         self.files = data.files
         self.source_rows = data.source_rows
+        if any(column.name == hidden for column in data.inputs):
+            # Samples that differed in the hidden column alone are equal now.
+            self.known_duplicates = None
+        else:
+            self.known_duplicates = data.known_duplicates
         self._data = data
         self._hidden = hidden
 

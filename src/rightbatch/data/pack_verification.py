@@ -1,0 +1,152 @@
+"""Whether a pack is what was written: every block is read once and compared with its checksum."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rightbatch.data.block_checksums import checksum, spans
+from rightbatch.data.packed_array import PackedArray
+from rightbatch.data.packed_manifest import MANIFEST_FILE, is_pack, read_manifest
+from rightbatch.data.packing_folder import refuse_unfinished
+from rightbatch.errors import DataError
+
+_THREADS = 2
+_BLOCKS_AT_ONCE = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackFault:
+    """Something in a pack that is not as it was written.
+
+    `start` up to `stop` are the rows it is in; None where it is not a matter of rows.
+    """
+
+    file: str
+    start: int | None
+    stop: int | None
+    problem: str
+
+    def __str__(self) -> str:
+        rows = "" if self.start is None else f", rows {self.start:,} up to {self.stop:,}"
+        return f"{self.file}{rows}: {self.problem}"
+
+
+def verify_pack(
+    folder: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None
+) -> list[PackFault]:
+    """Read a whole pack and list what is not as it was written; an empty list says all is.
+
+    Every flipped bit of the values, the headers and the manifest is found, and so are files that
+    are cut off, grown or missing. Faults of values name the rows of their block (start up to
+    stop, about 1 MiB). `progress` is called with the bytes read and the bytes in all.
+
+    Raises DataError where `folder` is no pack, or an unfinished one.
+
+    >>> import tempfile, rightbatch as rb
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     data = rb.pack("iris", f"{folder}/iris")
+    ...     verify_pack(f"{folder}/iris")
+    []
+    """
+    folder = Path(folder).expanduser()
+    refuse_unfinished(folder)
+    if not (folder / MANIFEST_FILE).is_file() or not folder.is_dir():
+        raise DataError(
+            f"{folder} is no packed data set: it has no {MANIFEST_FILE}. Give the folder that "
+            "rightbatch pack wrote."
+        )
+    try:
+        manifest = read_manifest(folder)
+    except DataError as error:
+        if not is_pack(folder) and not list(folder.glob("*.npy")):
+            raise
+        # The checksums in it can not be trusted, so nothing else can be checked.
+        return [PackFault(file=MANIFEST_FILE, start=None, stop=None, problem=str(error))]
+    faults: list[PackFault] = []
+    done = 0
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for array in manifest.arrays.values():
+            for read_bytes, found in _check_array(folder, array, pool):
+                faults += found
+                done += read_bytes
+                if progress is not None:
+                    progress(done, manifest.files_bytes)
+    return faults
+
+
+def _check_array(
+    folder: Path, array: PackedArray, pool: ThreadPoolExecutor
+) -> Iterator[tuple[int, list[PackFault]]]:
+    """The bytes read and the faults found, piece by piece."""
+    try:
+        opened = os.open(folder / array.file, os.O_RDONLY)
+    except FileNotFoundError:
+        yield 0, [_fault(array, (0, array.shape[0]), "the file is missing")]
+        return
+    except OSError as error:
+        yield 0, [_fault(array, (0, array.shape[0]), f"it can not be read: {error.strerror}")]
+        return
+    try:
+        yield array.header_bytes, _check_frame(opened, array)
+        blocks = list(spans(array.shape[0], array.block_rows))
+        for first in range(0, len(blocks), _BLOCKS_AT_ONCE):
+            some = range(first, min(first + _BLOCKS_AT_ONCE, len(blocks)))
+            check = partial(_check_block, opened, array)
+            results = list(pool.map(check, some, [blocks[block] for block in some]))
+            rows = blocks[some[-1]][1] - blocks[first][0]
+            yield rows * array.row_bytes, [fault for fault in results if fault is not None]
+    finally:
+        os.close(opened)
+
+
+def _check_frame(opened: int, array: PackedArray) -> list[PackFault]:
+    """The header and the size."""
+    faults = []
+    size = os.fstat(opened).st_size
+    if checksum(_read(opened, 0, array.header_bytes)) != array.header_checksum:
+        faults.append(_fault(array, None, "the header is not as it was written"))
+    if size != array.file_bytes:
+        state = "cut off" if size < array.file_bytes else "longer than it was"
+        problem = f"the file is {state}: {size:,} bytes, expected are {array.file_bytes:,}"
+        whole = max(0, size - array.header_bytes) // array.row_bytes
+        is_short = size < array.file_bytes
+        faults.append(_fault(array, (whole, array.shape[0]) if is_short else None, problem))
+    return faults
+
+
+def _check_block(
+    opened: int, array: PackedArray, block: int, rows: tuple[int, int]
+) -> PackFault | None:
+    start, stop = rows
+    wanted = (stop - start) * array.row_bytes
+    try:
+        content = _read(opened, array.header_bytes + start * array.row_bytes, wanted)
+    except OSError as error:
+        return _fault(array, rows, f"the values can not be read: {error.strerror}")
+    if len(content) < wanted:
+        return None  # cut off, which has been told
+    if checksum(content) != array.checksums[block]:
+        return _fault(array, rows, "the values are not as they were written (checksum)")
+    return None
+
+
+def _read(opened: int, offset: int, count: int) -> bytes:
+    pieces = []
+    while count:
+        piece = os.pread(opened, min(count, 2**30), offset)
+        if not piece:
+            break
+        pieces.append(piece)
+        offset += len(piece)
+        count -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _fault(array: PackedArray, rows: tuple[int, int] | None, problem: str) -> PackFault:
+    start, stop = rows or (None, None)
+    return PackFault(file=array.file, start=start, stop=stop, problem=problem)

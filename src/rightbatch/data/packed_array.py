@@ -1,0 +1,132 @@
+"""An array as a pack stores it: a .npy file, described such that damage can be found."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rightbatch.data.block_checksums import checksum
+from rightbatch.data.numpy_files import map_values, read_header
+from rightbatch.errors import DataError
+
+DUPLICATES_FILE = "duplicates.npy"
+FILE_NAME = re.compile(r"[A-Za-z0-9_.%-]{1,200}\.npy")
+_LONGEST_NAME = 160
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedArray:
+    """One .npy file of a pack in C order: what its header says and a checksum a block of rows.
+
+    `shape` counts the samples first. `checksums` are CRC-32 sums of `block_rows` rows each, the
+    last block shorter; `header_checksum` is that of the `header_bytes` before the values.
+    """
+
+    file: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    header_bytes: int
+    header_checksum: int
+    block_rows: int
+    checksums: tuple[int, ...]
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of one row."""
+        return self.dtype.itemsize * math.prod(self.shape[1:])
+
+    @property
+    def file_bytes(self) -> int:
+        """The size that the whole file must have."""
+        return self.header_bytes + self.shape[0] * self.row_bytes
+
+    def map(self, folder: Path, role: str) -> NDArray[Any]:
+        """The values, mapped into memory to be read only.
+
+        Raises DataError where the file is missing, cut off or other than described; `role` says
+        what the pack needs it for.
+        """
+        path = folder / self.file
+        described = f"{path} ({role} of the packed data set {folder})"
+        try:
+            with path.open("rb") as file:
+                header = read_header(file, described, total_bytes=path.stat().st_size)
+        except FileNotFoundError as error:
+            raise DataError(
+                f"{described} is missing; expected are {self.file_bytes:,} bytes of {self.dtype} "
+                f"of shape {self.shape}. Put it back from a copy, or pack the data anew."
+            ) from error
+        if (header.dtype, header.shape, header.fortran_order) != (self.dtype, self.shape, False):
+            order = " in Fortran order" if header.fortran_order else ""
+            raise DataError(
+                f"{described} holds {header.dtype} of shape {header.shape}{order}, and "
+                f"manifest.json says {self.dtype} of shape {self.shape}. Put the file back from a "
+                "copy, or pack the data anew."
+            )
+        return map_values(path, header)
+
+
+def header_of(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """The header of a .npy file in C order, as numpy.save writes it."""
+    buffer = io.BytesIO()
+    described = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    np.lib.format.write_array_header_1_0(buffer, described)
+    return buffer.getvalue()
+
+
+def describe_array(
+    file: str,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    *,
+    block_rows: int,
+    checksums: Iterable[int],
+) -> PackedArray:
+    """The description of an array that was written after `header_of(dtype, shape)`."""
+    header = header_of(dtype, shape)
+    return PackedArray(
+        file=file,
+        dtype=dtype,
+        shape=shape,
+        header_bytes=len(header),
+        header_checksum=checksum(header),
+        block_rows=block_rows,
+        checksums=tuple(checksums),
+    )
+
+
+def file_names(columns: Iterable[str]) -> list[str]:
+    """A file name for each column: safe on every disk, and different where case is ignored.
+
+    >>> file_names(["x", "X", "petal width (cm)", "a/b", "duplicates"])
+    ['x.npy', 'X-2.npy', 'petal%20width%20%28cm%29.npy', 'a%2Fb.npy', 'duplicates-2.npy']
+    """
+    taken = {DUPLICATES_FILE.casefold()}
+    names = []
+    for column in columns:
+        # quote() leaves the tilde as it is.
+        stem = quote(column, safe="", errors="surrogatepass").replace("~", "%7E")
+        if len(stem) > _LONGEST_NAME:
+            digest = hashlib.blake2b(column.encode(errors="surrogatepass"), digest_size=8)
+            stem = f"{stem[:100]}-{digest.hexdigest()}"
+        name, number = f"{stem}.npy", 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}-{number}.npy"
+        taken.add(name.casefold())
+        names.append(name)
+    return names

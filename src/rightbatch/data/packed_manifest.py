@@ -1,0 +1,359 @@
+"""The manifest of a packed data set: manifest.json, written once and read strictly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rightbatch.data.column import Column
+from rightbatch.data.packed_array import FILE_NAME, PackedArray
+from rightbatch.data.stored_fields import Fields, WrongFieldError, is_whole, texts_or_none
+from rightbatch.errors import DataError
+
+MANIFEST_FILE = "manifest.json"
+FORMAT = "rightbatch packed data set"
+VERSION = 1
+
+# The checksum stands last, over every byte before it.
+_SEALED = re.compile(rb'(.*,\n "checksum": )"([0-9a-f]{32})"\n}\n', re.DOTALL)
+# Numbers and fixed-width text: NumPy would read a text of other kinds as a record.
+_DTYPE = re.compile(r"[<>|][buifcSU][0-9]{1,6}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFile:
+    """A file that the data were packed from, as it was then."""
+
+    path: str
+    bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedColumn:
+    """A column of the pack: its description and the file of its values."""
+
+    name: str
+    categories: tuple[str, ...] | None
+    array: PackedArray
+
+    @property
+    def column(self) -> Column:
+        """The column as a Dataset describes it."""
+        return Column(
+            name=self.name,
+            dtype=self.array.dtype,
+            shape=self.array.shape[1:],
+            categories=self.categories,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a pack holds, where it came from, and how it was made.
+
+    `fingerprint` and `name` are those of the source. `duplicates` is the array (D, 2) of rows and
+    the first rows of equal inputs; None with `duplicate_rows` 0 where there are none, and with
+    `duplicate_rows` None where nobody looked. `packed_transforms` ran before the values were
+    stored, `left_transforms` were attached to the source and did not.
+    """
+
+    rightbatch: str
+    created: str
+    name: str
+    fingerprint: str
+    length: int
+    target: str | None
+    columns: tuple[PackedColumn, ...]
+    own_parts: Mapping[str, range] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    source_files: tuple[SourceFile, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    packed_transforms: tuple[Mapping[str, Any], ...] = ()
+    left_transforms: tuple[Mapping[str, Any], ...] = ()
+    duplicate_rows: int | None = None
+    duplicates: PackedArray | None = None
+
+    @property
+    def arrays(self) -> dict[str, PackedArray]:
+        """Every file of the pack but the manifest, by what it is for."""
+        found = {f"column {column.name!r}": column.array for column in self.columns}
+        return found if self.duplicates is None else {**found, "duplicates": self.duplicates}
+
+    @property
+    def files_bytes(self) -> int:
+        """The bytes of all arrays together, headers included."""
+        return sum(array.file_bytes for array in self.arrays.values())
+
+    def to_bytes(self) -> bytes:
+        """The content of manifest.json, its own checksum at the end."""
+        described = {
+            "format": FORMAT,
+            "version": VERSION,
+            "rightbatch": self.rightbatch,
+            "created": self.created,
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "length": self.length,
+            "target": self.target,
+            "columns": [
+                {
+                    "name": column.name,
+                    "categories": None if column.categories is None else list(column.categories),
+                    **_array_to_json(column.array),
+                }
+                for column in self.columns
+            ],
+            "own_parts": {name: [rows.start, rows.stop] for name, rows in self.own_parts.items()},
+            "notes": list(self.notes),
+            "source_files": [vars(file) for file in self.source_files],
+            "options": dict(self.options),
+            "packed_transforms": list(self.packed_transforms),
+            "left_transforms": list(self.left_transforms),
+            "duplicate_rows": self.duplicate_rows,
+            "duplicates": None if self.duplicates is None else _array_to_json(self.duplicates),
+        }
+        text = json.dumps(described, indent=1)
+        head = (text.removesuffix("\n}") + ',\n "checksum": ').encode()
+        return head + f'"{_digest(head)}"\n}}\n'.encode()
+
+
+def is_pack(folder: Path) -> bool:
+    """Whether the folder holds a manifest that calls itself one of a packed data set."""
+    try:
+        with (folder / MANIFEST_FILE).open("rb") as file:
+            return f'"format": "{FORMAT}"'.encode() in file.read(200)
+    except OSError:
+        return False
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the pack `folder`; DataError, naming the field, where it is not valid."""
+    path = folder / MANIFEST_FILE
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder} is no packed data set: it has no {MANIFEST_FILE}. Give the folder that "
+            "rightbatch pack wrote."
+        ) from error
+    sealed = _SEALED.fullmatch(content)
+    if sealed is None or _digest(sealed[1]) != sealed[2].decode():
+        raise DataError(f"{path} {_why_not_sealed(content)}")
+    try:
+        return _manifest(Fields(json.loads(content), ""))
+    except WrongFieldError as error:
+        raise DataError(f"{path}: {error}. Pack the data anew.") from error
+
+
+def _why_not_sealed(content: bytes) -> str:
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        found = None
+    version = found.get("version") if isinstance(found, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        return (
+            f"has the version {version}, and this rightbatch reads {VERSION}: open the data with "
+            "a newer rightbatch, or pack them anew."
+        )
+    if isinstance(found, dict) and found.get("format") != FORMAT:
+        return (
+            f"is no manifest of a packed data set: its field 'format' is {found.get('format')!r} "
+            f"and not {FORMAT!r}."
+        )
+    return (
+        "is damaged: its content does not match the checksum at its end. Put it back from a copy, "
+        "or pack the data anew."
+    )
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _array_to_json(array: PackedArray) -> dict[str, Any]:
+    return {
+        "file": array.file,
+        "dtype": array.dtype.str,
+        "shape": list(array.shape),
+        "header_bytes": array.header_bytes,
+        "header_checksum": f"{array.header_checksum:08x}",
+        "block_rows": array.block_rows,
+        "checksums": [f"{block:08x}" for block in array.checksums],
+    }
+
+
+def _manifest(fields: Fields) -> Manifest:
+    fields.take("format", repr(FORMAT), lambda found: found if found == FORMAT else None)
+    version = fields.whole("version", 1)
+    if version != VERSION:
+        raise WrongFieldError(
+            f"the field 'version' is {version}, and this rightbatch reads {VERSION}"
+        )
+    length = fields.whole("length", 1)
+    described = fields.items("columns")
+    columns = tuple(
+        _column(Fields(found, f"columns[{place}]."), length)
+        for place, found in enumerate(described)
+    )
+    names = [column.name for column in columns]
+    files = [column.array.file.casefold() for column in columns]
+    if not columns or len(set(names)) < len(names) or len(set(files)) < len(files):
+        raise WrongFieldError(
+            "the field 'columns' must have one column at least, and no name or file twice"
+        )
+    target = fields.text_or_none("target")
+    if target is not None and target not in names:
+        raise WrongFieldError(f"the field 'target' is {target!r}, which is no column")
+    duplicate_rows, duplicates = _duplicates(fields, length)
+    manifest = Manifest(
+        rightbatch=fields.text("rightbatch"),
+        created=fields.text("created"),
+        name=fields.text("name"),
+        fingerprint=fields.text("fingerprint"),
+        length=length,
+        target=target,
+        columns=columns,
+        own_parts={
+            name: _rows(name, found, length) for name, found in fields.mapping("own_parts").items()
+        },
+        notes=fields.texts("notes"),
+        source_files=tuple(
+            _source_file(Fields(found, f"source_files[{place}]."))
+            for place, found in enumerate(fields.items("source_files"))
+        ),
+        options=fields.mapping("options"),
+        packed_transforms=fields.objects("packed_transforms"),
+        left_transforms=fields.objects("left_transforms"),
+        duplicate_rows=duplicate_rows,
+        duplicates=duplicates,
+    )
+    fields.done()
+    return manifest
+
+
+def _column(fields: Fields, length: int) -> PackedColumn:
+    column = PackedColumn(
+        name=fields.text("name"),
+        categories=fields.take(
+            "categories",
+            "null or a list of texts",
+            lambda found: (
+                None
+                if found is not None and texts_or_none(found) is None
+                else (texts_or_none(found),)
+            ),
+        )[0],
+        array=_array(fields, length),
+    )
+    fields.done()
+    return column
+
+
+def _array(fields: Fields, length: int) -> PackedArray:
+    array = PackedArray(
+        file=fields.take(
+            "file",
+            "a name of letters, digits and _.%- that ends with .npy",
+            lambda found: found if isinstance(found, str) and FILE_NAME.fullmatch(found) else None,
+        ),
+        dtype=fields.take("dtype", "a dtype of numbers or text, such as '<f4'", _dtype),
+        shape=fields.take("shape", f"a list of {length} and whole numbers from 1", _shape),
+        header_bytes=fields.whole("header_bytes", 1),
+        header_checksum=fields.take("header_checksum", "8 hexadecimal digits", _crc),
+        block_rows=fields.whole("block_rows", 1),
+        checksums=fields.take("checksums", "a list of texts of 8 hexadecimal digits", _checksums),
+    )
+    if array.shape[0] != length:
+        raise WrongFieldError(f"{array.file}: the field 'shape' has not the length {length}")
+    if len(array.checksums) != -(-length // array.block_rows):
+        raise WrongFieldError(
+            f"{array.file}: the field 'checksums' has {len(array.checksums)} entries, not one for "
+            f"each {array.block_rows} of {length} rows"
+        )
+    return array
+
+
+def _duplicates(fields: Fields, length: int) -> tuple[int | None, PackedArray | None]:
+    count = fields.whole_or_none("duplicate_rows")
+    found = fields.take("duplicates", "null or an object", lambda found: (found,))[0]
+    if (found is not None) != bool(count) or (count or 0) >= length:
+        raise WrongFieldError(
+            f"the fields 'duplicate_rows' ({count}) and 'duplicates' contradict each other"
+        )
+    if found is None or count is None:
+        return count, None
+    described = Fields(found, "duplicates.")
+    array = _array(described, count)
+    described.done()
+    if array.dtype != np.dtype(np.int64) or array.shape != (count, 2):
+        raise WrongFieldError(
+            f"the field 'duplicates' is {array.dtype} of shape {array.shape}, not int64 of "
+            f"({count}, 2)"
+        )
+    return count, array
+
+
+def _source_file(fields: Fields) -> SourceFile:
+    file = SourceFile(
+        path=fields.text("path"),
+        bytes=fields.whole("bytes", 0),
+        mtime_ns=fields.whole("mtime_ns", -(2**63)),
+    )
+    fields.done()
+    return file
+
+
+def _rows(name: str, found: Any, length: int) -> range:
+    if (
+        not isinstance(found, list)
+        or len(found) != 2
+        or not all(is_whole(end, 0) for end in found)
+        or not found[0] < found[1] <= length
+    ):
+        raise WrongFieldError(
+            f"the field 'own_parts.{name}' is {found!r:.80}; valid is [start, stop] within "
+            f"{length} rows"
+        )
+    return range(found[0], found[1])
+
+
+def _categories(found: Any) -> tuple[tuple[str, ...] | None] | None:
+    texts = texts_or_none(found)
+    return None if texts is None and found is not None else (texts,)
+
+
+def _crc(found: Any) -> int | None:
+    is_crc = isinstance(found, str) and re.fullmatch("[0-9a-f]{8}", found)
+    return int(found, 16) if is_crc else None
+
+
+def _checksums(found: Any) -> tuple[int, ...] | None:
+    if not isinstance(found, list):
+        return None
+    sums = tuple(_crc(item) for item in found)
+    return None if None in sums else sums  # type: ignore[return-value]  # None is ruled out
+
+
+def _dtype(found: Any) -> np.dtype[Any] | None:
+    if not isinstance(found, str) or not _DTYPE.fullmatch(found):
+        return None
+    try:
+        dtype = np.dtype(found)
+    except TypeError:
+        return None
+    return dtype if dtype.itemsize else None
+
+
+def _shape(found: Any) -> tuple[int, ...] | None:
+    if not isinstance(found, list) or not found or not all(is_whole(size, 1) for size in found):
+        return None
+    return tuple(found)

@@ -1,0 +1,355 @@
+"""Writing a packed data set: streamed, in bounded memory, and gone on with after a kill."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rightbatch.byte_sizes import bytes_text
+from rightbatch.data.array_dataset import ArrayDataset
+from rightbatch.data.block_checksums import rows_of_block
+from rightbatch.data.dataset import Arrays, Dataset
+from rightbatch.data.duplicate_search import find_duplicates
+from rightbatch.data.duplicates import span_keys
+from rightbatch.data.packed import PackedDataset, source_files
+from rightbatch.data.packed_array import describe_array, file_names
+from rightbatch.data.packed_manifest import Manifest, PackedColumn, is_pack, read_manifest
+from rightbatch.data.packing_folder import (
+    KEYS_BYTES,
+    PackingFolder,
+    identity,
+    is_unfinished,
+    partial_folder,
+)
+from rightbatch.data.packing_place import (
+    existing_pack,
+    put_in_place,
+    refuse_or_remove,
+    remove_replaced,
+)
+from rightbatch.errors import DataError, DiskSpaceError, OptionError
+
+logger = logging.getLogger(__name__)
+
+_SPAN_BYTES = 2**23
+# What a kill can cost is written again: so many bytes, or what took so many seconds.
+_SYNC_BYTES = 2**26
+_SYNC_SECONDS = 10.0
+_PROGRESS_SECONDS = 0.2
+# Beside the columns the search for duplicates keeps a key and a record of 16 bytes a row.
+_SCRATCH_BYTES = KEYS_BYTES + 16
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackProgress:
+    """How far a packing has come; told a few times a second.
+
+    `stage` is "writing" or "duplicates" (the search for samples of equal inputs). `resumed_bytes`
+    of `done_bytes` were there from an earlier start; `seconds` count from this one.
+    """
+
+    stage: str
+    done_bytes: int
+    total_bytes: int
+    resumed_bytes: int
+    seconds: float
+
+
+Progress = Callable[[PackProgress], None]
+
+
+def packed_bytes(data: Dataset) -> int:
+    """The bytes that the values of `data` take in a pack.
+
+    >>> from rightbatch.data import open
+    >>> packed_bytes(open((np.zeros((3, 4), np.float32), [0, 1, 0])))
+    72
+    """
+    return len(data) * sum(_row_bytes(data))
+
+
+def write_pack(
+    data: Dataset,
+    folder: Path,
+    *,
+    source: Dataset | None = None,
+    packed_transforms: Sequence[Mapping[str, Any]] = (),
+    left_transforms: Sequence[Mapping[str, Any]] = (),
+    options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> PackedDataset:
+    """Write `data` to `folder` as a pack, and open it.
+
+    `source` is what `data` were made of by `packed_transforms`, if by any; the descriptions of the
+    transforms and `options` go into the manifest.
+
+    Raises OptionError where `folder` or the place it needs is taken, DataError where the data can
+    not be packed, DiskSpaceError where the disk is too small or becomes full.
+    """
+    folder = folder.expanduser().absolute()
+    draft = _draft(
+        data,
+        source or data,
+        packed_transforms=tuple(packed_transforms),
+        left_transforms=tuple(left_transforms),
+        options=options or {},
+    )
+    partial = partial_folder(folder)
+    found = existing_pack(folder, draft, overwrite=overwrite)
+    if found is None and is_pack(partial) and not is_unfinished(partial):
+        # A kill came between the last file and the name.
+        if identity(read_manifest(partial)) == identity(draft):
+            put_in_place(partial, folder)
+            return PackedDataset(folder)
+        refuse_or_remove(partial, overwrite=overwrite)
+    if found is not None:
+        remove_replaced(folder)
+        return found
+    if overwrite and is_unfinished(partial) and not _goes_on(partial, draft):
+        shutil.rmtree(partial)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with PackingFolder(partial, draft) as packing:
+        try:
+            _refuse_small_disk(packing, folder)
+            manifest = _write(data, source or data, packing, progress)
+            packing.finish(manifest)
+            put_in_place(partial, folder)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise _full_disk(packing, folder) from error
+    return PackedDataset(folder)
+
+
+def _write(
+    data: Dataset, source: Dataset, packing: PackingFolder, progress: Progress | None
+) -> Manifest:
+    """Write what is missing, look for duplicates, and describe it all."""
+    told = _Told(progress, packing, sum(_row_bytes(data)))
+    block_rows = packing.draft.columns[0].array.block_rows
+    row_bytes = sum(_row_bytes(data))
+    step = block_rows * max(1, _SPAN_BYTES // max(1, block_rows * row_bytes))
+    synced_rows, synced_at = packing.rows_done, time.monotonic()
+    told("writing", packing.rows_done, always=True)
+    try:
+        while packing.rows_done < len(data):
+            start = packing.rows_done
+            arrays = data.span(start, min(start + step, len(data)))
+            _check_arrays(data, arrays, start)
+            packing.append(arrays, span_keys(data, arrays))
+            told("writing", packing.rows_done)
+            if (
+                packing.rows_done - synced_rows
+            ) * row_bytes >= _SYNC_BYTES or time.monotonic() - synced_at >= _SYNC_SECONDS:
+                packing.sync()
+                synced_rows, synced_at = packing.rows_done, time.monotonic()
+    except BaseException:
+        _sync_quietly(packing)
+        raise
+    packing.sync()
+    _refuse_changed(source, packing.draft)
+    stored = packing.described_columns()
+    columns = tuple(
+        replace(column, array=array)
+        for column, array in zip(packing.draft.columns, stored, strict=True)
+    )
+    shutil.rmtree(packing.scratch, ignore_errors=True)
+    packing.scratch.mkdir()
+    duplicates = find_duplicates(
+        _written(data, columns, packing.path),
+        packing.keys_path,
+        packing.scratch,
+        packing.path,
+        progress=lambda share: told("duplicates", packing.rows_done, share=share),
+    )
+    shutil.rmtree(packing.scratch)
+    told("duplicates", packing.rows_done, share=1.0, always=True)
+    return replace(
+        packing.draft,
+        created=packing.created,
+        columns=columns,
+        duplicates=duplicates,
+        duplicate_rows=0 if duplicates is None else duplicates.shape[0],
+    )
+
+
+def _written(data: Dataset, columns: Sequence[PackedColumn], folder: Path) -> ArrayDataset:
+    """The columns as they lie in the folder, mapped."""
+    arrays = {column.name: column.array.map(folder, column.name) for column in columns}
+    return ArrayDataset(arrays, name=data.name, target=data.target)
+
+
+class _Told:
+    """Tells the progress where it is time."""
+
+    def __init__(self, progress: Progress | None, packing: PackingFolder, row_bytes: int) -> None:
+        self._progress = progress
+        self._row_bytes = row_bytes
+        self._total = packing.draft.length * row_bytes
+        self._resumed = packing.rows_done * row_bytes
+        self._began = self._last = time.monotonic()
+
+    def __call__(
+        self, stage: str, rows: int, *, share: float | None = None, always: bool = False
+    ) -> None:
+        now = time.monotonic()
+        if self._progress is None or not (always or now - self._last >= _PROGRESS_SECONDS):
+            return
+        self._last = now
+        self._progress(
+            PackProgress(
+                stage=stage,
+                done_bytes=rows * self._row_bytes if share is None else int(share * self._total),
+                total_bytes=self._total,
+                resumed_bytes=self._resumed if share is None else 0,
+                seconds=now - self._began,
+            )
+        )
+
+
+def _draft(
+    data: Dataset,
+    source: Dataset,
+    *,
+    packed_transforms: tuple[Mapping[str, Any], ...],
+    left_transforms: tuple[Mapping[str, Any], ...],
+    options: Mapping[str, Any],
+) -> Manifest:
+    """The manifest before anything is written: without checksums."""
+    hidden = [c.name for c in data.columns if c.name != data.target and c not in data.inputs]
+    if hidden:
+        raise OptionError(
+            f"{data.name} has a column that is no input ({hidden[0]!r}, which ties samples "
+            "together); pack the data as they were opened, and give group= when the pack is split"
+        )
+    for column in data.columns:
+        if column.dtype.kind not in "buifcSU" or 0 in (column.dtype.itemsize, *column.shape):
+            raise DataError(
+                f"{data.name}: column {column.name!r} is {column.dtype} of shape {column.shape}, "
+                "which can not be packed; valid are numbers and fixed-width text. Convert it, or "
+                "leave it out: columns=…"
+            )
+    length = len(data)
+    block_rows = rows_of_block(_row_bytes(data))
+    files = file_names(column.name for column in data.columns)
+    return Manifest(
+        rightbatch=metadata.version("rightbatch"),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        name=data.name,
+        fingerprint=source.fingerprint,
+        length=length,
+        target=data.target,
+        columns=tuple(
+            PackedColumn(
+                name=column.name,
+                categories=column.categories,
+                array=describe_array(
+                    file,
+                    column.dtype,
+                    (length, *column.shape),
+                    block_rows=block_rows,
+                    checksums=(),
+                ),
+            )
+            for column, file in zip(data.columns, files, strict=True)
+        ),
+        own_parts=data.own_parts,
+        notes=source.notes,
+        source_files=source_files(source.files),
+        options=options,
+        packed_transforms=packed_transforms,
+        left_transforms=left_transforms,
+    )
+
+
+def _row_bytes(data: Dataset) -> list[int]:
+    """The bytes of one sample, column by column."""
+    return [
+        column.dtype.itemsize * int(np.prod(column.shape, dtype=np.int64))
+        for column in data.columns
+    ]
+
+
+def _goes_on(partial: Path, draft: Manifest) -> bool:
+    """Whether what is unfinished there is of these data."""
+    try:
+        with PackingFolder(partial, draft):
+            return True
+    except OptionError as error:
+        if "another process" in str(error):
+            raise
+        return False
+
+
+def _check_arrays(data: Dataset, arrays: Arrays, start: int) -> None:
+    """Refuse values that are not as the column describes them."""
+    rows = len(next(iter(arrays.values())))
+    for column in data.columns:
+        values: NDArray[Any] = arrays[column.name]
+        if values.dtype != column.dtype or values.shape != (rows, *column.shape):
+            raise DataError(
+                f"{data.name}: rows {start:,} up to {start + rows:,} of column {column.name!r} "
+                f"are {values.dtype} of shape {values.shape}, where {column.dtype} of shape "
+                f"{(rows, *column.shape)} was promised; the source does not keep its promise "
+                "(rightbatch.testing.check_dataset tells more)"
+            )
+
+
+def _refuse_changed(source: Dataset, draft: Manifest) -> None:
+    """Refuse to end a pack whose source changed meanwhile: it would be of neither state."""
+    before = {file.path: file for file in draft.source_files}
+    for now in source_files(source.files):
+        if now.path in before and now != before[now.path]:
+            raise DataError(
+                f"{now.path} changed while it was packed. Open the data again and pack them anew: "
+                "overwrite=True (--overwrite)"
+            )
+
+
+def _refuse_small_disk(packing: PackingFolder, folder: Path) -> None:
+    needed = _missing_bytes(packing)
+    free = shutil.disk_usage(packing.path).free
+    if free < needed:
+        raise DiskSpaceError(
+            f"{folder} needs {bytes_text(needed)} more on its disk, which has {bytes_text(free)} "
+            "free. Make room, name a folder on another disk, or pack fewer columns"
+        )
+
+
+def _missing_bytes(packing: PackingFolder) -> int:
+    """What the rest of the packing takes on the disk."""
+    draft = packing.draft
+    missing = draft.length - packing.rows_done
+    columns = sum(column.array.row_bytes for column in draft.columns)
+    return missing * (columns + KEYS_BYTES) + draft.length * (_SCRATCH_BYTES - KEYS_BYTES)
+
+
+def _full_disk(packing: PackingFolder, folder: Path) -> DiskSpaceError:
+    row_bytes = sum(column.array.row_bytes for column in packing.draft.columns)
+    return DiskSpaceError(
+        f"the disk of {packing.path} is full: {bytes_text(packing.rows_done * row_bytes)} of "
+        f"{bytes_text(packing.draft.length * row_bytes)} are packed and kept there. Make room for "
+        f"{bytes_text(_missing_bytes(packing))} and pack again into {folder}: it goes on where it "
+        "stopped"
+    )
+
+
+def _sync_quietly(packing: PackingFolder) -> None:
+    """Keep what is written, where that is possible: another error is on its way up."""
+    try:
+        packing.sync()
+    except OSError:
+        logger.debug("the last blocks could not be kept", exc_info=True)

@@ -1,0 +1,303 @@
+"""FOLDER.partial: what of a pack is on the disk already, so that packing goes on after a kill.
+
+Blocks are appended to the columns' files, put on the disk, and only then written down in the
+journal, a line for each block of rows with its checksums. What lies beyond the journal is cut off
+when packing goes on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import zlib
+from array import array
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rightbatch.data.block_checksums import array_bytes, checksum, spans
+from rightbatch.data.packed_array import PackedArray, describe_array, header_of
+from rightbatch.data.packed_manifest import MANIFEST_FILE, Manifest
+from rightbatch.durable_files import sync_file, sync_folder, write_atomically
+from rightbatch.errors import DataError, OptionError
+
+KEYS_BYTES = 8
+_DESCRIPTION_FILE = "packing.json"
+_JOURNAL_FILE = "journal.txt"
+_KEYS_FILE = "content-keys.bin"
+_SCRATCH_FOLDER = "scratch"
+
+
+def partial_folder(folder: Path) -> Path:
+    """Where a pack lies until it is complete.
+
+    >>> partial_folder(Path("data/mnist")).as_posix()
+    'data/mnist.partial'
+    """
+    return folder.with_name(f"{folder.name}.partial")
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether the folder holds a packing that began and did not end."""
+    return (folder / _DESCRIPTION_FILE).is_file()
+
+
+def refuse_unfinished(folder: Path) -> None:
+    """Raise DataError, saying how to go on, where packing into `folder` did not finish."""
+    if is_unfinished(folder):
+        whole = folder.with_name(folder.name.removesuffix(".partial"))
+        raise DataError(
+            f"{folder}: packing did not finish. It goes on where it stopped when the same data are "
+            f"packed again: rb.pack(data, {str(whole)!r}), rightbatch pack DATA {whole}"
+        )
+
+
+def identity(manifest: Manifest) -> dict[str, Any]:
+    """What two packings must share for one to go on with, or stand for, the other; as JSON."""
+    described = {
+        "fingerprint": manifest.fingerprint,
+        "length": manifest.length,
+        "target": manifest.target,
+        "columns": [
+            [
+                column.name,
+                column.categories,
+                column.array.file,
+                column.array.dtype.str,
+                column.array.shape,
+                column.array.block_rows,
+            ]
+            for column in manifest.columns
+        ],
+        "own_parts": {name: [rows.start, rows.stop] for name, rows in manifest.own_parts.items()},
+        "source_files": [vars(file) for file in manifest.source_files],
+        "packed_transforms": list(manifest.packed_transforms),
+    }
+    restored: dict[str, Any] = json.loads(json.dumps(described))
+    return restored
+
+
+def differing(asked: Mapping[str, Any], there: Any) -> str:
+    """The names of what differs between two identities, for a message."""
+    stored = there if isinstance(there, dict) else {}
+    return ", ".join(name.replace("_", " ") for name in asked if asked[name] != stored.get(name))
+
+
+class PackingFolder:
+    """The folder FOLDER.partial while it is written; one process at a time holds it.
+
+    `draft` is the manifest without checksums. `rows_done` counts the rows that are written, of
+    which those in the journal are safe.
+    """
+
+    def __init__(self, path: Path, draft: Manifest) -> None:
+        self.path = path
+        self.keys_path = path / _KEYS_FILE
+        self.scratch = path / _SCRATCH_FOLDER
+        self.draft = draft
+        self.created = draft.created
+        self.rows_done = 0
+        self._arrays = [column.array for column in draft.columns]
+        self._block_rows = self._arrays[0].block_rows
+        self._checksums = [array("I") for _ in self._arrays]
+        self._journaled = 0
+        self._lock: int | None = None
+
+    def __enter__(self) -> Self:
+        """Make the folder, or go on with what it holds.
+
+        Raises OptionError where it holds anything else, or another process is writing it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._release()
+            raise OptionError(
+                f"{self.path} is being written by another process; wait for it, or name another "
+                "folder"
+            ) from error
+        try:
+            self._restore()
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _restore(self) -> None:
+        if not is_unfinished(self.path):
+            self._begin()
+            return
+        try:
+            stored = json.loads((self.path / _DESCRIPTION_FILE).read_bytes())
+            before, created = stored["identity"], str(stored["created"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise OptionError(
+                f"{self.path} holds a packing that can not be read ({error}). Remove the folder, "
+                "or pack with overwrite=True (--overwrite)"
+            ) from error
+        if before != identity(self.draft):
+            raise OptionError(
+                f"{self.path} holds an unfinished packing of other data or of another state "
+                f"of them (other are: {differing(identity(self.draft), before)}). "
+                "Pack those to go on with it, name another folder, or begin anew with "
+                "overwrite=True (--overwrite)"
+            )
+        self.created = created
+        self._cut()
+
+    def _begin(self) -> None:
+        if any(self.path.iterdir()):
+            raise OptionError(
+                f"{self.path} is needed while packing and holds other files; move them away, or "
+                "name another folder"
+            )
+        for stored in self._arrays:
+            (self.path / stored.file).write_bytes(header_of(stored.dtype, stored.shape))
+        self.keys_path.write_bytes(b"")
+        (self.path / _JOURNAL_FILE).write_bytes(b"")
+        # Last: the folder counts as a packing only once it can be gone on with.
+        description = {"identity": identity(self.draft), "created": self.created}
+        write_atomically(self.path / _DESCRIPTION_FILE, json.dumps(description).encode())
+
+    def _cut(self) -> None:
+        """Read the journal, and cut every file to the rows that are safe."""
+        blocks = self._read_journal()
+        for stored in self._arrays:
+            blocks = min(blocks, self._whole_blocks(stored))
+        while blocks and _size(self.keys_path) < self._rows(blocks) * KEYS_BYTES:
+            blocks -= 1
+        rows = self._rows(blocks)
+        for stored in self._arrays:
+            _truncate(self.path / stored.file, stored.header_bytes + rows * stored.row_bytes)
+            if blocks == 0:
+                header = header_of(stored.dtype, stored.shape)
+                (self.path / stored.file).write_bytes(header)
+        _truncate(self.keys_path, rows * KEYS_BYTES)
+        self._checksums = [sums[:blocks] for sums in self._checksums]
+        lines = b"".join(self._line(block) for block in range(blocks))
+        write_atomically(self.path / _JOURNAL_FILE, lines)
+        self.rows_done, self._journaled = rows, blocks
+
+    def _read_journal(self) -> int:
+        """Fill the checksums from the journal, and return how many blocks it is sure of."""
+        journal = self.path / _JOURNAL_FILE
+        content = journal.read_bytes() if journal.is_file() else b""
+        blocks = 0
+        for line in content.splitlines(keepends=True):
+            words, _, own = line.rstrip(b"\n").rpartition(b" ")
+            if not line.endswith(b"\n") or f"{zlib.crc32(words):08x}".encode() != own:
+                break  # cut off while it was written
+            number, *sums = words.split(b" ")
+            if int(number) != blocks or len(sums) != len(self._arrays):
+                break
+            for column, word in zip(self._checksums, sums, strict=True):
+                column.append(int(word, 16))
+            blocks += 1
+        return blocks
+
+    def _line(self, block: int) -> bytes:
+        sums = " ".join(f"{column[block]:08x}" for column in self._checksums)
+        words = f"{block} {sums}".encode()
+        return words + f" {zlib.crc32(words):08x}\n".encode()
+
+    def _whole_blocks(self, stored: PackedArray) -> int:
+        path = self.path / stored.file
+        header = header_of(stored.dtype, stored.shape)
+        if not path.is_file():
+            return 0
+        with path.open("rb") as file:
+            if file.read(len(header)) != header:
+                return 0
+        rows = (path.stat().st_size - len(header)) // stored.row_bytes
+        return (
+            -(-rows // self._block_rows) if rows >= self.draft.length else rows // self._block_rows
+        )
+
+    def _rows(self, blocks: int) -> int:
+        return min(blocks * self._block_rows, self.draft.length)
+
+    def append(self, arrays: Mapping[str, NDArray[Any]], keys: NDArray[np.uint64]) -> None:
+        """Write the next samples: whole blocks of rows, but for the last ones of the data."""
+        count = len(keys)
+        for column, sums in zip(self.draft.columns, self._checksums, strict=True):
+            stored = column.array
+            content = array_bytes(arrays[column.name])
+            with (self.path / stored.file).open("ab", buffering=0) as file:
+                _write(file, content)
+            for start, stop in spans(count, self._block_rows):
+                sums.append(checksum(content[start * stored.row_bytes : stop * stored.row_bytes]))
+        with self.keys_path.open("ab", buffering=0) as file:
+            _write(file, array_bytes(keys))
+        self.rows_done += count
+
+    def sync(self) -> None:
+        """Put what is written on the disk, then into the journal: from here on it is safe."""
+        blocks = -(-self.rows_done // self._block_rows)
+        if blocks == self._journaled:
+            return
+        for stored in self._arrays:
+            sync_file(self.path / stored.file)
+        sync_file(self.keys_path)
+        lines = b"".join(self._line(block) for block in range(self._journaled, blocks))
+        with (self.path / _JOURNAL_FILE).open("ab", buffering=0) as file:
+            _write(file, lines)
+            os.fsync(file.fileno())
+        self._journaled = blocks
+
+    def described_columns(self) -> tuple[PackedArray, ...]:
+        """The columns' arrays with their checksums."""
+        return tuple(
+            describe_array(
+                stored.file,
+                stored.dtype,
+                stored.shape,
+                block_rows=stored.block_rows,
+                checksums=sums,
+            )
+            for stored, sums in zip(self._arrays, self._checksums, strict=True)
+        )
+
+    def finish(self, manifest: Manifest) -> None:
+        """Write the manifest and take the help files away: the pack is complete."""
+        for stored in manifest.arrays.values():
+            sync_file(self.path / stored.file)
+        write_atomically(self.path / MANIFEST_FILE, manifest.to_bytes())
+        for name in (_KEYS_FILE, _JOURNAL_FILE, _DESCRIPTION_FILE):
+            (self.path / name).unlink(missing_ok=True)
+        sync_folder(self.path)
+
+
+def _write(file: Any, content: bytes | memoryview) -> None:
+    """All of it: an unbuffered write may take a part."""
+    view = memoryview(content)
+    while len(view):
+        view = view[file.write(view) :]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _truncate(path: Path, size: int) -> None:
+    if _size(path) > size:
+        os.truncate(path, size)
