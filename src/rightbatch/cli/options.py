@@ -55,7 +55,7 @@ _output = themed("Output")
 _COUNT = click.IntRange(min=1)
 _NOT_NEGATIVE = click.FloatRange(min=0)
 
-data_options = stacked(
+reading_options = stacked(
     _reading(
         "--target",
         metavar="COLUMN",
@@ -89,6 +89,10 @@ data_options = stacked(
         show_default=True,
         help="What becomes of text columns: a code each, or a 0/1 input for every category.",
     ),
+)
+
+data_options = stacked(
+    reading_options,
     _splitting(
         "--val",
         type=held_out,

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from rightbatch.byte_sizes import bytes_text
 from rightbatch.cli.output import console
 
 if TYPE_CHECKING:
     from rightbatch.advice.compare import CompareProgress
     from rightbatch.advice.progress import AdviceProgress
     from rightbatch.advice.stopwatch import SpeedProgress
+    from rightbatch.data.packing import PackProgress
     from rightbatch.training.progress import Progress
 
 # A log that grows by a line a minute can be read the next morning; the first lines come sooner,
@@ -26,6 +28,8 @@ _FIRST_INTERVAL_SECONDS = 5.0
 _LONGEST_INTERVAL_SECONDS = 60.0
 _ROUNDS_INTERVAL_SECONDS = 10.0
 _TOLD_LOADING_SHARE = 0.05
+# The first blocks say how fast a packing is; one that ends sooner needs no forecast.
+_ESTIMATE_SECONDS = 1.0
 
 
 class ProgressLines:
@@ -193,6 +197,62 @@ def rounds_display(*, quiet: bool) -> Iterator[RoundsProgress | None]:
             yield RoundsProgress(bar)
     else:
         yield RoundsProgress(None)
+
+
+class PackDisplay:
+    """The bytes of a packing: a bar, or a line now and then; and, early on, how long it takes."""
+
+    def __init__(self, bar: Bar | None) -> None:
+        self._bar = bar
+        self._began = self._told = time.monotonic()
+        self._is_estimated = self._is_resumed = False
+
+    def __call__(self, progress: PackProgress) -> None:
+        """Take the news, and show it where it is time."""
+        if progress.resumed_bytes and not self._is_resumed:
+            self._is_resumed = True
+            self._tell(f"Going on: {bytes_text(progress.resumed_bytes)} are packed already")
+        written = progress.done_bytes - progress.resumed_bytes
+        if not self._is_estimated and written and progress.seconds >= _ESTIMATE_SECONDS:
+            self._is_estimated = True
+            if progress.stage == "writing":
+                self._tell(_estimate(written, progress))
+        words = "looking for duplicates" if progress.stage == "duplicates" else "packed"
+        self.show(words, progress.done_bytes, progress.total_bytes)
+
+    def show(self, words: str, done_bytes: int, total_bytes: int) -> None:
+        """Show how far the work is, where it is time."""
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.show(done_bytes, total_bytes, words)
+        elif now - self._told >= _ROUNDS_INTERVAL_SECONDS:
+            self._told = now
+            share = done_bytes / max(1, total_bytes)
+            self._tell(f"{words}  {share:.0%} after {now - self._began:.0f} s")
+
+    def _tell(self, line: str) -> None:
+        if self._bar is None:
+            click.echo(line, err=True)
+        else:
+            self._bar.print_above(line)
+
+
+def _estimate(written: int, progress: PackProgress) -> str:
+    speed = written / progress.seconds
+    seconds = (progress.total_bytes - progress.done_bytes) / speed
+    return f"Writing takes about {seconds:,.0f} s more, at {bytes_text(speed)} a second"
+
+
+@contextmanager
+def pack_display(*, quiet: bool) -> Iterator[PackDisplay | None]:
+    """The display of a packing that suits stderr as it is now; None for `--quiet`."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        with Bar() as bar:
+            yield PackDisplay(bar)
+    else:
+        yield PackDisplay(None)
 
 
 class AdviceDisplay:

@@ -246,7 +246,7 @@ def _draft(
     block_rows = rows_of_block(_row_bytes(data))
     files = file_names(column.name for column in data.columns)
     return Manifest(
-        rightbatch=metadata.version("rightbatch"),
+        rightbatch=_version(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         name=data.name,
         fingerprint=source.fingerprint,
@@ -273,6 +273,13 @@ def _draft(
         packed_transforms=packed_transforms,
         left_transforms=left_transforms,
     )
+
+
+def _version() -> str:
+    try:
+        return metadata.version("rightbatch")
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _row_bytes(data: Dataset) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -18,6 +18,11 @@ from rightbatch.data.duplicates import content_bytes, equal_content_groups
 from rightbatch.data.opening import open as open_data
 from rightbatch.data.without_input import WithoutInput
 from rightbatch.errors import DataError, DuplicateError, OptionError, did_you_mean
+from rightbatch.loading.duplicate_counts import (
+    count_duplicates,
+    count_known_duplicates,
+    groups_of_known,
+)
 from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.transform import Function, Inputs, Transform, Values, as_numpy
 from rightbatch.plan.checks import whole_number
@@ -93,8 +98,9 @@ class Parts:
 
     `duplicate_samples` counts the held-out samples whose inputs are equal, byte for byte, to
     those of a training sample (or a test sample's to a validation sample's); None where the data
-    are larger than 1 GiB and nobody asked. `held_out_transforms` are those of every part but
-    train, which may have more (`train_only=True`); predictions take them.
+    are larger than 1 GiB, do not know their duplicates, and nobody asked. `held_out_transforms`
+    are those of every part but train, which may have more (`train_only=True`); predictions take
+    them.
     """
 
     data: Dataset
@@ -203,7 +209,8 @@ def split(
 
     Samples whose inputs are equal byte for byte and stand on both sides are counted
     (`on_duplicates="report"`), refused (`"error"`, raises DuplicateError) or treated as a group
-    (`"together"`). The count is made for data up to 1 GiB unless one of the latter two asks.
+    (`"together"`). The count is made for data up to 1 GiB, for packed data of any size (they know
+    their duplicates), and for others where one of the latter two asks.
 
     Raises OptionError where the sizes or options are not valid, DataError where the data do not
     allow them.
@@ -238,8 +245,14 @@ def split(
 
     asked = on_duplicates != "report"
     content = None
-    if asked or content_bytes(data) <= _CONTENT_LIMIT_BYTES:
-        content = equal_content_groups(data)
+    known = data.known_duplicates
+    if known is not None and content_bytes(data) > _CONTENT_LIMIT_BYTES:
+        if on_duplicates == "together":
+            content = groups_of_known(len(data), known)
+    elif asked or content_bytes(data) <= _CONTENT_LIMIT_BYTES:
+        known, content = None, equal_content_groups(data)
+    else:
+        known = None
     groups = None if group is None else _codes(data, group, "group", candidates)
     if on_duplicates == "together" and content is not None:
         groups = _merge(groups, content[own_train.start : own_train.stop])
@@ -263,7 +276,12 @@ def split(
         for name, members in rows.items()
         if len(members) or name == "train"
     }
-    duplicates = None if content is None else _count_duplicates(content, made)
+    duplicates = None
+    rows_by_part = {name: part.rows for name, part in made.items()}
+    if known is not None:
+        duplicates = count_known_duplicates(known, rows_by_part)
+    elif content is not None:
+        duplicates = count_duplicates(content, rows_by_part)
     if duplicates:
         remedy = (
             "they stand in the test part that the data bring"
@@ -358,14 +376,3 @@ def _merge(groups: NDArray[np.int64] | None, content: NDArray[np.int64]) -> NDAr
     )
     labels = connected_components(edges, directed=False)[1]
     return np.unique(labels[groups], return_inverse=True)[1].astype(np.int64)
-
-
-def _count_duplicates(content: NDArray[np.int64], parts: dict[str, Part]) -> int:
-    codes = {name: content[part.rows.take(np.arange(len(part)))] for name, part in parts.items()}
-    earlier: Sequence[NDArray[np.int64]] = [codes["train"]]
-    duplicates = 0
-    for name in ("val", "test"):
-        if name in codes:
-            duplicates += int(np.isin(codes[name], np.concatenate(earlier)).sum())
-            earlier = [*earlier, codes[name]]
-    return duplicates
