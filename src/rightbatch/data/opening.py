@@ -237,8 +237,8 @@ def _open_folder(folder: Path, options: OpenOptions) -> Dataset:
         raise DataError(f"{folder} is an empty folder. {_VALID}")
     listed = ", ".join(held[:8]) + (f", … {len(held) - 8} more" if len(held) > 8 else "")
     raise DataError(
-        f"{folder} holds no CSV, Parquet or MNIST-like IDX files and is no packed data set, but "
-        f"holds: {listed}. Name a file in it, or a glob that reaches into its folders, such as "
+        f"{folder} is no packed data set and holds no CSV, Parquet or MNIST-like IDX files, but: "
+        f"{listed}. Name a file in it, or a glob that reaches into its folders, such as "
         f"'{folder}/**/*.csv'."
     )
 

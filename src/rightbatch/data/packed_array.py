@@ -119,7 +119,7 @@ def file_names(columns: Iterable[str]) -> list[str]:
     names = []
     for column in columns:
         # quote() leaves the tilde as it is.
-        stem = quote(column, safe="", errors="surrogatepass").replace("~", "%7E")
+        stem = quote(column, safe="", errors="surrogatepass").replace("~", "%7E") or "column"
         if len(stem) > _LONGEST_NAME:
             digest = hashlib.blake2b(column.encode(errors="surrogatepass"), digest_size=8)
             stem = f"{stem[:100]}-{digest.hexdigest()}"
