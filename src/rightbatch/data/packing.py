@@ -357,6 +357,7 @@ def _full_disk(packing: PackingFolder, folder: Path) -> DiskSpaceError:
 def _sync_quietly(packing: PackingFolder) -> None:
     """Keep what is written, where that is possible: another error is on its way up."""
     try:
+        packing.cut_back()  # on a full disk, the room that the journal needs
         packing.sync()
     except OSError:
         logger.debug("the last blocks could not be kept", exc_info=True)

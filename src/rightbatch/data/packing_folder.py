@@ -186,17 +186,22 @@ class PackingFolder:
             blocks = min(blocks, self._whole_blocks(stored))
         while blocks and _size(self.keys_path) < self._rows(blocks) * KEYS_BYTES:
             blocks -= 1
-        rows = self._rows(blocks)
-        for stored in self._arrays:
-            _truncate(self.path / stored.file, stored.header_bytes + rows * stored.row_bytes)
-            if blocks == 0:
-                header = header_of(stored.dtype, stored.shape)
-                (self.path / stored.file).write_bytes(header)
-        _truncate(self.keys_path, rows * KEYS_BYTES)
+        if blocks == 0:
+            for stored in self._arrays:
+                (self.path / stored.file).write_bytes(header_of(stored.dtype, stored.shape))
+        self.rows_done = self._rows(blocks)
+        self.cut_back()
         self._checksums = [sums[:blocks] for sums in self._checksums]
         lines = b"".join(self._line(block) for block in range(blocks))
         write_atomically(self.path / _JOURNAL_FILE, lines)
-        self.rows_done, self._journaled = rows, blocks
+        self._journaled = blocks
+
+    def cut_back(self) -> None:
+        """Cut every file to the rows that are done: what was written in part makes room."""
+        rows = self.rows_done
+        for stored in self._arrays:
+            _truncate(self.path / stored.file, stored.header_bytes + rows * stored.row_bytes)
+        _truncate(self.keys_path, rows * KEYS_BYTES)
 
     def _read_journal(self) -> int:
         """Fill the checksums from the journal, and return how many blocks it is sure of."""
@@ -239,15 +244,23 @@ class PackingFolder:
     def append(self, arrays: Mapping[str, NDArray[Any]], keys: NDArray[np.uint64]) -> None:
         """Write the next samples: whole blocks of rows, but for the last ones of the data."""
         count = len(keys)
-        for column, sums in zip(self.draft.columns, self._checksums, strict=True):
+        found: list[list[int]] = []
+        for column in self.draft.columns:
             stored = column.array
             content = array_bytes(arrays[column.name])
             with (self.path / stored.file).open("ab", buffering=0) as file:
                 _write(file, content)
-            for start, stop in spans(count, self._block_rows):
-                sums.append(checksum(content[start * stored.row_bytes : stop * stored.row_bytes]))
+            found.append(
+                [
+                    checksum(content[start * stored.row_bytes : stop * stored.row_bytes])
+                    for start, stop in spans(count, self._block_rows)
+                ]
+            )
         with self.keys_path.open("ab", buffering=0) as file:
             _write(file, array_bytes(keys))
+        # At the end: an interrupt before it leaves nothing but bytes that are cut off.
+        for sums, new in zip(self._checksums, found, strict=True):
+            sums.extend(new)
         self.rows_done += count
 
     def sync(self) -> None:
