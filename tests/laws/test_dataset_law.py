@@ -20,6 +20,9 @@ from hypothesis import strategies as st
 
 import rightbatch.data as rb
 from rightbatch.data.builtin import BUILTIN_NAMES
+from rightbatch.loading.applied import Applied
+from rightbatch.loading.packing import pack
+from rightbatch.loading.transforms import scale
 from rightbatch.testing import check_dataset
 
 GENERATOR = np.random.default_rng(0)
@@ -60,6 +63,20 @@ def parquet(folder: Path) -> Path:
     return folder / "a.parquet"
 
 
+def packed(folder: Path, **options) -> rb.Dataset:
+    pack(rb.open(csv_folder(folder) / "one.csv", target="y"), folder / "pack")
+    return rb.open(folder / "pack", **options)
+
+
+def packed_transformed(folder: Path) -> rb.Dataset:
+    source = rb.open(table_of_numbers(), target="y").transform(scale(0.5))
+    return pack(source, folder / "pack", transforms="apply")
+
+
+def table_of_numbers() -> dict[str, np.ndarray]:
+    return {"a": X[:, 0], "b": Y.astype(np.uint8), "y": Y}
+
+
 def builtin(name: str, _folder: Path) -> rb.Dataset:
     return rb.open(name)
 
@@ -86,6 +103,10 @@ SOURCES: dict[str, Callable[[Path], rb.Dataset]] = {
     "csv": lambda folder: rb.open(csv_folder(folder) / "one.csv", target="y"),
     "csv folder one-hot": lambda folder: rb.open(csv_folder(folder), categories="one-hot"),
     "parquet": lambda folder: rb.open(parquet(folder), target=-1),
+    "packed": packed,
+    "packed, some columns": partial(packed, columns=["b"], target="a"),
+    "packed with transforms": packed_transformed,
+    "transforms applied": lambda _: Applied(rb.open(table_of_numbers(), target="y"), [scale(2.0)]),
     "transformed": lambda _: rb.open((X, Y)).transform(np.negative),
     **{name: partial(builtin, name) for name in BUILTIN_NAMES},
 }
