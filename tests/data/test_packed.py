@@ -146,6 +146,17 @@ def test_no_duplicates_are_known_to_be_none(folder):
     assert len(rows) == len(firsts) == 0
 
 
+def test_row_numbers_of_the_source_stay(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n,3\n4,5\n6,\n7,8\n")
+    packed = rb.pack(rb.open(tmp_path / "a.csv", missing="drop"), tmp_path / "pack")
+    assert packed.source_rows.tolist() == [0, 2, 4]
+    assert pickle.loads(pickle.dumps(packed)).source_rows.tolist() == [0, 2, 4]  # noqa: S301  # ours
+    assert rb.verify_pack(tmp_path / "pack") == []
+    os.truncate(tmp_path / "pack" / "source-rows.npy", 140)
+    with pytest.raises(rb.DataError, match=r"source-rows\.npy .* is truncated"):
+        rb.open(tmp_path / "pack")
+
+
 def test_another_process_maps_the_files_itself(folder):
     packed = rb.open(folder)
     content = pickle.dumps(packed)

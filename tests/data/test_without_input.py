@@ -47,3 +47,10 @@ def test_what_is_hidden_is_in_the_fingerprint(data: ArrayDataset) -> None:
 def test_an_unknown_column_is_refused(data: ArrayDataset) -> None:
     with pytest.raises(DataError, match="Did you mean 'patient'"):
         WithoutInput(data, "patien")
+
+
+def test_known_duplicates_are_known_no_more_where_an_input_is_hidden(data: ArrayDataset) -> None:
+    data.known_duplicates = (np.array([1]), np.array([0]))
+    assert WithoutInput(data, "patient").known_duplicates is None
+    # Hidden already: the inputs stay as they were.
+    assert WithoutInput(data, "ill").known_duplicates is data.known_duplicates

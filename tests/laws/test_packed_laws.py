@@ -133,6 +133,17 @@ def test_splits_are_the_same_whether_duplicates_are_known_or_looked_for(
             assert known.fingerprint == looked_for.fingerprint
 
 
+def test_known_duplicates_are_refused_without_a_look_at_the_data(tmp_path, monkeypatch):
+    packed = rb.pack((np.arange(60) // 2, np.arange(60)), tmp_path / "pack")
+    monkeypatch.setattr("rightbatch.loading.parts._CONTENT_LIMIT_BYTES", 0)
+    monkeypatch.setattr(
+        "rightbatch.loading.parts.equal_content_groups", lambda data: pytest.fail("looked")
+    )
+    with pytest.raises(rb.DuplicateError, match="held-out samples have inputs equal"):
+        rb.split(packed, val=20, on_duplicates="error")
+    assert rb.split(packed, val=20, on_duplicates="together").duplicate_samples == 0
+
+
 def test_a_run_of_arrays_goes_on_with_the_pack(tmp_path):
     source = rb.open((GENERATOR.random((97, 6)).astype(np.float32), LABELS))
     options = {"batch_size": 16, "learning_rate": 0.1, "seed": 5}

@@ -65,7 +65,7 @@ class PackedDataset(ArrayDataset):
             self.folder / "manifest.json",
             *(self.folder / array.file for array in manifest.arrays.values()),
         )
-        self.known_duplicates = self._known_duplicates()
+        self._map_beside()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -89,6 +89,12 @@ class PackedDataset(ArrayDataset):
         stored = {column.name: column.array for column in self.manifest.columns}
         return {name: stored[name].map(self.folder, f"column {name!r}") for name in columns}
 
+    def _map_beside(self) -> None:
+        """Map what is stored beside the columns."""
+        self.known_duplicates = self._known_duplicates()
+        if self.manifest.source_rows is not None:
+            self.source_rows = self.manifest.source_rows.map(self.folder, "the source's rows")
+
     def _known_duplicates(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
         packed = {column.name for column in self.manifest.columns} - {self.manifest.target}
         if self.manifest.duplicate_rows is None or packed != {c.name for c in self.inputs}:
@@ -107,7 +113,8 @@ class PackedDataset(ArrayDataset):
     def __getstate__(self) -> dict[str, Any]:
         # A map would be pickled with all that it shows; the other process maps the files itself.
         columns = [column.name for column in self.columns]
-        return {**super().__getstate__(), "_arrays": columns, "known_duplicates": None}
+        dropped = {"_arrays": columns, "known_duplicates": None, "source_rows": None}
+        return {**super().__getstate__(), **dropped}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -116,7 +123,7 @@ class PackedDataset(ArrayDataset):
                 f"{self.folder} has been packed anew since it was opened; open it again."
             )
         self._arrays = self._map(state["_arrays"])
-        self.known_duplicates = self._known_duplicates()
+        self._map_beside()
 
 
 def packed_fingerprint(manifest: Manifest, columns: Sequence[str] | None = None) -> str:

@@ -15,11 +15,12 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from rightbatch.data.block_checksums import checksum
+from rightbatch.data.block_checksums import array_bytes, checksum, rows_of_block, spans
 from rightbatch.data.numpy_files import map_values, read_header
 from rightbatch.errors import DataError
 
 DUPLICATES_FILE = "duplicates.npy"
+SOURCE_ROWS_FILE = "source-rows.npy"
 FILE_NAME = re.compile(r"[A-Za-z0-9_.%-]{1,200}\.npy")
 _LONGEST_NAME = 160
 
@@ -109,13 +110,27 @@ def describe_array(
     )
 
 
+def write_array(folder: Path, file: str, values: NDArray[Any]) -> PackedArray:
+    """Write an array that memory holds as a file of the pack, and describe it."""
+    row_bytes = values.dtype.itemsize * math.prod(values.shape[1:])
+    block_rows = rows_of_block([row_bytes])
+    sums = []
+    with (folder / file).open("wb") as written:
+        written.write(header_of(values.dtype, values.shape))
+        for start, stop in spans(len(values), block_rows):
+            content = array_bytes(values[start:stop])
+            written.write(content)
+            sums.append(checksum(content))
+    return describe_array(file, values.dtype, values.shape, block_rows=block_rows, checksums=sums)
+
+
 def file_names(columns: Iterable[str]) -> list[str]:
     """A file name for each column: safe on every disk, and different where case is ignored.
 
     >>> file_names(["x", "X", "petal width (cm)", "a/b", "duplicates"])
     ['x.npy', 'X-2.npy', 'petal%20width%20%28cm%29.npy', 'a%2Fb.npy', 'duplicates-2.npy']
     """
-    taken = {DUPLICATES_FILE.casefold()}
+    taken = {DUPLICATES_FILE, SOURCE_ROWS_FILE}
     names = []
     for column in columns:
         # quote() leaves the tilde as it is.

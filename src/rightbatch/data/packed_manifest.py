@@ -62,7 +62,8 @@ class Manifest:
     `fingerprint` and `name` are those of the source. `duplicates` is the array (D, 2) of rows and
     the first rows of equal inputs; None with `duplicate_rows` 0 where there are none, and with
     `duplicate_rows` None where nobody looked. `packed_transforms` ran before the values were
-    stored, `left_transforms` were attached to the source and did not.
+    stored, `left_transforms` were attached to the source and did not. `source_rows` is the array
+    (N,) of the samples' row numbers in the source, None where they are the samples' own.
     """
 
     rightbatch: str
@@ -80,12 +81,14 @@ class Manifest:
     left_transforms: tuple[Mapping[str, Any], ...] = ()
     duplicate_rows: int | None = None
     duplicates: PackedArray | None = None
+    source_rows: PackedArray | None = None
 
     @property
     def arrays(self) -> dict[str, PackedArray]:
         """Every file of the pack but the manifest, by what it is for."""
         found = {f"column {column.name!r}": column.array for column in self.columns}
-        return found if self.duplicates is None else {**found, "duplicates": self.duplicates}
+        more = {"duplicates": self.duplicates, "source rows": self.source_rows}
+        return found | {role: array for role, array in more.items() if array is not None}
 
     @property
     def files_bytes(self) -> int:
@@ -119,6 +122,7 @@ class Manifest:
             "left_transforms": list(self.left_transforms),
             "duplicate_rows": self.duplicate_rows,
             "duplicates": None if self.duplicates is None else _array_to_json(self.duplicates),
+            "source_rows": None if self.source_rows is None else _array_to_json(self.source_rows),
         }
         text = json.dumps(described, indent=1)
         head = (text.removesuffix("\n}") + ',\n "checksum": ').encode()
@@ -235,6 +239,7 @@ def _manifest(fields: Fields) -> Manifest:
         left_transforms=fields.objects("left_transforms"),
         duplicate_rows=duplicate_rows,
         duplicates=duplicates,
+        source_rows=_whole_numbers(fields, "source_rows", (length,)),
     )
     fields.done()
     return manifest
@@ -284,22 +289,31 @@ def _array(fields: Fields, length: int) -> PackedArray:
 
 def _duplicates(fields: Fields, length: int) -> tuple[int | None, PackedArray | None]:
     count = fields.whole_or_none("duplicate_rows")
-    found = fields.take("duplicates", "null or an object", lambda found: (found,))[0]
-    if (found is not None) != bool(count) or (count or 0) >= length:
-        raise WrongFieldError(
-            f"the fields 'duplicate_rows' ({count}) and 'duplicates' contradict each other"
-        )
-    if found is None or count is None:
+    if not count:
+        valid = "null where 'duplicate_rows' is 0 or null"
+        fields.take("duplicates", valid, lambda found: (found,) if found is None else None)
         return count, None
-    described = Fields(found, "duplicates.")
-    array = _array(described, count)
-    described.done()
-    if array.dtype != np.dtype(np.int64) or array.shape != (count, 2):
+    array = _whole_numbers(fields, "duplicates", (count, 2))
+    if array is None or count >= length:
         raise WrongFieldError(
-            f"the field 'duplicates' is {array.dtype} of shape {array.shape}, not int64 of "
-            f"({count}, 2)"
+            f"the field 'duplicate_rows' is {count}, and 'duplicates' or 'length' contradict it"
         )
     return count, array
+
+
+def _whole_numbers(fields: Fields, name: str, shape: tuple[int, ...]) -> PackedArray | None:
+    """The description of an array of int64 of `shape`, or None where the field is null."""
+    found = fields.take(name, "null or an object", lambda found: (found,))[0]
+    if found is None:
+        return None
+    described = Fields(found, f"{name}.")
+    array = _array(described, shape[0])
+    described.done()
+    if array.dtype != np.dtype(np.int64) or array.shape != shape:
+        raise WrongFieldError(
+            f"the field {name!r} is {array.dtype} of shape {array.shape}, not int64 of {shape}"
+        )
+    return array
 
 
 def _source_file(fields: Fields) -> SourceFile:

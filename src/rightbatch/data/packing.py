@@ -23,7 +23,12 @@ from rightbatch.data.dataset import Arrays, Dataset
 from rightbatch.data.duplicate_search import find_duplicates
 from rightbatch.data.duplicates import span_keys
 from rightbatch.data.packed import PackedDataset, source_files
-from rightbatch.data.packed_array import describe_array, file_names
+from rightbatch.data.packed_array import (
+    SOURCE_ROWS_FILE,
+    describe_array,
+    file_names,
+    write_array,
+)
 from rightbatch.data.packed_manifest import Manifest, PackedColumn, is_pack, read_manifest
 from rightbatch.data.packing_folder import (
     KEYS_BYTES,
@@ -154,7 +159,7 @@ def _write(
             if (
                 packing.rows_done - synced_rows
             ) * row_bytes >= _SYNC_BYTES or time.monotonic() - synced_at >= _SYNC_SECONDS:
-                packing.sync()
+                packing.sync_behind()
                 synced_rows, synced_at = packing.rows_done, time.monotonic()
     except BaseException:
         _sync_quietly(packing)
@@ -176,11 +181,15 @@ def _write(
         progress=lambda share: told("duplicates", packing.rows_done, share=share),
     )
     shutil.rmtree(packing.scratch)
+    source_rows = None
+    if source.source_rows is not None:
+        source_rows = write_array(packing.path, SOURCE_ROWS_FILE, source.source_rows)
     told("duplicates", packing.rows_done, share=1.0, always=True)
     return replace(
         packing.draft,
         created=packing.created,
         columns=columns,
+        source_rows=source_rows,
         duplicates=duplicates,
         duplicate_rows=0 if duplicates is None else duplicates.shape[0],
     )

@@ -13,6 +13,7 @@ import os
 import zlib
 from array import array
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -107,6 +108,8 @@ class PackingFolder:
         self._checksums = [array("I") for _ in self._arrays]
         self._journaled = 0
         self._lock: int | None = None
+        self._thread = ThreadPoolExecutor(1)
+        self._syncing: Future[None] | None = None
 
     def __enter__(self) -> Self:
         """Make the folder, or go on with what it holds.
@@ -139,6 +142,7 @@ class PackingFolder:
         self._release()
 
     def _release(self) -> None:
+        self._thread.shutdown()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -265,7 +269,24 @@ class PackingFolder:
 
     def sync(self) -> None:
         """Put what is written on the disk, then into the journal: from here on it is safe."""
+        self._wait()
+        self._sync(-(-self.rows_done // self._block_rows))
+
+    def sync_behind(self) -> None:
+        """The same in a thread beside, while the next samples are read and written.
+
+        What fails there is raised by the next call of this or of `sync`.
+        """
+        self._wait()
         blocks = -(-self.rows_done // self._block_rows)
+        self._syncing = self._thread.submit(self._sync, blocks)
+
+    def _wait(self) -> None:
+        syncing, self._syncing = self._syncing, None
+        if syncing is not None:
+            syncing.result()
+
+    def _sync(self, blocks: int) -> None:
         if blocks == self._journaled:
             return
         for stored in self._arrays:
