@@ -20,8 +20,8 @@ from rightbatch.data.dataset import Dataset
 from rightbatch.data.duplicates import first_of_equal, separate_collisions
 from rightbatch.data.packed_array import DUPLICATES_FILE, PackedArray, describe_array, header_of
 
-# 2^20 records of 16 bytes: what is sorted at once.
-BUCKET_ROWS = 2**20
+# What is sorted at once: records of 16 bytes, and about four times that while they are sorted.
+BUCKET_ROWS = 2**19
 _MOST_BITS = 10
 _SPLIT_BITS = 4
 _KEY_BITS = 64
@@ -79,11 +79,11 @@ class _Search:
         """Rows and their firsts, of the records in `path`, whose keys share `bits` leading bits."""
         if not path.is_file():
             return
-        if path.stat().st_size <= 4 * BUCKET_ROWS * _KEYED.itemsize:
+        if path.stat().st_size <= BUCKET_ROWS * _KEYED.itemsize:
             records = np.fromfile(path, _KEYED)
             path.unlink()
             yield from self._equal(records)
-        elif bits >= _KEY_BITS:
+        elif _has_one_key(path):
             yield from self._of_one_key(path)
         else:
             # Many samples of few contents: deal them out by the bits that follow.
@@ -141,6 +141,16 @@ def _in_order(groups: list[Path], folder: Path) -> PackedArray | None:
     return describe_array(
         DUPLICATES_FILE, dtype, shape, block_rows=_PAIRS_OF_BLOCK, checksums=checksums
     )
+
+
+def _has_one_key(path: Path) -> bool:
+    first: np.uint64 | None = None
+    for _, records in _pieces(path, _KEYED):
+        keys = records["key"]
+        first = keys[0] if first is None else first
+        if bool((keys != first).any()):
+            return False
+    return True
 
 
 def _pieces(path: Path, dtype: np.dtype[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
