@@ -249,6 +249,25 @@ def test_the_same_data_are_not_packed_twice(tmp_path):
     assert (tmp_path / "pack" / "manifest.json").stat().st_mtime_ns == before
 
 
+def test_blocks_of_another_size_hold_the_same_data(tmp_path, monkeypatch):
+    rb.pack(X, tmp_path / "pack")
+    monkeypatch.setattr(block_checksums, "BLOCK_BYTES", 64)
+    assert "nothing was written" in rb.pack(X, tmp_path / "pack").notes[0]
+
+
+def test_many_columns_take_no_more_open_files_than_few(tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    columns = {f"column {number}": np.arange(5) * number for number in range(400)}
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, limits[1]))
+    try:
+        packed = rb.pack(columns, tmp_path / "pack")
+        assert rb.verify_pack(tmp_path / "pack") == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert packed.rows([4])["column 399"].tolist() == [4 * 399]
+
+
 def test_other_data_replace_a_pack_only_when_asked(tmp_path):
     rb.pack(X, tmp_path / "pack")
     with pytest.raises(rb.OptionError, match=r"fingerprint, length.*--overwrite"):
@@ -368,6 +387,7 @@ def test_too_small_a_disk_is_told_before_anything_is_written(tmp_path, monkeypat
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(rb.DiskSpaceError, match=r"needs 18\.0 kB more .* which has 1\.00 kB free"):
         rb.pack((X, Y), tmp_path / "pack")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture

@@ -124,27 +124,21 @@ def _pack(
     output.result(_texts(report, data), report)
 
 
-def _report(packed: Dataset, folder: Path, size: int, seconds: float) -> dict[str, Any]:
-    manifest = _manifest(packed)
+def _report(packed: PackedDataset, folder: Path, size: int, seconds: float) -> dict[str, Any]:
     already = any("nothing was written" in note for note in packed.notes)
     return {
         "folder": str(folder),
         "samples": len(packed),
         "columns": len(packed.columns),
         "target": packed.target,
-        "bytes": manifest.files_bytes,
-        "duplicates": manifest.duplicate_rows,
+        "bytes": packed.manifest.files_bytes,
+        "duplicates": packed.manifest.duplicate_rows,
         "seconds": seconds,
         "bytes_per_second": None if already else size / max(seconds, 1e-9),
         "fingerprint": packed.fingerprint,
         "already_packed": already,
         "notes": list(packed.notes),
     }
-
-
-def _manifest(packed: Dataset) -> Any:
-    data: PackedDataset = packed  # type: ignore[assignment]  # what pack() opens is one
-    return data.manifest
 
 
 def _texts(report: dict[str, Any], data: Dataset) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -112,9 +113,7 @@ def separate_collisions(
 
 
 def _row_bytes(data: Dataset) -> int:
-    return sum(
-        column.dtype.itemsize * int(np.prod(column.shape, dtype=np.int64)) for column in data.inputs
-    )
+    return sum(column.dtype.itemsize * math.prod(column.shape) for column in data.inputs)
 
 
 def _chunks(length: int, row_bytes: int) -> Iterator[tuple[int, int]]:

@@ -163,6 +163,20 @@ def map_values(path: Path, header: Header, *, offset: int = 0) -> NDArray[Any]:
     )
 
 
+def map_closed(path: Path, header: Header) -> NDArray[Any]:
+    """The values after the header in C order, mapped as by `map_values`, with no file kept open.
+
+    Python's own maps keep the file open, and a process may open about a thousand.
+    """
+    import pyarrow
+
+    with pyarrow.memory_map(str(path)) as file:
+        content = file.read_buffer()
+    count = math.prod(header.shape)
+    values: NDArray[Any] = np.frombuffer(content, header.dtype, count, header.header_bytes)
+    return values.reshape(header.shape)
+
+
 def _column_name(path: Path, member: zipfile.ZipInfo) -> str:
     if not member.filename.endswith(".npy"):
         raise DataError(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rightbatch.data.array_dataset import ArrayDataset
 from rightbatch.data.arrays import check_target
 from rightbatch.data.options import OpenOptions
+from rightbatch.data.packed_array import map_columns
 from rightbatch.data.packed_manifest import Manifest, SourceFile, read_manifest
 from rightbatch.errors import DataError
 
@@ -87,7 +88,7 @@ class PackedDataset(ArrayDataset):
 
     def _map(self, columns: Sequence[str]) -> dict[str, NDArray[Any]]:
         stored = {column.name: column.array for column in self.manifest.columns}
-        return {name: stored[name].map(self.folder, f"column {name!r}") for name in columns}
+        return map_columns(self.folder, {name: stored[name] for name in columns})
 
     def _map_beside(self) -> None:
         """Map what is stored beside the columns."""

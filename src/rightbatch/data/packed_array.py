@@ -6,7 +6,7 @@ import hashlib
 import io
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rightbatch.data.block_checksums import array_bytes, checksum, rows_of_block, spans
-from rightbatch.data.numpy_files import map_values, read_header
+from rightbatch.data.numpy_files import map_closed, map_values, read_header
 from rightbatch.errors import DataError
 
 DUPLICATES_FILE = "duplicates.npy"
 SOURCE_ROWS_FILE = "source-rows.npy"
 FILE_NAME = re.compile(r"[A-Za-z0-9_.%-]{1,200}\.npy")
 _LONGEST_NAME = 160
+# Of the thousand or so files that a process may open, others need some.
+_MOST_OPEN_FILES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +53,8 @@ class PackedArray:
         """The size that the whole file must have."""
         return self.header_bytes + self.shape[0] * self.row_bytes
 
-    def map(self, folder: Path, role: str) -> NDArray[Any]:
-        """The values, mapped into memory to be read only.
+    def map(self, folder: Path, role: str, *, keeps_open: bool = True) -> NDArray[Any]:
+        """The values, mapped into memory to be read only; `keeps_open` as a file that is open.
 
         Raises DataError where the file is missing, cut off or other than described; `role` says
         what the pack needs it for.
@@ -74,7 +76,16 @@ class PackedArray:
                 f"manifest.json says {self.dtype} of shape {self.shape}. Put the file back from a "
                 "copy, or pack the data anew."
             )
-        return map_values(path, header)
+        return map_values(path, header) if keeps_open else map_closed(path, header)
+
+
+def map_columns(folder: Path, arrays: Mapping[str, PackedArray]) -> dict[str, NDArray[Any]]:
+    """The columns' values by name, each as `PackedArray.map` gives them."""
+    keeps_open = len(arrays) <= _MOST_OPEN_FILES
+    return {
+        name: array.map(folder, f"column {name!r}", keeps_open=keeps_open)
+        for name, array in arrays.items()
+    }
 
 
 def header_of(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:

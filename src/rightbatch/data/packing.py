@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from rightbatch.byte_sizes import bytes_text
@@ -27,6 +27,7 @@ from rightbatch.data.packed_array import (
     SOURCE_ROWS_FILE,
     describe_array,
     file_names,
+    map_columns,
     write_array,
 )
 from rightbatch.data.packed_manifest import Manifest, PackedColumn, is_pack, read_manifest
@@ -128,7 +129,12 @@ def write_pack(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with PackingFolder(partial, draft) as packing:
         try:
-            _refuse_small_disk(packing, folder)
+            try:
+                _refuse_small_disk(packing, folder)
+            except DiskSpaceError:
+                if packing.rows_done == 0:
+                    shutil.rmtree(partial)
+                raise
             manifest = _write(data, source or data, packing, progress)
             packing.finish(manifest)
             put_in_place(partial, folder)
@@ -197,7 +203,7 @@ def _write(
 
 def _written(data: Dataset, columns: Sequence[PackedColumn], folder: Path) -> ArrayDataset:
     """The columns as they lie in the folder, mapped."""
-    arrays = {column.name: column.array.map(folder, column.name) for column in columns}
+    arrays = map_columns(folder, {column.name: column.array for column in columns})
     return ArrayDataset(arrays, name=data.name, target=data.target)
 
 
@@ -238,7 +244,8 @@ def _draft(
     options: Mapping[str, Any],
 ) -> Manifest:
     """The manifest before anything is written: without checksums."""
-    hidden = [c.name for c in data.columns if c.name != data.target and c not in data.inputs]
+    seen = {column.name for column in data.inputs} | {data.target}
+    hidden = [column.name for column in data.columns if column.name not in seen]
     if hidden:
         raise OptionError(
             f"{data.name} has a column that is no input ({hidden[0]!r}, which ties samples "
@@ -293,10 +300,7 @@ def _version() -> str:
 
 def _row_bytes(data: Dataset) -> list[int]:
     """The bytes of one sample, column by column."""
-    return [
-        column.dtype.itemsize * int(np.prod(column.shape, dtype=np.int64))
-        for column in data.columns
-    ]
+    return [column.dtype.itemsize * math.prod(column.shape) for column in data.columns]
 
 
 def _goes_on(partial: Path, draft: Manifest) -> bool:

@@ -71,7 +71,6 @@ def identity(manifest: Manifest) -> dict[str, Any]:
                 column.array.file,
                 column.array.dtype.str,
                 column.array.shape,
-                column.array.block_rows,
             ]
             for column in manifest.columns
         ],
@@ -105,6 +104,7 @@ class PackingFolder:
         self.rows_done = 0
         self._arrays = [column.array for column in draft.columns]
         self._block_rows = self._arrays[0].block_rows
+        self._identity = {**identity(draft), "block_rows": self._block_rows}
         self._checksums = [array("I") for _ in self._arrays]
         self._journaled = 0
         self._lock: int | None = None
@@ -159,10 +159,10 @@ class PackingFolder:
                 f"{self.path} holds a packing that can not be read ({error}). Remove the folder, "
                 "or pack with overwrite=True (--overwrite)"
             ) from error
-        if before != identity(self.draft):
+        if before != self._identity:
             raise OptionError(
                 f"{self.path} holds an unfinished packing of other data or of another state "
-                f"of them (other are: {differing(identity(self.draft), before)}). "
+                f"of them (other are: {differing(self._identity, before)}). "
                 "Pack those to go on with it, name another folder, or begin anew with "
                 "overwrite=True (--overwrite)"
             )
@@ -180,7 +180,7 @@ class PackingFolder:
         self.keys_path.write_bytes(b"")
         (self.path / _JOURNAL_FILE).write_bytes(b"")
         # Last: the folder counts as a packing only once it can be gone on with.
-        description = {"identity": identity(self.draft), "created": self.created}
+        description = {"identity": self._identity, "created": self.created}
         write_atomically(self.path / _DESCRIPTION_FILE, json.dumps(description).encode())
 
     def _cut(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from rightbatch.data.dataset import Dataset
 from rightbatch.data.opening import open as open_data
+from rightbatch.data.packed import PackedDataset
 from rightbatch.data.packing import PackProgress, write_pack
 from rightbatch.errors import OptionError, did_you_mean
 from rightbatch.loading.applied import Applied
@@ -24,7 +25,7 @@ def pack(
     transforms: PackedTransforms = "leave",
     overwrite: bool = False,
     progress: Callable[[PackProgress], None] | None = None,
-) -> Dataset:
+) -> PackedDataset:
     """Write data to a folder of .npy files, one a column, and open it mapped into memory.
 
     `data` is a Dataset or anything that `open` takes. Order, values, dtypes, target and own parts
