@@ -241,6 +241,27 @@ def test_a_kill_between_the_last_file_and_the_name_costs_nothing(tmp_path):
     assert not (tmp_path / "pack.partial").exists()
 
 
+@pytest.mark.parametrize("files", [["packing.json.partial"], ["x.npy", "packing.json"]])
+def test_a_kill_at_the_very_first_moment_leaves_a_beginning(files, tmp_path):
+    interrupted(X, tmp_path / "pack")
+    partial = tmp_path / "pack.partial"
+    for path in partial.iterdir():
+        if path.name not in files:
+            path.unlink()
+    if "packing.json.partial" in files:
+        (partial / "packing.json.partial").write_text('{"half')
+    assert len(rb.pack(X, tmp_path / "pack")) == len(X)
+
+
+def test_a_kill_while_help_files_were_removed_leaves_no_trace(tmp_path):
+    rb.pack(X, tmp_path / "pack")
+    names = {path.name for path in (tmp_path / "pack").iterdir()}
+    (tmp_path / "pack").rename(tmp_path / "pack.partial")
+    (tmp_path / "pack.partial" / "content-keys.bin").write_bytes(b"12345678")
+    rb.pack(X, tmp_path / "pack")
+    assert {path.name for path in (tmp_path / "pack").iterdir()} == names
+
+
 def test_the_same_data_are_not_packed_twice(tmp_path):
     rb.pack(X, tmp_path / "pack")
     before = (tmp_path / "pack" / "manifest.json").stat().st_mtime_ns

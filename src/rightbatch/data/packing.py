@@ -37,6 +37,7 @@ from rightbatch.data.packing_folder import (
     identity,
     is_unfinished,
     partial_folder,
+    remove_help_files,
 )
 from rightbatch.data.packing_place import (
     existing_pack,
@@ -52,6 +53,9 @@ _SPAN_BYTES = 2**23
 # What a kill can cost is written again: so many bytes, or what took so many seconds.
 _SYNC_BYTES = 2**26
 _SYNC_SECONDS = 10.0
+# Of thousands of columns each takes a time to be put on the disk, however little it is.
+_SYNC_COLUMN_BYTES = 2**18
+_FEW_COLUMNS = 100
 _PROGRESS_SECONDS = 0.2
 # Beside the columns the search for duplicates keeps a key and a record of 16 bytes a row.
 _SCRATCH_BYTES = KEYS_BYTES + 16
@@ -117,6 +121,7 @@ def write_pack(
     found = existing_pack(folder, draft, overwrite=overwrite)
     if found is None and is_pack(partial) and not is_unfinished(partial):
         # A kill came between the last file and the name.
+        remove_help_files(partial)
         if identity(read_manifest(partial)) == identity(draft):
             put_in_place(partial, folder)
             return PackedDataset(folder)
@@ -153,6 +158,7 @@ def _write(
     block_rows = packing.draft.columns[0].array.block_rows
     row_bytes = sum(_row_bytes(data))
     step = block_rows * max(1, _SPAN_BYTES // max(1, block_rows * row_bytes))
+    sync_bytes = max(_SYNC_BYTES, _SYNC_COLUMN_BYTES * (len(data.columns) - _FEW_COLUMNS))
     synced_rows, synced_at = packing.rows_done, time.monotonic()
     told("writing", packing.rows_done, always=True)
     try:
@@ -162,9 +168,8 @@ def _write(
             _check_arrays(data, arrays, start)
             packing.append(arrays, span_keys(data, arrays))
             told("writing", packing.rows_done)
-            if (
-                packing.rows_done - synced_rows
-            ) * row_bytes >= _SYNC_BYTES or time.monotonic() - synced_at >= _SYNC_SECONDS:
+            written = (packing.rows_done - synced_rows) * row_bytes
+            if written >= sync_bytes or time.monotonic() - synced_at >= _SYNC_SECONDS:
                 packing.sync_behind()
                 synced_rows, synced_at = packing.rows_done, time.monotonic()
     except BaseException:

@@ -170,18 +170,15 @@ class PackingFolder:
         self._cut()
 
     def _begin(self) -> None:
-        if any(self.path.iterdir()):
+        half_written = f"{_DESCRIPTION_FILE}.partial"  # by a kill at the very first moment
+        if any(path.name != half_written for path in self.path.iterdir()):
             raise OptionError(
                 f"{self.path} is needed while packing and holds other files; move them away, or "
                 "name another folder"
             )
-        for stored in self._arrays:
-            (self.path / stored.file).write_bytes(header_of(stored.dtype, stored.shape))
-        self.keys_path.write_bytes(b"")
-        (self.path / _JOURNAL_FILE).write_bytes(b"")
-        # Last: the folder counts as a packing only once it can be gone on with.
         description = {"identity": self._identity, "created": self.created}
         write_atomically(self.path / _DESCRIPTION_FILE, json.dumps(description).encode())
+        self._cut()
 
     def _cut(self) -> None:
         """Read the journal, and cut every file to the rows that are safe."""
@@ -316,9 +313,15 @@ class PackingFolder:
         for stored in manifest.arrays.values():
             sync_file(self.path / stored.file)
         write_atomically(self.path / MANIFEST_FILE, manifest.to_bytes())
-        for name in (_KEYS_FILE, _JOURNAL_FILE, _DESCRIPTION_FILE):
-            (self.path / name).unlink(missing_ok=True)
-        sync_folder(self.path)
+        remove_help_files(self.path)
+
+
+def remove_help_files(path: Path) -> None:
+    """Take away what a complete pack needs no more; a kill meanwhile leaves it complete."""
+    # The description first: without it the folder is no unfinished packing.
+    for name in (_DESCRIPTION_FILE, _JOURNAL_FILE, _KEYS_FILE):
+        (path / name).unlink(missing_ok=True)
+    sync_folder(path)
 
 
 def _write(file: Any, content: bytes | memoryview) -> None:
