@@ -84,8 +84,8 @@ def packed_bytes(data: Dataset) -> int:
     """The bytes that the values of `data` take in a pack.
 
     >>> from rightbatch.data import open
-    >>> packed_bytes(open((np.zeros((3, 4), np.float32), [0, 1, 0])))
-    72
+    >>> packed_bytes(open(([[1.0, 2.0], [3.0, 4.0]], [0, 1])))
+    48
     """
     return len(data) * sum(_row_bytes(data))
 
