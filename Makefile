@@ -54,7 +54,8 @@ format: $(STAMP)  ## rewrite the sources as `make check` wants them
 PROOF_PROFILE ?= proof
 
 proof: $(STAMP)  ## the slow rest: full-size proofs, and many examples a law
-	$(BIN)/python -m pytest -q -m slow --timeout 7200 $(TEST_ARGUMENTS)
+	HYPOTHESIS_PROFILE=$(PROOF_PROFILE) $(BIN)/python -m pytest -q -m slow --timeout 7200 \
+	  $(TEST_ARGUMENTS)
 	HYPOTHESIS_PROFILE=$(PROOF_PROFILE) $(ONE_THREAD) $(BIN)/python -m pytest -q \
 	  --numprocesses $(TEST_PROCESSES) --timeout 7200 tests/laws $(TEST_ARGUMENTS)
 

@@ -171,7 +171,7 @@ def test_another_process_maps_the_files_itself(folder):
 
 
 def test_large_scalar_columns_are_not_stacked_in_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("rightbatch.data.packed._STACKED_LIMIT_BYTES", 100)
+    monkeypatch.setattr("rightbatch.data.dataset._MOST_STACKED_BYTES", 100)
     source = rb.open({"a": np.arange(50.0), "b": np.arange(50), "y": Y}, target="y")
     packed = rb.pack(source, tmp_path / "pack")
     assert packed.stacked(("a", "b"), np.dtype(np.float64)) is None

@@ -15,7 +15,7 @@ import pytest
 
 import rightbatch as rb
 from rightbatch.data.array_dataset import ArrayDataset
-from rightbatch.data.file_region import FileRegion
+from rightbatch.data.file_region import FileReader, FileRegion
 from rightbatch.errors import BadSampleError, DataError, OptionError, ResumeError
 
 LENGTH = 2_000
@@ -116,7 +116,7 @@ def test_a_read_error_names_the_file_and_the_row(tmp_path) -> None:
     if not memory.exists():
         pytest.skip("no /proc/self/mem here: a file whose first bytes can not be read is needed")
     region = FileRegion(path=memory, offset=0, length=9, dtype=np.dtype(np.int64), shape=())
-    reader = region.open()
+    reader = FileReader(region)
     with pytest.raises(DataError, match=r"/proc/self/mem: reading row 3 failed \(Input/output"):
         reader.read(3, np.empty(2, np.int64))
     reader.close()

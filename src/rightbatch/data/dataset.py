@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rightbatch.data.column import Column
-from rightbatch.data.file_region import file_region
+from rightbatch.data.file_region import FileRegion, file_region
 from rightbatch.errors import DataError, OptionError, did_you_mean
 
 Arrays = dict[str, NDArray[Any]]
@@ -92,6 +92,11 @@ class Dataset(ABC):
         """The whole column where it lies in memory or in a memory map, else None."""
         return None
 
+    def region(self, name: str) -> FileRegion | None:
+        """Where the rows of a column lie in a file, to be read without a map; None in memory."""
+        array = self.array(name)
+        return None if array is None else file_region(array)
+
     def stacked(self, names: tuple[str, ...], dtype: np.dtype[Any]) -> NDArray[Any] | None:
         """The scalar columns `names` side by side, (N, F), where `array` has them, else None.
 
@@ -105,7 +110,7 @@ class Dataset(ABC):
             if len(present) < len(names):
                 return None
             is_large = len(self) * len(names) * dtype.itemsize > _MOST_STACKED_BYTES
-            if is_large and any(file_region(array) is not None for array in present):
+            if is_large and any(self.region(name) is not None for name in names):
                 return None
             block = np.empty((len(self), len(names)), dtype)
             for position, array in enumerate(present):

@@ -47,41 +47,44 @@ class FileRegion:
             return self.length  # whoever has mapped or opened it still has all of it
         return max(0, min(self.length, (size - self.offset) // max(1, self.row_bytes)))
 
-    def open(self) -> FileReader:
-        """The file, opened for reading at any place by any thread; DataError where it can not be.
-
-        The caller closes it.
-        """
-        return FileReader(self)
-
 
 class FileReader:
-    """An open file of a column, which hands out rows as often as anybody asks."""
+    """The file of a column, from which any number of threads may read rows.
 
-    def __init__(self, region: FileRegion) -> None:
+    It is opened at once, and closed by the caller; with `keeps_open=False` it is opened for every
+    read. Raises DataError where it can not be opened.
+    """
+
+    def __init__(self, region: FileRegion, *, keeps_open: bool = True) -> None:
         self.region = region
-        try:
-            self._descriptor = os.open(region.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        except OSError as error:
-            raise DataError(
-                f"{region.path} can not be opened any more ({error.strerror}): it was there when "
-                "the data were opened. Put it back, and go on from the last checkpoint"
-            ) from error
+        self._descriptor = self._opened()
+        if not keeps_open:
+            self.close()
 
     def read(self, start: int, out: NDArray[Any]) -> None:
         """Read the rows from `start` on into `out`, (rows, …), C-contiguous and of their dtype.
 
         Raises DataError, with file and row, where the file ends too early or can not be read.
         """
-        region = self.region
         if not len(out):
             return
+        if self._descriptor >= 0:
+            self._read(self._descriptor, start, out)
+            return
+        descriptor = self._opened()
+        try:
+            self._read(descriptor, start, out)
+        finally:
+            os.close(descriptor)
+
+    def _read(self, descriptor: int, start: int, out: NDArray[Any]) -> None:
+        region = self.region
         view = out.reshape(-1).view(np.uint8).data
         at = region.offset + start * region.row_bytes
         done = 0
         while done < len(view):
             try:
-                count = os.preadv(self._descriptor, [view[done : done + _MOST_BYTES]], at + done)
+                count = os.preadv(descriptor, [view[done : done + _MOST_BYTES]], at + done)
             except OSError as error:
                 row = start + done // region.row_bytes
                 raise DataError(
@@ -92,6 +95,16 @@ class FileReader:
             if count == 0:
                 raise cut_off(region, start + done // region.row_bytes)
             done += count
+
+    def _opened(self) -> int:
+        path = self.region.path
+        try:
+            return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        except OSError as error:
+            raise DataError(
+                f"{path} can not be opened any more ({error.strerror}): it was there when the data "
+                "were opened. Put it back, and go on from the last checkpoint"
+            ) from error
 
     def close(self) -> None:
         """Give the file back; not while somebody reads."""

@@ -15,16 +15,13 @@ from numpy.typing import NDArray
 
 from rightbatch.data.array_dataset import ArrayDataset
 from rightbatch.data.arrays import check_target
+from rightbatch.data.file_region import FileRegion
 from rightbatch.data.options import OpenOptions
 from rightbatch.data.packed_array import map_columns
 from rightbatch.data.packed_manifest import Manifest, SourceFile, read_manifest
 from rightbatch.errors import DataError
 
 logger = logging.getLogger(__name__)
-
-# Scalar columns side by side are kept in memory as one block; beyond this they are read batch by
-# batch, for the data may be larger than memory.
-_STACKED_LIMIT_BYTES = 2**30
 
 
 class PackedDataset(ArrayDataset):
@@ -80,11 +77,17 @@ class PackedDataset(ArrayDataset):
             None if names == [column.name for column in self.manifest.columns] else names,
         )
 
-    def stacked(self, names: tuple[str, ...], dtype: np.dtype[Any]) -> NDArray[Any] | None:
-        """The scalar columns side by side, (N, F), up to 1 GiB; None where they take more."""
-        if len(self) * len(names) * dtype.itemsize > _STACKED_LIMIT_BYTES:
-            return None
-        return super().stacked(names, dtype)
+    def region(self, name: str) -> FileRegion | None:
+        """Where the rows of a column lie in its file."""
+        self.column(name)
+        stored = {column.name: column.array for column in self.manifest.columns}[name]
+        return FileRegion(
+            path=self.folder / stored.file,
+            offset=stored.header_bytes,
+            length=stored.shape[0],
+            dtype=stored.dtype,
+            shape=stored.shape[1:],
+        )
 
     def _map(self, columns: Sequence[str]) -> dict[str, NDArray[Any]]:
         stored = {column.name: column.array for column in self.manifest.columns}

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rightbatch.data.column import Column
 from rightbatch.data.dataset import Arrays, Dataset
+from rightbatch.data.file_region import FileRegion
 
 
 class WithoutInput(Dataset):
@@ -62,6 +63,10 @@ class WithoutInput(Dataset):
     def span(self, start: int, stop: int) -> Arrays:
         """The samples from `start` up to `stop`, every column."""
         return self._data.span(start, stop)
+
+    def region(self, name: str) -> FileRegion | None:
+        """Where the rows of a column lie in a file, else None."""
+        return self._data.region(name)
 
     def array(self, name: str) -> NDArray[Any] | None:
         """The whole column where it lies in memory, else None."""

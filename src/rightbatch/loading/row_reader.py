@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rightbatch.data.dataset import Arrays, Dataset
-from rightbatch.data.file_region import FileReader, FileRegion, file_region
+from rightbatch.data.file_region import FileReader, FileRegion
 from rightbatch.loading.fields import Field
 
 Buffers = list[NDArray[Any] | None]
@@ -24,6 +24,8 @@ _GAP_BYTES = 32 << 10
 # One read at most. Blocks of 512 KiB and more come at the speed of the disk; a thread's own memory
 # for what it can not read straight into place is as large.
 _PIECE_BYTES = 1 << 20
+# A process may open a thousand files or so, and others need some.
+_MOST_OPEN_FILES = 256
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class RowReader:
         self._fields = tuple(fields)
         self._arrays = {name: data.array(name) for field in self._fields for name in field.names}
         self._regions: dict[str, FileRegion] = {}
-        for name, array in self._arrays.items():
-            region = None if array is None else file_region(array)
+        for name in self._arrays:
+            region = data.region(name)
             if region is not None:
                 self._regions[name] = region
         # Columns that the data set alone can read, by its own `rows` and `span`.
@@ -132,8 +134,9 @@ class RowReader:
         """The files, open for as long as the context lasts; DataError where one is gone."""
         files: dict[str, FileReader] = {}
         try:
+            keeps_open = len(self._regions) <= _MOST_OPEN_FILES
             for name, region in self._regions.items():
-                files[name] = region.open()
+                files[name] = FileReader(region, keeps_open=keeps_open)
             yield OpenRows(self._data, self._fields, self._arrays, files, self._by_data)
         finally:
             for file in files.values():
