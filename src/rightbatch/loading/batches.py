@@ -122,6 +122,7 @@ class Batches:
             output=output,
             device=device,
             quarantine=self._quarantine,
+            memory_bytes=None if memory is None else parse_bytes(memory, name="memory"),
         )
         self._pipeline = Pipeline(self.part.data, self.part.transforms)
         self._rows = RowReader(self.part.data, [track.source for track in self._pipeline.tracks])
@@ -252,7 +253,7 @@ class Batches:
         total_bytes = parse_bytes(memory, name="memory")
         if not self._rows.is_needed:
             return None
-        slab = batches_per_slab(self._pipeline, batch_size) * batch_size
+        slab = batches_per_slab(self._pipeline, batch_size, total_bytes) * batch_size
         slab_bytes = min(slab, len(self.part)) * self._pipeline.sample_bytes
         budget = MemoryBudget(total_bytes, self._rows, _SLABS_HELD * slab_bytes)
         return None if budget.fits(len(self.part.data)) else budget

@@ -32,15 +32,20 @@ Slab = list[tuple[int, Any]]
 # A slab of about this size pays for handing it from thread to thread; smaller ones cost a tenth of
 # the speed and more. With batches of one sample, hundreds of them come out of one gather.
 _SLAB_BYTES = 3 << 20
+# Half a dozen slabs are under way at a time, and most of the memory is for windows.
+_SLABS_IN_MEMORY = 40
 _MOST_BATCHES = 1024
 
 # A function of a batch may take long. The first batch, and Ctrl-C, wait for a slab of them.
 _MOST_BATCHES_WITH_FUNCTION = 16
 
 
-def batches_per_slab(pipeline: Pipeline, batch_size: int) -> int:
-    """How many batches are gathered at once."""
-    batches = _SLAB_BYTES // (pipeline.sample_bytes * batch_size)
+def batches_per_slab(pipeline: Pipeline, batch_size: int, memory_bytes: int | None = None) -> int:
+    """How many batches are gathered at once; in little memory, only few."""
+    slab_bytes = _SLAB_BYTES
+    if memory_bytes is not None:
+        slab_bytes = min(slab_bytes, memory_bytes // _SLABS_IN_MEMORY)
+    batches = slab_bytes // (pipeline.sample_bytes * batch_size)
     most = _MOST_BATCHES_WITH_FUNCTION if pipeline.has_functions else _MOST_BATCHES
     return min(max(1, batches), most)
 
@@ -80,6 +85,7 @@ class SlabReader:
         with_rows: bool,
         output: Output,
         device: Any,
+        memory_bytes: int | None = None,
         windows: WindowPool | None = None,
         quarantine: Quarantine | None = None,
     ) -> None:
@@ -92,7 +98,7 @@ class SlabReader:
         self._reader = reader
         self._windows = windows
         self._quarantine = quarantine
-        self.batches_per_slab = batches_per_slab(pipeline, plan.batch_size)
+        self.batches_per_slab = batches_per_slab(pipeline, plan.batch_size, memory_bytes)
         longest = self.batches_per_slab * plan.batch_size
         if plan.remainder != "pad":
             longest = min(longest, plan.length)
