@@ -11,12 +11,13 @@ from typing import Any
 
 from rightbatch.advice.memory import Memory, MemoryPoint, MemoryPrediction
 from rightbatch.advice.memory_law import RUNS_DIFFER, Loader, MemoryFit, fit_memory
-from rightbatch.advice.memory_limit import GIVEN, Limit
+from rightbatch.advice.memory_limit import GIVEN
 from rightbatch.advice.probe_client import Outcome, Prober
 from rightbatch.advice.probe_pages import memory_bytes
 from rightbatch.advice.probe_work import ENOUGH_SECONDS, LEAST_STEPS, ProbeRequest
 from rightbatch.byte_sizes import bytes_text
 from rightbatch.errors import MemoryLimitError
+from rightbatch.free_memory import Limit
 from rightbatch.loading.parts import Parts
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE
 
