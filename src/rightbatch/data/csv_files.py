@@ -6,32 +6,22 @@ import csv
 import gzip
 import io
 import re
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
+from rightbatch.data.bad_rows import BadRow, row_in_file
+from rightbatch.data.csv_arrow import cast_texts, inferred_type, read_arrow, trimmed_texts
+from rightbatch.data.csv_records import GZIP_ERRORS, Record, broken_gzip, open_text, records_of
 from rightbatch.data.missing import MARKERS
 from rightbatch.data.table_file import TableFile, is_number
 from rightbatch.errors import DataError
 
 # Enough records to see whether numbers stand below a name that is a number.
 _HEAD_RECORDS = 20
-# Big enough for most rows; a row that is longer is read again in one block.
-_BLOCK_BYTES = 2**22
-_MOST_BLOCK_BYTES = 2**31 - 1
-# A text longer than this is a quote that was never closed.
-_MOST_FIELD_CHARACTERS = 2**26
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-
-
-class Record(NamedTuple):
-    """The fields of one record, and the line on which it begins (from 1)."""
-
-    fields: list[str]
-    line: int
+LINE_END = rb"\r\n|\r|\n"
 
 
 class CsvFile(TableFile):
@@ -39,14 +29,16 @@ class CsvFile(TableFile):
 
     `header` is True, False, or None for "yes, unless the first row looks like data". Fields are
     separated by commas; by tabs in a .tsv; by semicolons or tabs where the first line has no
-    comma. Spaces around fields do not count.
+    comma. Spaces around fields do not count. With `skip_ragged`, rows of the wrong length are left
+    out and listed in `bad_rows` once the file was read; without it they are refused.
 
     Raises DataError for a file that is empty, has a header alone, or a header in doubt.
     """
 
-    def __init__(self, path: Path, *, header: bool | None) -> None:
+    def __init__(self, path: Path, *, header: bool | None, skip_ragged: bool = False) -> None:
         self.path = path
         self.label = str(path)
+        self.skip_ragged = skip_ragged
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty; a CSV file needs one row of values at least.")
         self.delimiter = _delimiter(path)
@@ -67,8 +59,8 @@ class CsvFile(TableFile):
         else:
             self.names = self._judge_header(first, head, forced=header is True)
         for record in head:
-            if len(record.fields) != len(first):
-                raise self._ragged(record, len(first))
+            if len(record.fields) != len(first) and not skip_ragged:
+                raise self.ragged(record)
 
     def read(self, columns: Sequence[str]) -> Any:
         """The chosen columns, their types inferred from all rows, markers of missing as null."""
@@ -77,9 +69,19 @@ class CsvFile(TableFile):
         positions = [self.names.index(column) for column in columns]
         with self._buffer() as (buffer, has_quotes):
             try:
-                table = _read_arrow(buffer, positions, len(self.names), self.delimiter, has_quotes)
+                table, skipped = read_arrow(
+                    buffer,
+                    positions,
+                    width=len(self.names),
+                    delimiter=self.delimiter,
+                    has_quotes=has_quotes,
+                    skip_ragged=self.skip_ragged,
+                )
             except pa.ArrowException as error:
                 raise self._explain(error) from error
+        if skipped:
+            records = islice(self._records(skip_initial_space=False), int(self.has_header), None)
+            self.bad_rows = self.find_bad_rows(records, skipped)
         tidied = [
             self._tidy(name, column) for name, column in zip(columns, table.columns, strict=True)
         ]
@@ -88,7 +90,8 @@ class CsvFile(TableFile):
     def locate(self, row: int) -> str:
         """The file and the line of data row `row`; the file is read again up to there."""
         counted = " (the header counts)" if self.has_header else ""
-        for record in islice(self._records(), row + self.has_header, None):
+        in_file = row_in_file(row, self.bad_rows) + self.has_header
+        for record in islice(self._records(), in_file, None):
             return f"{self.path}, line {record.line}{counted}"
         return f"{self.path}, data row {row + 1}"
 
@@ -124,20 +127,13 @@ class CsvFile(TableFile):
 
     def _records(self, *, skip_initial_space: bool = True) -> Iterator[Record]:
         """Every record that is not a blank line, read the slow and exact way."""
-        with _open_text(self.path) as text:
-            reader = csv.reader(text, delimiter=self.delimiter, skipinitialspace=skip_initial_space)
-            before = 0
+        with open_text(self.path) as text:
             try:
-                while (fields := _next_record(reader)) is not None:
-                    if fields:
-                        yield Record(fields, before + 1)
-                    before = reader.line_num
-            except csv.Error as error:
-                raise DataError(
-                    f"{self.path}, line {before + 1}: {error}. Is a quote never closed?"
-                ) from error
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise _broken_gzip(self.path, error) from error
+                yield from records_of(
+                    text, self.path, self.delimiter, skip_initial_space=skip_initial_space
+                )
+            except GZIP_ERRORS as error:
+                raise broken_gzip(self.path, error) from error
 
     @contextmanager
     def _buffer(self) -> Iterator[tuple[Any, bool]]:
@@ -148,8 +144,8 @@ class CsvFile(TableFile):
             try:
                 with gzip.open(self.path) as file:
                     yield from self._prepared(pa.py_buffer(file.read()))
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise _broken_gzip(self.path, error) from error
+            except GZIP_ERRORS as error:
+                raise broken_gzip(self.path, error) from error
         else:
             with pa.memory_map(str(self.path)) as file:
                 yield from self._prepared(file.read_buffer())
@@ -158,132 +154,111 @@ class CsvFile(TableFile):
         import pyarrow as pa
 
         has_quotes = re.search(rb'"', buffer) is not None
-        space_before_quote = re.escape(self.delimiter).encode() + rb'[ ]+"'
-        if has_quotes and re.search(space_before_quote, buffer):
-            # Arrow takes a quote after a space for text; the standard library reads it right.
-            rewritten = io.StringIO()
-            writer = csv.writer(rewritten, delimiter=self.delimiter, lineterminator="\n")
-            for record in islice(self._records(), int(self.has_header), None):
-                if len(record.fields) != len(self.names):
-                    raise self._ragged(record, len(self.names))
-                writer.writerow(record.fields)
-            yield pa.py_buffer(rewritten.getvalue().encode("utf-8")), True
+        if has_quotes and self.has_spaced_quotes(buffer):
+            records = islice(self._records(), int(self.has_header), None)
+            rewritten, self.bad_rows = self.rewrite(records)
+            yield pa.py_buffer(rewritten), True
             return
         yield buffer.slice(self._header_bytes(buffer)), has_quotes
 
-    def _header_bytes(self, buffer: Any) -> int:
-        """Where the first data row begins."""
+    def has_spaced_quotes(self, buffer: Any) -> bool:
+        """Whether a quote stands after spaces, which Arrow would take for text."""
+        return re.search(re.escape(self.delimiter).encode() + rb'[ ]+"', buffer) is not None
+
+    def rewrite(self, records: Iterable[Record]) -> tuple[bytes, tuple[BadRow, ...]]:
+        """The data records as Arrow reads them right, and those of the wrong length.
+
+        Arrow takes a quote after a space for text; the standard library reads it right.
+        """
+        rewritten = io.StringIO()
+        writer = csv.writer(rewritten, delimiter=self.delimiter, lineterminator="\n")
+        bad = []
+        for row, record in enumerate(records):
+            if len(record.fields) == len(self.names):
+                writer.writerow(record.fields)
+            elif self.skip_ragged:
+                bad.append(self._borne(row, record))
+            else:
+                raise self.ragged(record)
+        return rewritten.getvalue().encode("utf-8"), tuple(bad)
+
+    def find_bad_rows(self, records: Iterable[Record], count: int) -> tuple[BadRow, ...]:
+        """The `count` data records of the wrong length, whose lines Arrow does not tell."""
+        bad = tuple(
+            self._borne(row, record)
+            for row, record in enumerate(records)
+            if len(record.fields) != len(self.names)
+        )
+        if len(bad) != count:
+            raise DataError(
+                f"{self.path} has rows of the wrong length whose lines cannot be told: {count:,} "
+                f"were met, and {len(bad):,} are found. Look for quotes inside of fields."
+            )
+        return bad
+
+    def _borne(self, row: int, record: Record) -> BadRow:
+        """The record as one that is left out; DataError where it may hold others within."""
+        if any("\n" in field or "\r" in field for field in record.fields):
+            raise self.ragged(record)
+        return BadRow(row, record.line, record.last_line)
+
+    def header_lines(self) -> int:
+        """How many lines go before the first data row."""
         if not self.has_header:
             return 0
         records = self._records()
         next(records)
-        lines = next(records).line - 1
+        return next(records).line - 1
+
+    def _header_bytes(self, buffer: Any) -> int:
+        """Where the first data row begins."""
         end = 0
-        for _, match in zip(range(lines), re.finditer(rb"\r\n|\r|\n", buffer), strict=False):
+        ends = re.finditer(LINE_END, buffer)
+        for _, match in zip(range(self.header_lines()), ends, strict=False):
             end = match.end()
         return end
 
     def _tidy(self, name: str, column: Any) -> Any:
         """Text without the spaces around it; a marker behind spaces is a missing value too."""
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         if pa.types.is_binary(column.type):
-            for row, value in enumerate(column.to_pylist()):
-                try:
-                    (value or b"").decode("utf-8")
-                except UnicodeDecodeError as error:
-                    raise DataError(
-                        f"{self.locate(row)}: column {name!r} is no UTF-8 text ({error.reason} "
-                        f"in {value!r}). Save the file as UTF-8."
-                    ) from error
+            refuse_bytes(name, column, self.locate)
         if not pa.types.is_string(column.type):
             return column
-        trimmed = pc.utf8_trim_whitespace(column)
-        if not pc.any(pc.not_equal(column, trimmed)).as_py():
-            return column
-        is_marker = pc.is_in(trimmed, value_set=pa.array(MARKERS))
-        marked = pc.if_else(is_marker, pa.scalar(None, pa.string()), trimmed)
-        return _infer(marked)
+        trimmed, had_spaces = trimmed_texts(column)
+        return cast_texts(trimmed, inferred_type(trimmed)) if had_spaces else column
 
     def _explain(self, error: Exception) -> DataError:
         """Arrow says that a row is wrong, but not always which: find it."""
         for record in self._records(skip_initial_space=False):
-            if len(record.fields) != len(self.names):
-                return self._ragged(record, len(self.names))
+            if len(record.fields) != len(self.names) and not self.skip_ragged:
+                return self.ragged(record)
         return DataError(f"{self.path} cannot be read as CSV: {str(error).splitlines()[0]}")
 
-    def _ragged(self, record: Record, expected: int) -> DataError:
+    def ragged(self, record: Record) -> DataError:
+        """The error that a record has the wrong number of fields."""
         counted = " (the header counts)" if self.has_header else ""
         is_long = any("\n" in field for field in record.fields)
         hint = " A quote that is never closed would do this." if is_long else ""
         fields = f"{len(record.fields)} field{'s' if len(record.fields) != 1 else ''}"
         return DataError(
-            f"{self.path}, line {record.line}{counted}: {fields} found, {expected} expected as in "
-            f"the first row.{hint} Repair or delete the line; a field that holds "
+            f"{self.path}, line {record.line}{counted}: {fields} found, {len(self.names)} expected "
+            f"as in the first row.{hint} Repair or delete the line; a field that holds "
             f"{self.delimiter!r} needs quotes around it."
         )
 
 
-def _next_record(reader: Iterator[list[str]]) -> list[str] | None:
-    """The next record, or None at the end.
-
-    The limit on fields belongs to the whole process, so it is lifted for one record at a time.
-    """
-    usual = csv.field_size_limit(_MOST_FIELD_CHARACTERS)
-    try:
-        return next(reader, None)
-    finally:
-        csv.field_size_limit(usual)
-
-
-def _read_arrow(
-    buffer: Any, positions: Sequence[int], width: int, delimiter: str, has_quotes: bool
-) -> Any:
-    import pyarrow as pa
-    from pyarrow import csv as arrow_csv
-
-    names = [f"f{position}" for position in range(width)]
-    parse = arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=has_quotes)
-    convert = arrow_csv.ConvertOptions(
-        include_columns=[names[position] for position in positions],
-        null_values=[*MARKERS, *(f" {marker}" for marker in MARKERS if marker)],
-        strings_can_be_null=True,
-    )
-    for block_bytes in (_BLOCK_BYTES, _MOST_BLOCK_BYTES):
-        read = arrow_csv.ReadOptions(
-            column_names=names, block_size=min(block_bytes, buffer.size + 1)
-        )
+def refuse_bytes(name: str, column: Any, locate: Callable[[int], str]) -> None:
+    """Raise DataError, naming the row, where a value is no UTF-8 text."""
+    for row, value in enumerate(column.to_pylist()):
         try:
-            return arrow_csv.read_csv(
-                pa.BufferReader(buffer),
-                read_options=read,
-                parse_options=parse,
-                convert_options=convert,
-            )
-        except pa.ArrowInvalid as error:
-            is_too_long = "straddling" in str(error)
-            if not is_too_long or block_bytes == _MOST_BLOCK_BYTES:
-                raise
-    raise AssertionError("the last block size either reads or raises")
-
-
-def _infer(column: Any) -> Any:
-    """What Arrow would have inferred, had the spaces not been there."""
-    import pyarrow as pa
-
-    if column.null_count == len(column):
-        return pa.chunked_array([pa.nulls(len(column))])
-    present = column.drop_null()
-    for kind in (pa.int64(), pa.float64(), pa.timestamp("s"), pa.timestamp("us")):
-        try:
-            # Arrow is slow to fail, so one value is tried before all of them.
-            present.slice(0, 1).cast(kind)
-            return column.cast(kind)
-        except pa.ArrowInvalid:
-            continue
-    values = {text.lower() for text in column.unique().to_pylist() if text is not None}
-    return column.cast(pa.bool_()) if values <= {"true", "false"} else column
+            (value or b"").decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{locate(row)}: column {name!r} is no UTF-8 text ({error.reason} "
+                f"in {value!r}). Save the file as UTF-8."
+            ) from error
 
 
 def _is_tsv(path: Path) -> bool:
@@ -294,25 +269,8 @@ def _delimiter(path: Path) -> str:
     if _is_tsv(path):
         return "\t"
     try:
-        with _open_text(path) as text:
+        with open_text(path) as text:
             first = next((line for line in text if line.strip()), "")
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _broken_gzip(path, error) from error
+    except GZIP_ERRORS as error:
+        raise broken_gzip(path, error) from error
     return next((mark for mark in (",", ";", "\t") if mark in first), ",")
-
-
-@contextmanager
-def _open_text(path: Path) -> Iterator[IO[str]]:
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        start = file.read(4)
-        if start[:2] in _UTF16_MARKS:
-            raise DataError(f"{path} is UTF-16 text; save it as UTF-8.")
-        if start == b"PAR1":
-            raise DataError(f"{path} is a Parquet file; give it the ending .parquet.")
-        file.seek(0)
-        # Bytes that are no UTF-8 are reported with their column once the values are read.
-        yield io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
-
-
-def _broken_gzip(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} is no readable gzip file ({error}). Fetch it anew.")

@@ -30,6 +30,8 @@ def open(
     header: bool | None = None,
     missing: str = "refuse",
     categories: str = "codes",
+    on_bad_sample: str = "stop",
+    max_bad: int | float | None = None,
     name: str | None = None,
 ) -> Dataset:
     """Open `thing` as a Dataset of named columns.
@@ -46,6 +48,9 @@ def open(
         missing: For tables, "refuse", "drop" the rows, "fill" (0 in numbers, "missing" in text)
             or "fill:VALUE". A missing target is refused or dropped, never filled.
         categories: For tables, text as sorted integer "codes" or as "one-hot" columns of uint8.
+        on_bad_sample: For CSV, "stop" at a row of the wrong length, or "quarantine": leave out and
+            list up to `max_bad` of them.
+        max_bad: How many rows "quarantine" may leave out: a count, or a share of all rows.
         name: What the data set is called in messages; by default the path or name.
 
     Raises:
@@ -63,6 +68,8 @@ def open(
         header=header,
         missing=MissingPolicy.parse(missing),
         categories=categories,
+        on_bad_sample=on_bad_sample,
+        max_bad=max_bad,
         name=name,
     )
     if isinstance(thing, str):

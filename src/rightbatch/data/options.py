@@ -10,6 +10,7 @@ from rightbatch.data.missing import MissingPolicy
 from rightbatch.errors import DataError, MissingColumnError, OptionError, did_you_mean
 
 CATEGORIES = ("codes", "one-hot")
+ON_BAD_SAMPLE = ("stop", "quarantine")
 
 
 class Choice(NamedTuple):
@@ -25,6 +26,8 @@ class OpenOptions:
 
     `target` and `columns` name columns, or count them from 0 (from the end where negative).
     `header` is True, False, or None for "yes, unless the first row looks like data".
+    `on_bad_sample="quarantine"` leaves out up to `max_bad` (a count, or a share) CSV rows of the
+    wrong length, and lists them.
 
     Raises OptionError for a value of the wrong kind.
     """
@@ -34,6 +37,8 @@ class OpenOptions:
     header: bool | None = None
     missing: MissingPolicy = field(default_factory=MissingPolicy)
     categories: str = "codes"
+    on_bad_sample: str = "stop"
+    max_bad: int | float | None = None
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -56,6 +61,7 @@ class OpenOptions:
                 f"categories={self.categories!r} is not valid; give 'codes' or 'one-hot'."
                 f"{did_you_mean(str(self.categories), CATEGORIES)}"
             )
+        check_bad_sample(self.on_bad_sample, self.max_bad)
 
     def refuse_unused(self, source: str, *, usable: Sequence[str] = ()) -> None:
         """Raise OptionError where an option is set that `source` has no use for."""
@@ -63,6 +69,7 @@ class OpenOptions:
             "header": None if self.header is None else repr(self.header),
             "missing": None if self.missing == MissingPolicy() else repr(str(self.missing)),
             "categories": None if self.categories == "codes" else repr(self.categories),
+            "on_bad_sample": None if self.on_bad_sample == "stop" else repr(self.on_bad_sample),
         }
         for option, value in given.items():
             if value is not None and option not in usable:
@@ -101,7 +108,34 @@ _MEANINGS = {
     "header": "it says whether the first row of a CSV file holds the column names",
     "missing": "it is the policy for missing values of CSV, Parquet and frames",
     "categories": "it says what becomes of the text columns of CSV, Parquet and frames",
+    "on_bad_sample": "it says what becomes of CSV rows of the wrong length",
 }
+
+
+def check_bad_sample(on_bad_sample: object, max_bad: object) -> None:
+    """Raise OptionError unless the two options are valid and belong together.
+
+    >>> check_bad_sample("quarantine", 0.01)
+    """
+    if on_bad_sample not in ON_BAD_SAMPLE:
+        raise OptionError(
+            f"on_bad_sample={on_bad_sample!r} is not valid; give 'stop' or 'quarantine'."
+            f"{did_you_mean(str(on_bad_sample), ON_BAD_SAMPLE)}"
+        )
+    if on_bad_sample == "stop":
+        if max_bad is not None:
+            raise OptionError(
+                f"max_bad={max_bad!r} is for on_bad_sample='quarantine' (--on-bad-sample "
+                "quarantine), and bad samples stop; leave out one of the two."
+            )
+        return
+    is_count = isinstance(max_bad, int) and not isinstance(max_bad, bool) and max_bad >= 1
+    is_share = isinstance(max_bad, float) and 0 < max_bad < 1
+    if not (is_count or is_share):
+        raise OptionError(
+            f"max_bad={max_bad!r} is not valid with on_bad_sample='quarantine': say how many bad "
+            "samples may be left out (--max-bad), as a count from 1 on or as a share such as 0.001."
+        )
 
 
 def _is_reference(value: object) -> bool:

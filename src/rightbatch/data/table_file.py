@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+from rightbatch.data.bad_rows import BadRow
+
 
 class TableFile(ABC):
     """One file (or frame) of a table: its column names are known before its values are read."""
@@ -13,6 +15,8 @@ class TableFile(ABC):
     label: str
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    # Rows of the wrong length that were left out when the file was read.
+    bad_rows: tuple[BadRow, ...] = ()
 
     @abstractmethod
     def read(self, columns: Sequence[str]) -> Any:

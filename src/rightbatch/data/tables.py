@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rightbatch.data.array_dataset import ArrayDataset
 from rightbatch.data.arrow_columns import PlainColumn, join_columns, plain_column
+from rightbatch.data.bad_rows import BadRowsOfFile, rows_kept, settle_bad_rows
 from rightbatch.data.categories import encode_arrow_texts, one_hot_columns, smallest_codes
 from rightbatch.data.csv_files import CsvFile
 from rightbatch.data.missing import apply_missing_policy
@@ -65,7 +66,8 @@ def open_tables(paths: Sequence[Path], options: OpenOptions, *, source: str) -> 
         options.refuse_unused(f"{source} (Parquet)", usable=("missing", "categories"))
         files: list[TableFile] = [ParquetFile(path) for path in parquet]
     else:
-        files = [CsvFile(path, header=options.header) for path in others]
+        skip_ragged = options.on_bad_sample == "quarantine"
+        files = [CsvFile(path, header=options.header, skip_ragged=skip_ragged) for path in others]
     data = build_dataset(files, options, source=source)
     data.files = tuple(paths)
     return data
@@ -88,7 +90,12 @@ def build_dataset(
     locate = _locator(files, [table.num_rows for table in tables])
     tables_rows = sum(table.num_rows for table in tables)
 
+    left_out = [
+        BadRowsOfFile(label=file.label, rows=table.num_rows + len(file.bad_rows), bad=file.bad_rows)
+        for file, table in zip(files, tables, strict=True)
+    ]
     notes = list(dict.fromkeys(note for file in files for note in file.notes))
+    notes += settle_bad_rows(name, left_out, options.max_bad)
     columns = {}
     dates = []
     for column in chosen.columns:
@@ -101,8 +108,9 @@ def build_dataset(
     del tables
     if chosen.target is not None:
         _refuse_infinite_target(name, chosen.target, columns[chosen.target], locate)
-    if options.missing.kind == "drop":
-        columns[_ROW] = _row_numbers(tables_rows)
+    is_bad = any(file.bad_rows for file in files)
+    if options.missing.kind == "drop" or is_bad:
+        columns[_ROW] = _row_numbers(left_out)
     columns, settled = apply_missing_policy(
         options.missing, columns, source=name, target=chosen.target, locate=locate
     )
@@ -115,15 +123,20 @@ def build_dataset(
         categories=categories,
         notes=[*notes, *settled],
     )
-    if rows is not None and len(rows) < tables_rows:
+    if rows is not None and (is_bad or len(rows) < tables_rows):
         data.source_rows = rows.to_numpy()
     return data
 
 
-def _row_numbers(count: int) -> Any:
+def _row_numbers(files: Sequence[BadRowsOfFile]) -> Any:
+    """The numbers of the rows that were read, counting those left out."""
     import pyarrow as pa
 
-    return pa.chunked_array([pa.array(np.arange(count, dtype=np.int64))])
+    starts = np.cumsum([0, *(file.rows for file in files)])
+    kept = [
+        rows_kept(file.rows, file.bad) + start for file, start in zip(files, starts, strict=False)
+    ]
+    return pa.chunked_array([pa.array(np.concatenate(kept))])
 
 
 def _as_arrays(
