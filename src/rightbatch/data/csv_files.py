@@ -234,6 +234,10 @@ class CsvFile(TableFile):
         for record in self._records(skip_initial_space=False):
             if len(record.fields) != len(self.names) and not self.skip_ragged:
                 return self.ragged(record)
+        return self.unreadable(error)
+
+    def unreadable(self, error: Exception) -> DataError:
+        """The error that Arrow cannot read the file, for a reason that it alone knows."""
         return DataError(f"{self.path} cannot be read as CSV: {str(error).splitlines()[0]}")
 
     def ragged(self, record: Record) -> DataError:

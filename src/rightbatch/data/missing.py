@@ -50,7 +50,7 @@ class MissingPolicy:
 class Gaps(NamedTuple):
     """What is missing of one column: how many values, the first one's row, and the Arrow type."""
 
-    count: int
+    values: int
     first_row: int
     type: Any
 
@@ -114,14 +114,14 @@ def settle_fills(
     """
     if policy.kind == "refuse":
         raise _refusal(source, gaps, target, locate)
-    if target in gaps:
+    if target is not None and target in gaps:
         raise DataError(
-            f"{source}: {gaps[target].count:,} missing values in the target {target!r}, the first "
+            f"{source}: {gaps[target].values:,} missing values in the target {target!r}, the first "
             f"at {locate(gaps[target].first_row)}. A target is never filled; use missing='drop' "
             "(--missing drop) to leave out such rows."
         )
     fills = {name: _fill(name, gap.type, policy) for name, gap in gaps.items()}
-    told = ", ".join(f"{name} {gaps[name].count:,} with {fills[name].value!r}" for name in gaps)
+    told = ", ".join(f"{name} {gaps[name].values:,} with {fills[name].value!r}" for name in gaps)
     return fills, [f"Missing values filled: {told}."]
 
 
@@ -130,9 +130,9 @@ def settle_drop(source: str, gaps: Mapping[str, Gaps], *, length: int, kept: int
 
     Raises DataError where none are.
     """
-    by_column = ", ".join(f"{name} {gap.count:,}" for name, gap in gaps.items())
+    by_column = ", ".join(f"{name} {gap.values:,}" for name, gap in gaps.items())
     if kept == 0:
-        empty = [name for name, gap in gaps.items() if gap.count == length]
+        empty = [name for name, gap in gaps.items() if gap.values == length]
         cause = f"column {empty[0]!r} is empty throughout" if empty else f"missing: {by_column}"
         raise DataError(
             f"{source}: every row has a missing value ({cause}), so that missing='drop' leaves "
@@ -155,7 +155,7 @@ def _refusal(
     source: str, gaps: Mapping[str, Gaps], target: str | None, locate: Callable[[int], str]
 ) -> DataError:
     row, column = min((gap.first_row, name) for name, gap in gaps.items())
-    shown = [f"{name!r} {gap.count:,}" for name, gap in list(gaps.items())[:8]]
+    shown = [f"{name!r} {gap.values:,}" for name, gap in list(gaps.items())[:8]]
     more = f", and {len(gaps) - 8} more columns" if len(gaps) > 8 else ""
     return DataError(
         f"{source}: missing values by column: {', '.join(shown)}{more}. The first stands at "

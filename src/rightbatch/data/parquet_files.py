@@ -18,7 +18,7 @@ class ParquetFile(TableFile):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.label = str(path)
-        with _open_parquet(path) as file:
+        with open_parquet(path) as file:
             rows = file.metadata.num_rows
             self._index = _index_names(file.schema_arrow.metadata or {})
             every = tuple(file.schema_arrow.names)
@@ -31,15 +31,13 @@ class ParquetFile(TableFile):
         """The chosen columns; DataError where a page is damaged."""
         import pyarrow as pa
 
-        with _open_parquet(self.path) as file:
+        with open_parquet(self.path) as file:
             try:
                 table = file.read(columns=list(columns)).select(list(columns))
                 # A damaged page may decode into texts that are none.
                 table.validate(full=True)
             except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-                raise DataError(
-                    f"{self.path} is damaged: {_first_line(error)}. Fetch or write it anew."
-                ) from error
+                raise damaged(self.path, error) from error
         return table
 
     def locate(self, row: int) -> str:
@@ -92,19 +90,25 @@ def arrow_table(thing: Any) -> Any | None:
         raise DataError(f"The frame cannot be read: {_first_line(error)}.") from error
 
 
-def _open_parquet(path: Path) -> Any:
+def open_parquet(path: Path, **options: Any) -> Any:
+    """The file as a pyarrow.parquet.ParquetFile with `options`; DataError where it is none."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty; a Parquet file has a footer at least.")
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path, **options)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path} is no readable Parquet file: {_first_line(error)}. It may be cut off, or "
             "another format."
         ) from error
+
+
+def damaged(path: Path, error: Exception) -> DataError:
+    """The error that a page of a Parquet file can not be read."""
+    return DataError(f"{path} is damaged: {_first_line(error)}. Fetch or write it anew.")
 
 
 def _index_names(metadata: Mapping[bytes, bytes]) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from rightbatch.data.bad_rows import BadRowsOfFile, rows_kept, settle_bad_rows
 from rightbatch.data.categories import encode_arrow_texts, one_hot_columns, smallest_codes
 from rightbatch.data.csv_files import CsvFile
 from rightbatch.data.missing import apply_missing_policy
-from rightbatch.data.options import OpenOptions
+from rightbatch.data.options import Choice, OpenOptions
 from rightbatch.data.parquet_files import ParquetFile
 from rightbatch.data.table_file import TableFile, is_number
 from rightbatch.errors import DataError
@@ -24,6 +24,7 @@ CSV_SUFFIXES = (".csv", ".tsv", ".tab", ".data", ".csv.gz", ".tsv.gz", ".tab.gz"
 # Read as CSV where somebody names the file, but not picked out of a folder: notes end so too.
 TEXT_SUFFIXES = (".txt", ".txt.gz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
+REMEDY = "Repair one of the files, or leave the column out by choosing other columns."
 # No column of a file: such a name can not stand in one.
 _ROW = "\0row"
 
@@ -55,6 +56,13 @@ def open_tables(paths: Sequence[Path], options: OpenOptions, *, source: str) -> 
 
     Raises DataError where a file is no table, or the files do not belong together.
     """
+    data = build_dataset(table_files(paths, options, source=source), options, source=source)
+    data.files = tuple(paths)
+    return data
+
+
+def table_files(paths: Sequence[Path], options: OpenOptions, *, source: str) -> list[TableFile]:
+    """The files, their names of columns read; DataError where kinds are mixed."""
     parquet = [path for path in paths if is_parquet(path)]
     others = [path for path in paths if path not in parquet]
     if parquet and others:
@@ -64,13 +72,33 @@ def open_tables(paths: Sequence[Path], options: OpenOptions, *, source: str) -> 
         )
     if parquet:
         options.refuse_unused(f"{source} (Parquet)", usable=("missing", "categories"))
-        files: list[TableFile] = [ParquetFile(path) for path in parquet]
-    else:
-        skip_ragged = options.on_bad_sample == "quarantine"
-        files = [CsvFile(path, header=options.header, skip_ragged=skip_ragged) for path in others]
-    data = build_dataset(files, options, source=source)
-    data.files = tuple(paths)
-    return data
+        return [ParquetFile(path) for path in parquet]
+    skip_ragged = options.on_bad_sample == "quarantine"
+    return [CsvFile(path, header=options.header, skip_ragged=skip_ragged) for path in others]
+
+
+def choose_columns(
+    files: Sequence[TableFile],
+    options: OpenOptions,
+    *,
+    source: str,
+    default_target: str | None = None,
+) -> Choice:
+    """The columns to keep and the target; DataError where the files have not the same columns."""
+    first = files[0]
+    for file in files[1:]:
+        _refuse_other_names(first, file)
+    return options.choose(options.name or source, first.names, default_target=default_target)
+
+
+def file_notes(files: Sequence[TableFile]) -> list[str]:
+    """What reading the files' headers has to tell, each sentence once."""
+    return list(dict.fromkeys(note for file in files for note in file.notes))
+
+
+def date_notes(dates: Sequence[str]) -> list[str]:
+    """The note that columns of dates have become numbers; none where there are none."""
+    return [f"Dates read as seconds since 1970-01-01: {', '.join(dates)}."] if dates else []
 
 
 def build_dataset(
@@ -82,20 +110,15 @@ def build_dataset(
 ) -> ArrayDataset:
     """Join the files' chosen columns, settle missing values and text, and hand on arrays."""
     name = options.name or source
-    first = files[0]
-    for file in files[1:]:
-        _refuse_other_names(first, file)
-    chosen = options.choose(name, first.names, default_target=default_target)
+    chosen = choose_columns(files, options, source=source, default_target=default_target)
     tables = [file.read(chosen.columns) for file in files]
     locate = _locator(files, [table.num_rows for table in tables])
     tables_rows = sum(table.num_rows for table in tables)
-
     left_out = [
         BadRowsOfFile(label=file.label, rows=table.num_rows + len(file.bad_rows), bad=file.bad_rows)
         for file, table in zip(files, tables, strict=True)
     ]
-    notes = list(dict.fromkeys(note for file in files for note in file.notes))
-    notes += settle_bad_rows(name, left_out, options.max_bad)
+    notes = [*file_notes(files), *settle_bad_rows(name, left_out, options.max_bad)]
     columns = {}
     dates = []
     for column in chosen.columns:
@@ -103,8 +126,7 @@ def build_dataset(
         columns[column] = joined.values
         if joined.kind == "dates":
             dates.append(column)
-    if dates:
-        notes.append(f"Dates read as seconds since 1970-01-01: {', '.join(dates)}.")
+    notes += date_notes(dates)
     del tables
     if chosen.target is not None:
         _refuse_infinite_target(name, chosen.target, columns[chosen.target], locate)
@@ -160,13 +182,18 @@ def _as_arrays(
                 # Losses want int64 labels; an input may be as small as it can.
                 made = {name: codes if name == target else smallest_codes(codes, len(texts))}
                 categories[name] = texts
-        for taken in made.keys() & (arrays.keys() | columns.keys()):
-            raise DataError(
-                f"The one-hot column {taken!r} of {name!r} has the name of another column; rename "
-                "that one, or use categories='codes'."
-            )
+        refuse_taken_names(name, made, [*arrays, *columns])
         arrays.update(made)
     return arrays, categories
+
+
+def refuse_taken_names(name: str, made: Iterable[str], taken: Iterable[str]) -> None:
+    """Raise DataError where a one-hot column of column `name` has the name of another."""
+    for twice in set(made) & set(taken):
+        raise DataError(
+            f"The one-hot column {twice!r} of {name!r} has the name of another column; rename "
+            "that one, or use categories='codes'."
+        )
 
 
 def _join(name: str, files: Sequence[TableFile], parts: Sequence[Any]) -> PlainColumn:
@@ -175,14 +202,19 @@ def _join(name: str, files: Sequence[TableFile], parts: Sequence[Any]) -> PlainC
         for file, part in zip(files, parts, strict=True)
     ]
     kinds = [part.kind for part in plain]
-    remedy = "Repair one of the files, or leave the column out by choosing other columns."
+    remedy = REMEDY
     if {"numbers", "text"} <= set(kinds):
         file, texts = files[kinds.index("text")], plain[kinds.index("text")].values
         for row, text in enumerate(texts.to_pylist()):
             if text is not None and not is_number(text):
-                remedy = f"The first text is {text!r} at {file.locate(row)}. {remedy}"
+                remedy = first_text(text, file.locate(row))
                 break
     return join_columns(name, plain, [file.label for file in files], remedy)
+
+
+def first_text(text: str, place: str) -> str:
+    """What to do about a text among numbers that stands at `place`."""
+    return f"The first text is {text!r} at {place}. {REMEDY}"
 
 
 def _refuse_other_names(first: TableFile, other: TableFile) -> None:
@@ -211,10 +243,15 @@ def _refuse_infinite_target(
     if pa.types.is_floating(column.type):
         infinite = np.flatnonzero(np.isinf(column.to_numpy(zero_copy_only=False)))
         if len(infinite):
-            raise DataError(
-                f"{name}: the target {target!r} is infinite at {locate(int(infinite[0]))}; a "
-                "target needs finite values. Repair or delete the row."
-            )
+            raise infinite_target(name, target, locate(int(infinite[0])))
+
+
+def infinite_target(name: str, target: str, place: str) -> DataError:
+    """The error that the target has an infinite value at `place`."""
+    return DataError(
+        f"{name}: the target {target!r} is infinite at {place}; a target needs finite values. "
+        "Repair or delete the row."
+    )
 
 
 def _locator(files: Sequence[TableFile], lengths: Sequence[int]) -> Callable[[int], str]:

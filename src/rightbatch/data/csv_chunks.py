@@ -1,0 +1,265 @@
+"""A CSV file cut into chunks of whole records, each of which is read by itself."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import weakref
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import IO, Any, NamedTuple
+
+from rightbatch.data.bad_rows import BadRow
+from rightbatch.data.csv_arrow import read_arrow
+from rightbatch.data.csv_files import LINE_END, CsvFile
+from rightbatch.data.csv_records import (
+    GZIP_ERRORS,
+    MOST_FIELD_CHARACTERS,
+    Record,
+    broken_gzip,
+    records_of,
+)
+from rightbatch.data.record_ends import last_record_end
+from rightbatch.errors import DataError
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class CsvPiece(NamedTuple):
+    """Where a chunk lies: its first byte (unzipped), its size, and the lines that go before it."""
+
+    offset: int
+    size: int
+    lines_before: int
+
+
+class CsvRows(NamedTuple):
+    """The rows of a chunk as an Arrow table, and those of the wrong length that were left out.
+
+    The numbers of the latter count from the chunk's first row.
+    """
+
+    table: Any
+    bad_rows: tuple[BadRow, ...]
+
+
+class NeedsRewriting(Exception):  # noqa: N818  # no error: the survey begins anew, and goes on
+    """A quote after spaces was met, so that all of the file is to be rewritten as it is read."""
+
+
+class CsvChunks:
+    """The chunks of `file`, of about `chunk_bytes` each; a longer record makes a longer chunk.
+
+    `rewrites` says that the records go through the standard library's reader, because a quote
+    stands after spaces somewhere in the file; see `CsvFile.rewrite`.
+    """
+
+    def __init__(self, file: CsvFile, chunk_bytes: int) -> None:
+        self.file = file
+        self.chunk_bytes = chunk_bytes
+        self.rewrites = False
+        self._stream = _Stream(file)
+
+    def pieces(self) -> Iterator[tuple[CsvPiece, bytes]]:
+        """Every chunk with its bytes, in order.
+
+        Raises DataError where a quote is never closed, NeedsRewriting where the header says so.
+        """
+        header, pending = self._split_header()
+        if not self.rewrites:
+            self._look_for_spaced_quotes(header)
+        offset = len(header)
+        lines = _lines_in(header)
+        is_last = False
+        while not is_last:
+            data, end, is_last = self._whole_records(pending, offset)
+            piece, pending = data[:end], data[end:]
+            del data
+            # Blank lines alone are no table to Arrow.
+            if piece.strip(b"\r\n"):
+                yield CsvPiece(offset, end, lines), piece
+            offset += end
+            lines += _lines_in(piece)
+
+    def bytes_of(self, piece: CsvPiece) -> bytes:
+        """The bytes of a chunk, read again; DataError where the file has become shorter."""
+        data = self._stream.read(piece.offset, piece.size)
+        if len(data) < piece.size:
+            raise DataError(f"{self.file.path} has become shorter since it was opened. Open anew.")
+        return data
+
+    def read(
+        self,
+        piece: CsvPiece,
+        data: bytes,
+        columns: Sequence[str],
+        types: Sequence[Any] | None = None,
+    ) -> CsvRows:
+        """The chosen columns of a chunk; their types are inferred from it, unless they are given.
+
+        Raises DataError where a row has the wrong length and none is to be left out,
+        NeedsRewriting where a quote stands after spaces, and pyarrow.ArrowInvalid where a value
+        is not of the type that was given.
+        """
+        import pyarrow as pa
+
+        file = self.file
+        bad: tuple[BadRow, ...] = ()
+        if self.rewrites:
+            data, bad = file.rewrite(self.records(piece, data))
+        else:
+            self._look_for_spaced_quotes(data)
+        if data.startswith(_BYTE_ORDER_MARK):
+            # Arrow takes such a mark away at the start; in the middle of a file it is text.
+            data = b"\n" + data
+        positions = [file.names.index(column) for column in columns]
+        if not data.strip(b"\r\n"):
+            nothing = pa.table({column: pa.nulls(0) for column in columns})
+            return CsvRows(nothing, bad)
+        try:
+            table, skipped = read_arrow(
+                pa.py_buffer(data),
+                positions,
+                width=len(file.names),
+                delimiter=file.delimiter,
+                has_quotes=b'"' in data,
+                types=types,
+                skip_ragged=file.skip_ragged,
+            )
+        except pa.ArrowInvalid as error:
+            if types is None:
+                raise self._explain(piece, data, error) from error
+            raise
+        if skipped:
+            records = self.records(piece, data, skip_initial_space=False)
+            bad = file.find_bad_rows(records, skipped)
+        return CsvRows(table, bad)
+
+    def records(
+        self, piece: CsvPiece, data: bytes, *, skip_initial_space: bool = True
+    ) -> Iterator[Record]:
+        """The records of a chunk one by one, with their lines in the file."""
+        # Lines are as in a file: StringIO with newline="" splits at the same three ends.
+        lines = io.StringIO(data.decode("utf-8", errors="replace"), newline="")
+        return records_of(
+            lines,
+            self.file.path,
+            self.file.delimiter,
+            skip_initial_space=skip_initial_space,
+            lines_before=piece.lines_before,
+        )
+
+    def locate(self, piece: CsvPiece, row: int) -> str:
+        """The file and the line of row `row` of a chunk, those left out included."""
+        counted = " (the header counts)" if self.file.has_header else ""
+        for record in islice(self.records(piece, self.bytes_of(piece)), row, None):
+            return f"{self.file.path}, line {record.line}{counted}"
+        return f"{self.file.path}, after line {piece.lines_before}"
+
+    @property
+    def file_bytes_read(self) -> int:
+        """How many bytes of the file, gzipped or not, have gone into what was read so far."""
+        return self._stream.file_bytes_read
+
+    def _split_header(self) -> tuple[bytes, bytes]:
+        """The bytes before the first data row, and those behind that were read with them."""
+        lines = self.file.header_lines()
+        if not lines:
+            mark = self._stream.read(0, len(_BYTE_ORDER_MARK))
+            return (mark, b"") if mark == _BYTE_ORDER_MARK else (b"", mark)
+        head, size, wanted = b"", 0, max(self.chunk_bytes, 1)
+        while True:
+            block = self._stream.read(size, wanted)
+            head, size = head + block, size + len(block)
+            # The last end may be half of a pair.
+            ends = [match.end() for match in islice(re.finditer(LINE_END, head), lines)]
+            if (len(ends) == lines and ends[-1] < len(head)) or len(block) < wanted:
+                return head[: ends[-1]], head[ends[-1] :]
+
+    def _whole_records(self, pending: bytes, offset: int) -> tuple[bytes, int, bool]:
+        """Bytes from `offset` on, where the last whole record in them ends, and whether all do."""
+        wanted = max(self.chunk_bytes - len(pending), 0)
+        while True:
+            block = self._stream.read(offset + len(pending), wanted)
+            data = pending + block if pending else block
+            if len(block) < wanted:
+                return data, len(data), True
+            end = last_record_end(data, self.file.delimiter, spaces_go_before_quotes=self.rewrites)
+            if end:
+                return data, end, False
+            if len(data) > MOST_FIELD_CHARACTERS + self.chunk_bytes:
+                raise DataError(
+                    f"{self.file.path}: a record of more than {MOST_FIELD_CHARACTERS:,} bytes "
+                    f"begins at byte {offset:,}. Is a quote never closed?"
+                )
+            pending, wanted = data, max(self.chunk_bytes, len(data), 1)
+
+    def _look_for_spaced_quotes(self, data: bytes) -> None:
+        # The regular expression is slow, and seldom needed.
+        if b' "' in data and self.file.has_spaced_quotes(data):
+            raise NeedsRewriting
+
+    def _explain(self, piece: CsvPiece, data: bytes, error: Exception) -> DataError:
+        """Arrow says that a row is wrong, but not always which: find it."""
+        if not self.file.skip_ragged:
+            for record in self.records(piece, data, skip_initial_space=False):
+                if len(record.fields) != len(self.file.names):
+                    return self.file.ragged(record)
+        return self.file.unreadable(error)
+
+
+class _Stream:
+    """A file's bytes, unzipped, from any position on; cheapest where each read follows the last.
+
+    A gzip file is unzipped from its beginning where a position lies before the last one.
+    """
+
+    def __init__(self, file: CsvFile) -> None:
+        self._path = file.path
+        self._open: tuple[IO[bytes], IO[bytes] | gzip.GzipFile] | None = None
+        self._position = 0
+
+    def read(self, offset: int, size: int) -> bytes:
+        try:
+            file = self._at(offset)
+            data = file.read(size)
+        except GZIP_ERRORS as error:
+            raise broken_gzip(self._path, error) from error
+        self._position += len(data)
+        return data
+
+    @property
+    def file_bytes_read(self) -> int:
+        return 0 if self._open is None else self._open[0].tell()
+
+    def _at(self, offset: int) -> IO[bytes] | gzip.GzipFile:
+        if self._open is None or (self._path.suffix == ".gz" and offset < self._position):
+            self._reopen()
+        assert self._open is not None
+        file = self._open[1]
+        if offset != self._position:
+            # In a gzip file this reads forward.
+            file.seek(offset)
+            self._position = offset
+        return file
+
+    def _reopen(self) -> None:
+        self.close()
+        raw = self._path.open("rb")
+        file = gzip.GzipFile(fileobj=raw) if self._path.suffix == ".gz" else raw
+        self._open, self._position = (raw, file), 0
+        self._finalizer = weakref.finalize(self, raw.close)
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._finalizer()
+            self._open = None
+            self._position = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_path": self._path, "_open": None, "_position": 0}
+
+
+def _lines_in(data: bytes) -> int:
+    return data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")

@@ -1,0 +1,511 @@
+"""Tables larger than memory: CSV and Parquet files as a Dataset that is read chunk by chunk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rightbatch.data.arrow_columns import PlainColumn, join_columns, plain_column
+from rightbatch.data.bad_rows import (
+    BadRowsOfFile,
+    rows_kept,
+    settle_bad_rows,
+    too_many_bad_rows,
+)
+from rightbatch.data.categories import one_hot_columns, smallest_codes
+from rightbatch.data.column import Column
+from rightbatch.data.csv_files import CsvFile
+from rightbatch.data.csv_survey import CsvTableChunks
+from rightbatch.data.dataset import Arrays, Dataset, check_span, valid_rows
+from rightbatch.data.fingerprint import fingerprint_columns
+from rightbatch.data.missing import Fill, Gaps, fill_column, settle_drop, settle_fills
+from rightbatch.data.options import Choice, OpenOptions
+from rightbatch.data.parquet_chunks import ParquetTableChunks
+from rightbatch.data.parquet_files import ParquetFile
+from rightbatch.data.source_signature import FileMark, mark_of, refuse_changed, source_signature
+from rightbatch.data.table_file import TableFile, is_number
+from rightbatch.data.table_survey import Chunk, FileSurvey, Question, TableChunks, locate_row
+from rightbatch.data.tables import (
+    REMEDY,
+    choose_columns,
+    date_notes,
+    file_notes,
+    first_text,
+    infinite_target,
+    refuse_taken_names,
+    table_files,
+)
+
+CHUNK_BYTES = 32 << 20
+# The present chunk, and the next one, into which a span may run over.
+_CHUNKS_KEPT = 2
+
+# Called with the bytes of the files that were read, and the bytes that they have.
+Watcher = Callable[[int, int], None]
+
+
+class _Recipe(NamedTuple):
+    """What is made of a column as it is read: one type for all files, its gaps filled, its codes.
+
+    `codes` are the texts' codes in sorted order; None where the column holds no text.
+    """
+
+    type: Any
+    fill: Fill | None
+    codes: dict[str, int] | None
+    is_target: bool
+    is_one_hot: bool
+
+
+class _Place(NamedTuple):
+    """A chunk and the file that it is read from."""
+
+    reader: TableChunks
+    file_index: int
+    chunk: Chunk
+
+
+def open_table_chunks(
+    paths: Sequence[Path],
+    options: OpenOptions,
+    *,
+    source: str,
+    chunk_bytes: int = CHUNK_BYTES,
+    watch: Watcher | None = None,
+) -> ChunkedTable:
+    r"""The rows of all files as `open_tables` gives them, of which a few chunks are in memory.
+
+    All files are read once, to find types, missing values and texts; `watch` is called after each
+    chunk with the bytes that were read and those of all files. Memory holds a few times
+    `chunk_bytes`, and the distinct texts of text columns.
+
+    Raises DataError where `open_tables` does.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "t.csv")
+    ...     _ = path.write_text("x,y\n1,a\n2,b\n3,a\n")
+    ...     data = open_table_chunks([path], OpenOptions(target="y"), source="t", chunk_bytes=8)
+    ...     data.span(1, 3)["x"].tolist(), data.column("y").categories
+    ([2, 3], ('a', 'b'))
+    """
+    started = time.perf_counter()
+    marks = [mark_of(path) for path in paths]
+    files = table_files(paths, options, source=source)
+    name = options.name or source
+    chosen = choose_columns(files, options, source=source)
+    question = Question(
+        columns=chosen.columns,
+        target=chosen.target,
+        drops=options.missing.kind == "drop",
+    )
+    readers = [_chunks_of(file, chunk_bytes) for file in files]
+    surveys = []
+    bad: list[BadRowsOfFile] = []
+    all_bytes = sum(mark.bytes for mark in marks)
+    before = 0
+    for reader, mark in zip(readers, marks, strict=True):
+        surveys.append(reader.survey(question, _shifted(watch, before, all_bytes)))
+        before += mark.bytes
+        bad.append(surveys[-1].bad_rows(reader.file.label))
+        # A share is known at the end alone; a count is spent once it is spent.
+        most = options.max_bad
+        if isinstance(most, int) and sum(len(each.bad) for each in bad) > most:
+            raise too_many_bad_rows(name, bad, most)
+    refuse_changed(paths, marks)
+    return ChunkedTable(
+        name=name,
+        readers=readers,
+        surveys=surveys,
+        chosen=chosen,
+        options=options,
+        notes=[*file_notes(files), *settle_bad_rows(name, bad, options.max_bad)],
+        paths=tuple(paths),
+        marks=marks,
+        survey_seconds=time.perf_counter() - started,
+    )
+
+
+class ChunkedTable(Dataset):
+    """A table that stays in its files: chunks of it are read as they are asked for.
+
+    Spans that follow one another are served by reading forward. Any other works as well; the
+    chunks that it touches are read for it. `source_rows` is made when it is asked for, and takes
+    8 bytes a row; `source_rows_of` gives those of a span.
+
+    It is made by `open_table_chunks`, and raises DataError where a file is not the one that was
+    opened any more.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        readers: Sequence[TableChunks],
+        surveys: Sequence[FileSurvey],
+        chosen: Choice,
+        options: OpenOptions,
+        notes: Sequence[str],
+        paths: tuple[Path, ...],
+        marks: Sequence[FileMark],
+        survey_seconds: float,
+    ) -> None:
+        self._places = [
+            _Place(reader, index, chunk)
+            for index, (reader, survey) in enumerate(zip(readers, surveys, strict=True))
+            for chunk in survey.chunks
+        ]
+        self._marks = tuple(marks)
+        self._options = options
+        self._rows_read = [survey.rows for survey in surveys]
+        self.survey_seconds = survey_seconds
+        joined = _join(chosen.columns, readers, surveys)
+        if chosen.target is not None:
+            self._refuse_infinite_target(name, chosen.target, joined[chosen.target].values.type)
+        fills, settled = self._settle_missing(name, chosen, joined)
+        self._recipes = _recipes(chosen, options, joined, fills, surveys)
+        self._starts = np.cumsum([0, *(place.chunk.kept_rows for place in self._places)])
+        self._kept: dict[tuple[int, str | None], Arrays] = {}
+        dates = [column for column, plain in joined.items() if plain.kind == "dates"]
+        super().__init__(
+            name=name,
+            columns=_describe(self._recipes),
+            target=chosen.target,
+            notes=[*notes, *date_notes(dates), *settled],
+        )
+        self.files = paths
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def span(self, start: int, stop: int) -> Arrays:
+        """The samples from `start` up to `stop`: views of a chunk, or copies of several.
+
+        Raises IndexError past either end, DataError where a file has changed.
+        """
+        check_span(start, stop, len(self))
+        return self._span(start, stop, None)
+
+    def rows(self, indices: ArrayLike) -> Arrays:
+        """Copies of the samples at `indices`; each chunk that holds some is read once.
+
+        Raises IndexError past either end, DataError where a file has changed.
+        """
+        rows = valid_rows(indices, len(self))
+        found = {column.name: np.empty(len(rows), dtype=column.dtype) for column in self.columns}
+        chunks = self._chunk_of(rows)
+        for index in np.unique(chunks):
+            here = chunks == index
+            arrays = self._arrays(int(index), None)
+            for name, array in arrays.items():
+                found[name][here] = array[rows[here] - self._starts[index]]
+        return found
+
+    @property
+    def source_rows(self) -> NDArray[np.int64] | None:
+        """The samples' row numbers in the files, (N,) int64; None where they are the samples'."""
+        if not self._drops_rows:
+            return None
+        return self.source_rows_of(0, len(self))
+
+    @source_rows.setter
+    def source_rows(self, _: NDArray[np.int64] | None) -> None:
+        raise AttributeError("the source rows of a table in chunks are those of its files")
+
+    def source_rows_of(self, start: int, stop: int) -> NDArray[np.int64]:
+        """The row numbers in the files, (stop - start,) int64, of the samples of a span.
+
+        Rows count through all files in their order, without headers, those left out included.
+        """
+        check_span(start, stop, len(self))
+        found = np.empty(stop - start, np.int64)
+        for index, here, out in self._parts(start, stop):
+            chunk = self._places[index].chunk
+            numbers = rows_kept(chunk.rows + len(chunk.bad_rows), chunk.bad_rows)
+            mask = chunk.mask()
+            numbers = numbers if mask is None else numbers[mask]
+            found[out] = numbers[here] + self._source_starts[index]
+        return found
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """That of the same columns in memory; every column is read once more, alone, for it."""
+        arrays = {column.name: _LazyColumn(self, column) for column in self.columns}
+        return fingerprint_columns(self.columns, cast("Mapping[str, NDArray[Any]]", arrays))
+
+    @cached_property
+    def source_signature(self) -> str:
+        """A short text that changes when a file or an option of reading does; see the function."""
+        return source_signature(self.files, self._options)
+
+    @property
+    def file_bytes(self) -> int:
+        """The bytes of all files, zipped where they are."""
+        return sum(mark.bytes for mark in self._marks)
+
+    @property
+    def packed_bytes(self) -> int:
+        """The bytes that all columns take as arrays."""
+        return len(self) * sum(column.dtype.itemsize for column in self.columns)
+
+    def _span(self, start: int, stop: int, only: str | None) -> Arrays:
+        parts = list(self._parts(start, stop))
+        if len(parts) == 1:
+            index, here, _ = parts[0]
+            return {name: array[here] for name, array in self._arrays(index, only).items()}
+        found = {
+            column.name: np.empty(stop - start, dtype=column.dtype)
+            for column in self.columns
+            if only is None or column.name == only
+        }
+        for index, here, out in parts:
+            for name, array in self._arrays(index, only).items():
+                if name in found:
+                    found[name][out] = array[here]
+        return found
+
+    def _parts(self, start: int, stop: int) -> list[tuple[int, slice, slice]]:
+        """The chunks that a span touches: where in the chunk, and where in the span."""
+        if start == stop:
+            return []
+        first, last = self._chunk_of(np.array([start, stop - 1]))
+        parts = []
+        for index in range(int(first), int(last) + 1):
+            begin, end = int(self._starts[index]), int(self._starts[index + 1])
+            low, high = max(start, begin), min(stop, end)
+            if low < high:
+                parts.append(
+                    (index, slice(low - begin, high - begin), slice(low - start, high - start))
+                )
+        return parts
+
+    def _chunk_of(self, rows: NDArray[np.int64]) -> NDArray[np.intp]:
+        return np.searchsorted(self._starts, rows, side="right") - 1
+
+    def _arrays(self, index: int, only: str | None) -> Arrays:
+        """The columns of a chunk; with `only`, those that are made of its column alone."""
+        key = (index, only)
+        if key not in self._kept:
+            # Let go first, so that what is made has room.
+            while len(self._kept) >= _CHUNKS_KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = self._read(index, only)
+        return self._kept[key]
+
+    def _read(self, index: int, only: str | None) -> Arrays:
+        import pyarrow as pa
+
+        place = self._places[index]
+        path = self.files[place.file_index]
+        refuse_changed([path], [self._marks[place.file_index]])
+        recipes = self._recipes if only is None else {k: self._recipes[k] for k in self._of(only)}
+        table = place.reader.read(place.chunk, list(recipes))
+        mask = place.chunk.mask()
+        arrays: Arrays = {}
+        for name, recipe in recipes.items():
+            values = plain_column(table.column(name), name).values
+            if values.type != recipe.type:
+                values = values.cast(recipe.type, safe=False)
+            if mask is not None:
+                values = values.filter(pa.array(mask))
+            if recipe.fill is not None:
+                values = fill_column(values, recipe.fill)
+            arrays.update(_as_arrays(name, values, recipe))
+        return arrays
+
+    def _of(self, column: str) -> list[str]:
+        """The column of the files that a column, one-hot perhaps, is made of."""
+        if column in self._recipes and not self._recipes[column].is_one_hot:
+            return [column]
+        return [
+            name
+            for name, recipe in self._recipes.items()
+            if recipe.is_one_hot
+            and column.removeprefix(f"{name}=") in (recipe.codes or {})
+            and column.startswith(f"{name}=")
+        ]
+
+    @property
+    def _drops_rows(self) -> bool:
+        return any(place.chunk.bad_rows or place.chunk.kept is not None for place in self._places)
+
+    @cached_property
+    def _source_starts(self) -> NDArray[np.int64]:
+        sizes = [place.chunk.rows + len(place.chunk.bad_rows) for place in self._places]
+        return np.cumsum([0, *sizes])
+
+    def _settle_missing(
+        self, name: str, chosen: Choice, joined: Mapping[str, PlainColumn]
+    ) -> tuple[dict[str, Fill], list[str]]:
+        """What fills each column's gaps, and the note of what was filled or dropped."""
+        gaps = {}
+        starts = np.cumsum([0, *(place.chunk.rows for place in self._places)])
+        for index, column in enumerate(chosen.columns):
+            counts = [int(place.chunk.gaps[index]) for place in self._places]
+            if any(counts):
+                chunk = next(k for k, count in enumerate(counts) if count)
+                first = int(starts[chunk] + self._places[chunk].chunk.first_gaps[index])
+                gaps[column] = Gaps(sum(counts), first, joined[column].values.type)
+        if not gaps:
+            return {}, []
+        if self._options.missing.kind == "drop":
+            kept = sum(place.chunk.kept_rows for place in self._places)
+            return {}, [settle_drop(name, gaps, length=int(starts[-1]), kept=kept)]
+        return settle_fills(
+            self._options.missing, gaps, source=name, target=chosen.target, locate=self._locate
+        )
+
+    def _locate(self, row: int) -> str:
+        """Where row `row` of those that were read stands."""
+        for place in self._places:
+            if row < place.chunk.rows:
+                return locate_row(place.reader, [place.chunk], row)
+            row -= place.chunk.rows
+        raise IndexError(f"there is no row {row}")
+
+    def _refuse_infinite_target(self, name: str, target: str, kind: Any) -> None:
+        import pyarrow as pa
+
+        if pa.types.is_floating(kind):
+            for place in self._places:
+                if place.chunk.infinite is not None:
+                    where = locate_row(place.reader, [place.chunk], place.chunk.infinite)
+                    raise infinite_target(name, target, where)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_kept": {}}
+
+
+class _LazyColumn:
+    """A column as `fingerprint_columns` takes it: its spans are read when they are sliced."""
+
+    def __init__(self, data: ChunkedTable, column: Column) -> None:
+        self._data = data
+        self._column = column
+        self.dtype = column.dtype
+        self.shape = (len(data),)
+        self.nbytes = len(data) * column.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        return self._data._span(rows.start, rows.stop, self._column.name)[self._column.name]
+
+
+def _chunks_of(file: TableFile, chunk_bytes: int) -> TableChunks:
+    if isinstance(file, CsvFile):
+        return CsvTableChunks(file, chunk_bytes)
+    assert isinstance(file, ParquetFile)
+    return ParquetTableChunks(file, chunk_bytes)
+
+
+def _shifted(watch: Watcher | None, before: int, all_bytes: int) -> Watcher | None:
+    """`watch`, told of one file among others."""
+    if watch is None:
+        return None
+    return lambda done, _: watch(before + done, all_bytes)
+
+
+def _join(
+    columns: Sequence[str], readers: Sequence[TableChunks], surveys: Sequence[FileSurvey]
+) -> dict[str, PlainColumn]:
+    """The kind and type of each column over all files, as columns without rows."""
+    import pyarrow as pa
+
+    joined = {}
+    labels = [reader.file.label for reader in readers]
+    for name in columns:
+        parts = [
+            plain_column(
+                pa.chunked_array([pa.array([], type=survey.types[name])]),
+                f"{label}: column {name!r}",
+            )
+            for label, survey in zip(labels, surveys, strict=True)
+        ]
+        kinds = [part.kind for part in parts]
+        remedy = REMEDY
+        if {"numbers", "text"} <= set(kinds):
+            index = kinds.index("text")
+            remedy = _remedy(name, readers[index], surveys[index])
+        joined[name] = join_columns(name, parts, labels, remedy)
+    return joined
+
+
+def _remedy(name: str, reader: TableChunks, survey: FileSurvey) -> str:
+    """What to do about text in a column of numbers: names the first one."""
+    before = 0
+    for chunk in survey.chunks:
+        texts = plain_column(reader.read(chunk, [name]).column(0), name).values.to_pylist()
+        for row, text in enumerate(texts):
+            if text is not None and not is_number(text):
+                return first_text(text, locate_row(reader, survey.chunks, before + row))
+        before += chunk.rows
+    return REMEDY
+
+
+def _recipes(
+    chosen: Choice,
+    options: OpenOptions,
+    joined: Mapping[str, PlainColumn],
+    fills: Mapping[str, Fill],
+    surveys: Sequence[FileSurvey],
+) -> dict[str, _Recipe]:
+    import pyarrow as pa
+
+    recipes = {}
+    for name in chosen.columns:
+        fill = fills.get(name)
+        kind = joined[name].values.type
+        codes = None
+        if pa.types.is_string(kind if fill is None else fill.type):
+            texts = set().union(*(survey.texts[name] for survey in surveys))
+            if fill is not None:
+                texts.add(str(fill.value))
+            codes = {text: code for code, text in enumerate(sorted(texts))}
+        for survey in surveys:
+            survey.texts[name].clear()
+        is_target = name == chosen.target
+        is_one_hot = codes is not None and not is_target and options.categories == "one-hot"
+        recipes[name] = _Recipe(kind, fill, codes, is_target, is_one_hot)
+    return recipes
+
+
+def _describe(recipes: Mapping[str, _Recipe]) -> list[Column]:
+    """The columns that the recipes make, in order; DataError where two would have one name."""
+    columns: list[Column] = []
+    for index, (name, recipe) in enumerate(recipes.items()):
+        empty = _as_arrays(name, _no_values(recipe), recipe)
+        refuse_taken_names(name, empty, [*(c.name for c in columns), *list(recipes)[index + 1 :]])
+        categories = None if recipe.codes is None or recipe.is_one_hot else tuple(recipe.codes)
+        columns += [
+            Column(name=each, dtype=array.dtype, categories=categories)
+            for each, array in empty.items()
+        ]
+    return columns
+
+
+def _no_values(recipe: _Recipe) -> Any:
+    import pyarrow as pa
+
+    kind = recipe.type if recipe.fill is None else recipe.fill.type
+    return pa.chunked_array([pa.array([], type=kind)])
+
+
+def _as_arrays(name: str, values: Any, recipe: _Recipe) -> Arrays:
+    """The NumPy arrays of a column without gaps: its own, codes, or one for every category."""
+    if recipe.codes is None:
+        return {name: values.to_numpy()}
+    encoded = values.combine_chunks().dictionary_encode()
+    code_of = recipe.codes
+    texts = np.fromiter((code_of[text] for text in encoded.dictionary.to_pylist()), np.int64)
+    codes = texts[encoded.indices.to_numpy()]
+    if recipe.is_one_hot:
+        return dict(one_hot_columns(name, codes, list(code_of)))
+    return {name: codes if recipe.is_target else smallest_codes(codes, len(code_of))}
