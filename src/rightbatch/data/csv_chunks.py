@@ -59,6 +59,7 @@ class CsvChunks:
         self.file = file
         self.chunk_bytes = chunk_bytes
         self.rewrites = False
+        self._first_offset = 0
         self._stream = _Stream(file)
 
     def pieces(self) -> Iterator[tuple[CsvPiece, bytes]]:
@@ -69,7 +70,7 @@ class CsvChunks:
         header, pending = self._split_header()
         if not self.rewrites:
             self._look_for_spaced_quotes(header)
-        offset = len(header)
+        offset = self._first_offset = len(header)
         lines = _lines_in(header)
         is_last = False
         while not is_last:
@@ -110,7 +111,7 @@ class CsvChunks:
             data, bad = file.rewrite(self.records(piece, data))
         else:
             self._look_for_spaced_quotes(data)
-        if data.startswith(_BYTE_ORDER_MARK):
+        if data.startswith(_BYTE_ORDER_MARK) and not self._is_first_to_arrow(piece):
             # Arrow takes such a mark away at the start; in the middle of a file it is text.
             data = b"\n" + data
         positions = [file.names.index(column) for column in columns]
@@ -194,6 +195,11 @@ class CsvChunks:
                     f"begins at byte {offset:,}. Is a quote never closed?"
                 )
             pending, wanted = data, max(self.chunk_bytes, len(data), 1)
+
+    def _is_first_to_arrow(self, piece: CsvPiece) -> bool:
+        """Whether a mark before this chunk would be Arrow's to take away, had it the whole file."""
+        is_first = piece.offset == self._first_offset
+        return is_first and (self.file.has_header or self.rewrites)
 
     def _look_for_spaced_quotes(self, data: bytes) -> None:
         # The regular expression is slow, and seldom needed.
