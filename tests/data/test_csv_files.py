@@ -86,6 +86,11 @@ def test_quoted_fields_hold_commas_quotes_and_line_ends(tmp_path):
     assert columns_of(data) == {"a\nname": ["one,\r\ntwo", "plain"], "b": ['say "hi"', "z"]}
 
 
+def test_an_old_line_end_inside_of_quotes_stays_where_quotes_follow_spaces(tmp_path):
+    path = write(tmp_path / "t.csv", 'a, "b"\n"one\rtwo", "x"\n')
+    assert columns_of(rb.open(path)) == {"a": ["one\rtwo"], "b": ["x"]}
+
+
 @pytest.mark.parametrize("name", ["t.tsv", "t.tab", "t.data", "t.txt", "t.CSV"])
 def test_endings(tmp_path, name):
     mark = "\t" if name in ("t.tsv", "t.tab") else ","

@@ -7,8 +7,9 @@ import io
 import re
 import weakref
 from collections.abc import Iterator, Sequence
+from io import BufferedReader
 from itertools import islice
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from rightbatch.data.bad_rows import BadRow
 from rightbatch.data.csv_arrow import read_arrow
@@ -22,6 +23,8 @@ from rightbatch.data.csv_records import (
 )
 from rightbatch.data.record_ends import last_record_end
 from rightbatch.errors import DataError
+
+Bytes = bytes | bytearray
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -62,7 +65,7 @@ class CsvChunks:
         self._first_offset = 0
         self._stream = _Stream(file)
 
-    def pieces(self) -> Iterator[tuple[CsvPiece, bytes]]:
+    def pieces(self) -> Iterator[tuple[CsvPiece, Bytes]]:
         """Every chunk with its bytes, in order.
 
         Raises DataError where a quote is never closed, NeedsRewriting where the header says so.
@@ -75,25 +78,29 @@ class CsvChunks:
         is_last = False
         while not is_last:
             data, end, is_last = self._whole_records(pending, offset)
-            piece, pending = data[:end], data[end:]
-            del data
+            # Cut where it lies: a copy would be as large again.
+            pending = bytes(data[end:])
+            del data[end:]
+            lines_after = lines + _lines_in(data)
             # Blank lines alone are no table to Arrow.
-            if piece.strip(b"\r\n"):
-                yield CsvPiece(offset, end, lines), piece
+            if not _is_blank(data):
+                piece = CsvPiece(offset, end, lines)
+                yield piece, data
+            del data
             offset += end
-            lines += _lines_in(piece)
+            lines = lines_after
 
-    def bytes_of(self, piece: CsvPiece) -> bytes:
+    def bytes_of(self, piece: CsvPiece) -> Bytes:
         """The bytes of a chunk, read again; DataError where the file has become shorter."""
-        data = self._stream.read(piece.offset, piece.size)
-        if len(data) < piece.size:
+        data = bytearray(piece.size)
+        if self._stream.read_into(memoryview(data), piece.offset) < piece.size:
             raise DataError(f"{self.file.path} has become shorter since it was opened. Open anew.")
         return data
 
     def read(
         self,
         piece: CsvPiece,
-        data: bytes,
+        data: Bytes,
         columns: Sequence[str],
         types: Sequence[Any] | None = None,
     ) -> CsvRows:
@@ -115,7 +122,7 @@ class CsvChunks:
             # Arrow takes such a mark away at the start; in the middle of a file it is text.
             data = b"\n" + data
         positions = [file.names.index(column) for column in columns]
-        if not data.strip(b"\r\n"):
+        if _is_blank(data):
             nothing = pa.table({column: pa.nulls(0) for column in columns})
             return CsvRows(nothing, bad)
         try:
@@ -138,7 +145,7 @@ class CsvChunks:
         return CsvRows(table, bad)
 
     def records(
-        self, piece: CsvPiece, data: bytes, *, skip_initial_space: bool = True
+        self, piece: CsvPiece, data: Bytes, *, skip_initial_space: bool = True
     ) -> Iterator[Record]:
         """The records of a chunk one by one, with their lines in the file."""
         # Lines are as in a file: StringIO with newline="" splits at the same three ends.
@@ -178,13 +185,15 @@ class CsvChunks:
             if (len(ends) == lines and ends[-1] < len(head)) or len(block) < wanted:
                 return head[: ends[-1]], head[ends[-1] :]
 
-    def _whole_records(self, pending: bytes, offset: int) -> tuple[bytes, int, bool]:
+    def _whole_records(self, pending: bytes, offset: int) -> tuple[bytearray, int, bool]:
         """Bytes from `offset` on, where the last whole record in them ends, and whether all do."""
         wanted = max(self.chunk_bytes - len(pending), 0)
         while True:
-            block = self._stream.read(offset + len(pending), wanted)
-            data = pending + block if pending else block
-            if len(block) < wanted:
+            data = bytearray(len(pending) + wanted)
+            data[: len(pending)] = pending
+            found = self._stream.read_into(memoryview(data)[len(pending) :], offset + len(pending))
+            if found < wanted:
+                del data[len(pending) + found :]
                 return data, len(data), True
             end = last_record_end(data, self.file.delimiter, spaces_go_before_quotes=self.rewrites)
             if end:
@@ -194,19 +203,19 @@ class CsvChunks:
                     f"{self.file.path}: a record of more than {MOST_FIELD_CHARACTERS:,} bytes "
                     f"begins at byte {offset:,}. Is a quote never closed?"
                 )
-            pending, wanted = data, max(self.chunk_bytes, len(data), 1)
+            pending, wanted = bytes(data), max(self.chunk_bytes, len(data), 1)
 
     def _is_first_to_arrow(self, piece: CsvPiece) -> bool:
         """Whether a mark before this chunk would be Arrow's to take away, had it the whole file."""
         is_first = piece.offset == self._first_offset
         return is_first and (self.file.has_header or self.rewrites)
 
-    def _look_for_spaced_quotes(self, data: bytes) -> None:
+    def _look_for_spaced_quotes(self, data: Bytes) -> None:
         # The regular expression is slow, and seldom needed.
         if b' "' in data and self.file.has_spaced_quotes(data):
             raise NeedsRewriting
 
-    def _explain(self, piece: CsvPiece, data: bytes, error: Exception) -> DataError:
+    def _explain(self, piece: CsvPiece, data: Bytes, error: Exception) -> DataError:
         """Arrow says that a row is wrong, but not always which: find it."""
         if not self.file.skip_ragged:
             for record in self.records(piece, data, skip_initial_space=False):
@@ -223,23 +232,32 @@ class _Stream:
 
     def __init__(self, file: CsvFile) -> None:
         self._path = file.path
-        self._open: tuple[IO[bytes], IO[bytes] | gzip.GzipFile] | None = None
+        self._open: tuple[BufferedReader, BufferedReader | gzip.GzipFile] | None = None
         self._position = 0
 
     def read(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes from `offset` on; fewer at the end of the file alone."""
+        data = bytearray(size)
+        found = self.read_into(memoryview(data), offset)
+        return bytes(memoryview(data)[:found])
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Fill `buffer` from `offset` on; how many bytes there were."""
+        found = 0
         try:
             file = self._at(offset)
-            data = file.read(size)
+            while found < len(buffer) and (read := file.readinto(buffer[found:])):
+                found += read
         except GZIP_ERRORS as error:
             raise broken_gzip(self._path, error) from error
-        self._position += len(data)
-        return data
+        self._position += found
+        return found
 
     @property
     def file_bytes_read(self) -> int:
         return 0 if self._open is None else self._open[0].tell()
 
-    def _at(self, offset: int) -> IO[bytes] | gzip.GzipFile:
+    def _at(self, offset: int) -> BufferedReader | gzip.GzipFile:
         if self._open is None or (self._path.suffix == ".gz" and offset < self._position):
             self._reopen()
         assert self._open is not None
@@ -267,5 +285,10 @@ class _Stream:
         return {"_path": self._path, "_open": None, "_position": 0}
 
 
-def _lines_in(data: bytes) -> int:
+def _is_blank(data: Bytes) -> bool:
+    """Whether there is nothing but line ends."""
+    return re.fullmatch(rb"[\r\n]*", data) is not None
+
+
+def _lines_in(data: Bytes) -> int:
     return data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")

@@ -171,7 +171,8 @@ class CsvFile(TableFile):
         Arrow takes a quote after a space for text; the standard library reads it right.
         """
         rewritten = io.StringIO()
-        writer = csv.writer(rewritten, delimiter=self.delimiter, lineterminator="\n")
+        # The writer quotes a field where it holds a character of the line end.
+        writer = csv.writer(rewritten, delimiter=self.delimiter, lineterminator="\r\n")
         bad = []
         for row, record in enumerate(records):
             if len(record.fields) == len(self.names):

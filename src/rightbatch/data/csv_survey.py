@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from rightbatch.data.arrow_columns import PlainColumn, plain_column
 from rightbatch.data.csv_arrow import cast_texts, casts, inferred_type, trimmed_texts
-from rightbatch.data.csv_chunks import CsvChunks, CsvPiece, NeedsRewriting
+from rightbatch.data.csv_chunks import Bytes, CsvChunks, CsvPiece, NeedsRewriting
 from rightbatch.data.csv_files import CsvFile, refuse_bytes
 from rightbatch.data.table_survey import (
     Chunk,
@@ -143,6 +143,7 @@ class _CsvSurvey:
         file_bytes = self._chunks.file.path.stat().st_size
         for piece, data in self._chunks.pieces():
             looks.append(self._look(piece, data))
+            del data  # before the next is read
             if self._watch is not None:
                 self._watch(min(self._chunks.file_bytes_read, file_bytes), file_bytes)
         return looks
@@ -187,7 +188,12 @@ class _CsvSurvey:
         return readings
 
     def _settle_behind_spaces(self, name: str, looks: Sequence[_Look]) -> Any:
+        import pyarrow as pa
+
         def holds(look: _Look, kind: Any) -> bool:
+            if pa.types.is_boolean(kind):
+                # Behind spaces the words alone are true/false, not 0 and 1.
+                return _is_flag_or_nothing(look.behind_spaces[name][0])
             known = _holds(look.behind_spaces[name][0], kind, look.has_hexadecimals)
             return known if known is not None else self._reads_as(look, name, kind, spaces=True)
 
@@ -198,7 +204,7 @@ class _CsvSurvey:
     def _look(
         self,
         piece: CsvPiece,
-        data: bytes,
+        data: Bytes,
         types: Sequence[Any] | None = None,
         as_text: Iterable[str] = (),
     ) -> _Look:
@@ -316,3 +322,9 @@ def _is_text_or_nothing(kind: Any) -> bool:
     import pyarrow as pa
 
     return kind is None or bool(pa.types.is_string(kind) or pa.types.is_null(kind))
+
+
+def _is_flag_or_nothing(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_boolean(kind) or pa.types.is_null(kind))

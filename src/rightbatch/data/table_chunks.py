@@ -43,8 +43,6 @@ from rightbatch.data.tables import (
 )
 
 CHUNK_BYTES = 32 << 20
-# The present chunk, and the next one, into which a span may run over.
-_CHUNKS_KEPT = 2
 
 # Called with the bytes of the files that were read, and the bytes that they have.
 Watcher = Callable[[int, int], None]
@@ -292,9 +290,8 @@ class ChunkedTable(Dataset):
         """The columns of a chunk; with `only`, those that are made of its column alone."""
         key = (index, only)
         if key not in self._kept:
-            # Let go first, so that what is made has room.
-            while len(self._kept) >= _CHUNKS_KEPT:
-                del self._kept[next(iter(self._kept))]
+            # One is enough for whoever goes forward, and is let go before the next is made.
+            self._kept.clear()
             self._kept[key] = self._read(index, only)
         return self._kept[key]
 
@@ -308,8 +305,11 @@ class ChunkedTable(Dataset):
         table = place.reader.read(place.chunk, list(recipes))
         mask = place.chunk.mask()
         arrays: Arrays = {}
+        columns = dict(zip(recipes, table.columns, strict=True))
+        del table
         for name, recipe in recipes.items():
-            values = plain_column(table.column(name), name).values
+            # Each is let go once converted, to halve the peak of memory.
+            values = plain_column(columns.pop(name), name).values
             if values.type != recipe.type:
                 values = values.cast(recipe.type, safe=False)
             if mask is not None:
