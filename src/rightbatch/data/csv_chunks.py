@@ -11,6 +11,8 @@ from io import BufferedReader
 from itertools import islice
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from rightbatch.data.bad_rows import BadRow
 from rightbatch.data.csv_arrow import read_arrow
 from rightbatch.data.csv_files import LINE_END, CsvFile
@@ -26,6 +28,9 @@ from rightbatch.errors import DataError
 
 Bytes = bytes | bytearray
 
+_LINE_FEED = ord("\n")
+_COUNTED_BYTES = 1 << 18
+_HEAD_BYTES = 1 << 16
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -176,7 +181,7 @@ class CsvChunks:
         if not lines:
             mark = self._stream.read(0, len(_BYTE_ORDER_MARK))
             return (mark, b"") if mark == _BYTE_ORDER_MARK else (b"", mark)
-        head, size, wanted = b"", 0, max(self.chunk_bytes, 1)
+        head, size, wanted = b"", 0, min(max(self.chunk_bytes, 1), _HEAD_BYTES)
         while True:
             block = self._stream.read(size, wanted)
             head, size = head + block, size + len(block)
@@ -212,7 +217,7 @@ class CsvChunks:
 
     def _look_for_spaced_quotes(self, data: Bytes) -> None:
         # The regular expression is slow, and seldom needed.
-        if b' "' in data and self.file.has_spaced_quotes(data):
+        if b'"' in data and b' "' in data and self.file.has_spaced_quotes(data):
             raise NeedsRewriting
 
     def _explain(self, piece: CsvPiece, data: Bytes, error: Exception) -> DataError:
@@ -291,4 +296,14 @@ def _is_blank(data: Bytes) -> bool:
 
 
 def _lines_in(data: Bytes) -> int:
-    return data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")
+    """How many lines end in the bytes."""
+    content = np.frombuffer(data, np.uint8)
+    # In pieces, for the comparison makes an array as large; bytes.count is slower on short lines.
+    pieces = range(0, len(content), _COUNTED_BYTES)
+    feeds = sum(
+        int(np.count_nonzero(content[start : start + _COUNTED_BYTES] == _LINE_FEED))
+        for start in pieces
+    )
+    if b"\r" not in data:
+        return feeds
+    return feeds + data.count(b"\r") - data.count(b"\r\n")

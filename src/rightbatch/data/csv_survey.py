@@ -42,13 +42,14 @@ class _Look:
     """A chunk as it was looked at by itself.
 
     `behind_spaces` are types of texts without their spaces, and whether there were any, for the
-    columns that are text. `has_hexadecimals`: such whole numbers are no floats.
+    columns that are text. `has_hexadecimals`: such whole numbers are no floats; None where
+    nobody has looked.
     """
 
     chunk: Chunk
     types: dict[str, Any]
     behind_spaces: dict[str, tuple[Any, bool]]
-    has_hexadecimals: bool
+    has_hexadecimals: bool | None
 
 
 class CsvTableChunks(TableChunks):
@@ -152,7 +153,7 @@ class _CsvSurvey:
         """The first type that every value of the column reads as."""
 
         def holds(look: _Look, kind: Any) -> bool:
-            known = _holds(look.types[name], kind, look.has_hexadecimals)
+            known = _holds(look.types[name], kind)
             return known if known is not None else self._reads_as(look, name, kind)
 
         return _first_of_all(_arrow_order(), looks, lambda look: look.types[name], holds)
@@ -194,7 +195,7 @@ class _CsvSurvey:
             if pa.types.is_boolean(kind):
                 # Behind spaces the words alone are true/false, not 0 and 1.
                 return _is_flag_or_nothing(look.behind_spaces[name][0])
-            known = _holds(look.behind_spaces[name][0], kind, look.has_hexadecimals)
+            known = _holds(look.behind_spaces[name][0], kind)
             return known if known is not None else self._reads_as(look, name, kind, spaces=True)
 
         seen = [look for look in looks if name in look.behind_spaces]
@@ -228,7 +229,7 @@ class _CsvSurvey:
             chunk=examine(piece, plain, self._question, rows.bad_rows, self.texts),
             types=found,
             behind_spaces=behind,
-            has_hexadecimals=b"0x" in data or b"0X" in data,
+            has_hexadecimals=None if b"x" in data or b"X" in data else False,
         )
 
     def _look_again(self, look: _Look, types: Mapping[str, Any], as_text: Iterable[str]) -> None:
@@ -241,7 +242,15 @@ class _CsvSurvey:
         """Whether the column of a chunk, read again, has values of that type alone."""
         import pyarrow as pa
 
-        data = self._chunks.bytes_of(look.chunk.piece)
+        data = None
+        if pa.types.is_floating(kind):
+            # Whole numbers are floats too, unless they are written as 0x1F.
+            if look.has_hexadecimals is None:
+                data = self._chunks.bytes_of(look.chunk.piece)
+                look.has_hexadecimals = b"0x" in data or b"0X" in data
+            if not look.has_hexadecimals:
+                return True
+        data = data or self._chunks.bytes_of(look.chunk.piece)
         wanted = pa.string() if spaces else kind
         try:
             column = self._chunks.read(look.chunk.piece, data, [name], [wanted]).table.column(0)
@@ -265,7 +274,7 @@ def _first_of_all(
     raise AssertionError("everything reads as the last type")
 
 
-def _holds(found: Any, kind: Any, has_hexadecimals: bool) -> bool | None:
+def _holds(found: Any, kind: Any) -> bool | None:
     """Whether values whose first type is `found` read as the later `kind`; None where it depends.
 
     Values read as text only where no value is bytes, which come after it.
@@ -286,10 +295,7 @@ def _holds(found: Any, kind: Any, has_hexadecimals: bool) -> bool | None:
     }
     if found not in may_be.get(kind, []):
         return False
-    is_sure = kind in (pa.timestamp("s"), pa.timestamp("us")) or (
-        kind == pa.float64() and not has_hexadecimals
-    )
-    return True if is_sure else None
+    return True if kind in (pa.timestamp("s"), pa.timestamp("us")) else None
 
 
 def _arrow_order() -> list[Any]:
