@@ -141,10 +141,14 @@ class _CsvSurvey:
 
     def look_at_all(self) -> list[_Look]:
         looks = []
+        bad = 0
         file_bytes = self._chunks.file.path.stat().st_size
         for piece, data in self._chunks.pieces():
             looks.append(self._look(piece, data))
             del data  # before the next is read
+            bad += len(looks[-1].chunk.bad_rows)
+            if self._question.most_bad is not None and bad > self._question.most_bad:
+                break
             if self._watch is not None:
                 self._watch(min(self._chunks.file_bytes_read, file_bytes), file_bytes)
         return looks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,27 @@ _BLOCK_BYTES = 2**16
 _CHUNK_BYTES = 2**22
 
 
+class ReadColumn:
+    """A column of one axis whose spans are read when they are sliced, in place of an array."""
+
+    def __init__(
+        self, column: Column, length: int, read: Callable[[int, int], NDArray[Any]]
+    ) -> None:
+        self.dtype = column.dtype
+        self.shape = (length,)
+        self.nbytes = length * column.dtype.itemsize
+        self._read = read
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        return self._read(rows.start, rows.stop)
+
+
 def fingerprint_columns(
     columns: Sequence[Column],
-    arrays: Mapping[str, NDArray[Any]],
+    arrays: Mapping[str, NDArray[Any]] | Mapping[str, ReadColumn],
     *,
     whole_content_bytes: int = WHOLE_CONTENT_BYTES,
 ) -> str:
@@ -45,7 +63,7 @@ def fingerprint_columns(
     return digest.hexdigest()
 
 
-def _spans(array: NDArray[Any], *, whole: bool) -> Iterator[tuple[int, int]]:
+def _spans(array: NDArray[Any] | ReadColumn, *, whole: bool) -> Iterator[tuple[int, int]]:
     """The spans of rows whose content is hashed, in order."""
     length = len(array)
     row_bytes = max(1, array.nbytes // max(1, length))

@@ -14,6 +14,7 @@ from rightbatch.data.dataset import Dataset
 from rightbatch.data.missing import MissingPolicy
 from rightbatch.data.options import OpenOptions
 from rightbatch.errors import DataError, did_you_mean
+from rightbatch.free_memory import free_memory
 
 _VALID = (
     "Valid are arrays, tensors, lists, (X, y), a dict of arrays, a frame (pandas, polars, "
@@ -77,6 +78,40 @@ def open(
     if isinstance(thing, os.PathLike):
         return _open_path(Path(thing), options)
     return _open_object(thing, options)
+
+
+def find_tables(thing: object) -> tuple[list[Path], str] | None:
+    """The CSV or Parquet files that `thing` names, and what messages call them.
+
+    `thing` is a path, a folder or a glob, as for `open`; None where it names no tables.
+
+    Raises DataError where a glob matches nothing.
+    """
+    from rightbatch.data import tables
+
+    if not isinstance(thing, str | os.PathLike) or thing in builtin.BUILTIN_NAMES:
+        return None
+    text = os.fspath(thing)
+    if text.startswith("file://"):
+        text = _local_path(text)
+    path = Path(text).expanduser()
+    if not path.exists() and isinstance(thing, str) and glob.has_magic(text):
+        paths = _matching(text)
+    elif path.is_dir():
+        paths = [] if idx.is_idx_folder(path) else tables.tables_in(path)
+        text = str(path)
+    else:
+        paths, text = ([path] if path.exists() else []), str(path)
+    if not paths or not all(tables.is_csv(path) or tables.is_parquet(path) for path in paths):
+        return None
+    return paths, str(paths[0]) if len(paths) == 1 and not path.is_dir() else text
+
+
+def _local_path(uri: str) -> str:
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    return url2pathname(urlsplit(uri).path)
 
 
 def _open_object(thing: Any, options: OpenOptions) -> Dataset:
@@ -159,10 +194,7 @@ def _open_text(text: str, options: OpenOptions) -> Dataset:
     if text in builtin.BUILTIN_NAMES:
         return builtin.open_builtin(text, options)
     if text.startswith("file://"):
-        from urllib.parse import urlsplit
-        from urllib.request import url2pathname
-
-        return _open_path(Path(url2pathname(urlsplit(text).path)), options)
+        return _open_path(Path(_local_path(text)), options)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
         raise DataError(
             f"{text} is a remote source, which this version cannot open yet; download it first and "
@@ -177,6 +209,16 @@ def _open_text(text: str, options: OpenOptions) -> Dataset:
 
 
 def _open_glob(pattern: str, options: OpenOptions) -> Dataset:
+    paths = _matching(pattern)
+    return (
+        _open_path(paths[0], options)
+        if len(paths) == 1
+        else _open_tables(paths, options, source=pattern)
+    )
+
+
+def _matching(pattern: str) -> list[Path]:
+    """The files that match a glob, sorted; DataError where several are not all tables."""
     from rightbatch.data import tables
 
     expanded = str(Path(pattern).expanduser())
@@ -188,15 +230,13 @@ def _open_glob(pattern: str, options: OpenOptions) -> Dataset:
             f"No file matches {pattern!r}. Look at the pattern, and at the current folder, "
             f"{Path.cwd()}."
         )
-    if len(paths) == 1:
-        return _open_path(paths[0], options)
-    for path in paths:
+    for path in paths if len(paths) > 1 else []:
         if not (tables.is_csv(path) or tables.is_parquet(path)):
             raise DataError(
                 f"{pattern!r} matches {len(paths):,} files, and {path.name} is no table; several "
                 "files are opened together where all are CSV or all are Parquet."
             )
-    return tables.open_tables(paths, options, source=pattern)
+    return paths
 
 
 def _open_path(path: Path, options: OpenOptions, *, given: str | None = None) -> Dataset:
@@ -234,7 +274,7 @@ def _open_folder(folder: Path, options: OpenOptions) -> Dataset:
         return data
     paths = tables.tables_in(folder)
     if paths:
-        return tables.open_tables(paths, options, source=str(folder))
+        return _open_tables(paths, options, source=str(folder))
     if (folder / MANIFEST_FILE).is_file():
         from rightbatch.data.packed import PackedDataset
 
@@ -253,13 +293,13 @@ def _open_folder(folder: Path, options: OpenOptions) -> Dataset:
 def _open_file(path: Path, options: OpenOptions) -> Dataset:
     from rightbatch.data import tables
 
+    if tables.is_csv(path) or tables.is_parquet(path):
+        return _open_tables([path], options, source=str(path))
     suffix = path.suffix.lower()
     if suffix == ".npy":
         data = numpy_files.open_npy(path, options)
     elif suffix == ".npz":
         data = numpy_files.open_npz(path, options)
-    elif tables.is_csv(path) or tables.is_parquet(path):
-        data = tables.open_tables([path], options, source=str(path))
     elif idx.is_idx(path):
         data = idx.open_idx(path, options)
     else:
@@ -269,3 +309,11 @@ def _open_file(path: Path, options: OpenOptions) -> Dataset:
         )
     data.files = (path,)
     return data
+
+
+def _open_tables(paths: Sequence[Path], options: OpenOptions, *, source: str) -> Dataset:
+    from rightbatch.data import tables
+    from rightbatch.data.conversion_estimate import refuse_too_large
+
+    refuse_too_large(paths, options, source=source, free=free_memory())
+    return tables.open_tables(paths, options, source=source)

@@ -64,6 +64,11 @@ class ParquetTableChunks(TableChunks):
         """The file and the row, the first being row 1."""
         return self.file.locate(chunk.piece.rows_before + row)
 
+    def first_piece(self, columns: Sequence[str]) -> tuple[Any, float]:
+        """The chosen columns of the first chunk, and its share of the file's rows."""
+        piece = next(self._pieces(columns))
+        return self._read(piece, columns), piece.stop / self._opened().metadata.num_rows
+
     def _types(self, columns: Sequence[str]) -> list[Any]:
         schema = self._opened().schema_arrow
         return [schema.field(name).type for name in columns]

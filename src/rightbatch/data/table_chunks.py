@@ -4,41 +4,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rightbatch.data.arrow_columns import PlainColumn, join_columns, plain_column
+from rightbatch.data.arrow_columns import PlainColumn, plain_column
 from rightbatch.data.bad_rows import (
     BadRowsOfFile,
     rows_kept,
     settle_bad_rows,
     too_many_bad_rows,
 )
-from rightbatch.data.categories import one_hot_columns, smallest_codes
-from rightbatch.data.column import Column
+from rightbatch.data.conversion_estimate import ConversionEstimate
 from rightbatch.data.csv_files import CsvFile
 from rightbatch.data.csv_survey import CsvTableChunks
 from rightbatch.data.dataset import Arrays, Dataset, check_span, valid_rows
-from rightbatch.data.fingerprint import fingerprint_columns
+from rightbatch.data.fingerprint import ReadColumn, fingerprint_columns
 from rightbatch.data.missing import Fill, Gaps, fill_column, settle_drop, settle_fills
 from rightbatch.data.options import Choice, OpenOptions
 from rightbatch.data.parquet_chunks import ParquetTableChunks
 from rightbatch.data.parquet_files import ParquetFile
 from rightbatch.data.source_signature import FileMark, mark_of, refuse_changed, source_signature
-from rightbatch.data.table_file import TableFile, is_number
+from rightbatch.data.table_file import TableFile
+from rightbatch.data.table_recipes import as_arrays, describe, join_kinds, recipes_of
 from rightbatch.data.table_survey import Chunk, FileSurvey, Question, TableChunks, locate_row
 from rightbatch.data.tables import (
-    REMEDY,
     choose_columns,
     date_notes,
     file_notes,
-    first_text,
     infinite_target,
-    refuse_taken_names,
     table_files,
 )
 
@@ -46,19 +43,6 @@ CHUNK_BYTES = 32 << 20
 
 # Called with the bytes of the files that were read, and the bytes that they have.
 Watcher = Callable[[int, int], None]
-
-
-class _Recipe(NamedTuple):
-    """What is made of a column as it is read: one type for all files, its gaps filled, its codes.
-
-    `codes` are the texts' codes in sorted order; None where the column holds no text.
-    """
-
-    type: Any
-    fill: Fill | None
-    codes: dict[str, int] | None
-    is_target: bool
-    is_one_hot: bool
 
 
 class _Place(NamedTuple):
@@ -102,6 +86,7 @@ def open_table_chunks(
         columns=chosen.columns,
         target=chosen.target,
         drops=options.missing.kind == "drop",
+        most_bad=options.max_bad if isinstance(options.max_bad, int) else None,
     )
     readers = [_chunks_of(file, chunk_bytes) for file in files]
     surveys = []
@@ -112,10 +97,9 @@ def open_table_chunks(
         surveys.append(reader.survey(question, _shifted(watch, before, all_bytes)))
         before += mark.bytes
         bad.append(surveys[-1].bad_rows(reader.file.label))
-        # A share is known at the end alone; a count is spent once it is spent.
-        most = options.max_bad
-        if isinstance(most, int) and sum(len(each.bad) for each in bad) > most:
-            raise too_many_bad_rows(name, bad, most)
+        # A share is known at the end alone; a count that is spent ends the survey.
+        if question.most_bad is not None and sum(len(file.bad) for file in bad) > question.most_bad:
+            raise too_many_bad_rows(name, bad, options.max_bad)
     refuse_changed(paths, marks)
     return ChunkedTable(
         name=name,
@@ -161,19 +145,18 @@ class ChunkedTable(Dataset):
         ]
         self._marks = tuple(marks)
         self._options = options
-        self._rows_read = [survey.rows for survey in surveys]
         self.survey_seconds = survey_seconds
-        joined = _join(chosen.columns, readers, surveys)
+        joined = join_kinds(chosen.columns, readers, surveys)
         if chosen.target is not None:
             self._refuse_infinite_target(name, chosen.target, joined[chosen.target].values.type)
         fills, settled = self._settle_missing(name, chosen, joined)
-        self._recipes = _recipes(chosen, options, joined, fills, surveys)
+        self._recipes = recipes_of(chosen, options, joined, fills, surveys)
         self._starts = np.cumsum([0, *(place.chunk.kept_rows for place in self._places)])
         self._kept: dict[tuple[int, str | None], Arrays] = {}
         dates = [column for column, plain in joined.items() if plain.kind == "dates"]
         super().__init__(
             name=name,
-            columns=_describe(self._recipes),
+            columns=describe(self._recipes),
             target=chosen.target,
             notes=[*notes, *date_notes(dates), *settled],
         )
@@ -234,13 +217,29 @@ class ChunkedTable(Dataset):
     @cached_property
     def fingerprint(self) -> str:
         """That of the same columns in memory; every column is read once more, alone, for it."""
-        arrays = {column.name: _LazyColumn(self, column) for column in self.columns}
-        return fingerprint_columns(self.columns, cast("Mapping[str, NDArray[Any]]", arrays))
+        arrays = {
+            column.name: ReadColumn(column, len(self), partial(self._column_span, column.name))
+            for column in self.columns
+        }
+        return fingerprint_columns(self.columns, arrays)
 
     @cached_property
     def source_signature(self) -> str:
         """A short text that changes when a file or an option of reading does; see the function."""
         return source_signature(self.files, self._options)
+
+    @property
+    def estimate(self) -> ConversionEstimate:
+        """What converting takes, now that rows are counted: the second pass is like the first."""
+        return ConversionEstimate(
+            files=len(self.files),
+            file_bytes=self.file_bytes,
+            rows=len(self),
+            packed_bytes=self.packed_bytes,
+            seconds=self.survey_seconds,
+            memory_bytes=None,
+            is_rough=False,
+        )
 
     @property
     def file_bytes(self) -> int:
@@ -267,6 +266,9 @@ class ChunkedTable(Dataset):
                 if name in found:
                     found[name][out] = array[here]
         return found
+
+    def _column_span(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        return self._span(start, stop, name)[name]
 
     def _parts(self, start: int, stop: int) -> list[tuple[int, slice, slice]]:
         """The chunks that a span touches: where in the chunk, and where in the span."""
@@ -316,7 +318,7 @@ class ChunkedTable(Dataset):
                 values = values.filter(pa.array(mask))
             if recipe.fill is not None:
                 values = fill_column(values, recipe.fill)
-            arrays.update(_as_arrays(name, values, recipe))
+            arrays.update(as_arrays(name, values, recipe))
         return arrays
 
     def _of(self, column: str) -> list[str]:
@@ -382,23 +384,6 @@ class ChunkedTable(Dataset):
         return {**super().__getstate__(), "_kept": {}}
 
 
-class _LazyColumn:
-    """A column as `fingerprint_columns` takes it: its spans are read when they are sliced."""
-
-    def __init__(self, data: ChunkedTable, column: Column) -> None:
-        self._data = data
-        self._column = column
-        self.dtype = column.dtype
-        self.shape = (len(data),)
-        self.nbytes = len(data) * column.dtype.itemsize
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: slice) -> NDArray[Any]:
-        return self._data._span(rows.start, rows.stop, self._column.name)[self._column.name]
-
-
 def _chunks_of(file: TableFile, chunk_bytes: int) -> TableChunks:
     if isinstance(file, CsvFile):
         return CsvTableChunks(file, chunk_bytes)
@@ -411,101 +396,3 @@ def _shifted(watch: Watcher | None, before: int, all_bytes: int) -> Watcher | No
     if watch is None:
         return None
     return lambda done, _: watch(before + done, all_bytes)
-
-
-def _join(
-    columns: Sequence[str], readers: Sequence[TableChunks], surveys: Sequence[FileSurvey]
-) -> dict[str, PlainColumn]:
-    """The kind and type of each column over all files, as columns without rows."""
-    import pyarrow as pa
-
-    joined = {}
-    labels = [reader.file.label for reader in readers]
-    for name in columns:
-        parts = [
-            plain_column(
-                pa.chunked_array([pa.array([], type=survey.types[name])]),
-                f"{label}: column {name!r}",
-            )
-            for label, survey in zip(labels, surveys, strict=True)
-        ]
-        kinds = [part.kind for part in parts]
-        remedy = REMEDY
-        if {"numbers", "text"} <= set(kinds):
-            index = kinds.index("text")
-            remedy = _remedy(name, readers[index], surveys[index])
-        joined[name] = join_columns(name, parts, labels, remedy)
-    return joined
-
-
-def _remedy(name: str, reader: TableChunks, survey: FileSurvey) -> str:
-    """What to do about text in a column of numbers: names the first one."""
-    before = 0
-    for chunk in survey.chunks:
-        texts = plain_column(reader.read(chunk, [name]).column(0), name).values.to_pylist()
-        for row, text in enumerate(texts):
-            if text is not None and not is_number(text):
-                return first_text(text, locate_row(reader, survey.chunks, before + row))
-        before += chunk.rows
-    return REMEDY
-
-
-def _recipes(
-    chosen: Choice,
-    options: OpenOptions,
-    joined: Mapping[str, PlainColumn],
-    fills: Mapping[str, Fill],
-    surveys: Sequence[FileSurvey],
-) -> dict[str, _Recipe]:
-    import pyarrow as pa
-
-    recipes = {}
-    for name in chosen.columns:
-        fill = fills.get(name)
-        kind = joined[name].values.type
-        codes = None
-        if pa.types.is_string(kind if fill is None else fill.type):
-            texts = set().union(*(survey.texts[name] for survey in surveys))
-            if fill is not None:
-                texts.add(str(fill.value))
-            codes = {text: code for code, text in enumerate(sorted(texts))}
-        for survey in surveys:
-            survey.texts[name].clear()
-        is_target = name == chosen.target
-        is_one_hot = codes is not None and not is_target and options.categories == "one-hot"
-        recipes[name] = _Recipe(kind, fill, codes, is_target, is_one_hot)
-    return recipes
-
-
-def _describe(recipes: Mapping[str, _Recipe]) -> list[Column]:
-    """The columns that the recipes make, in order; DataError where two would have one name."""
-    columns: list[Column] = []
-    for index, (name, recipe) in enumerate(recipes.items()):
-        empty = _as_arrays(name, _no_values(recipe), recipe)
-        refuse_taken_names(name, empty, [*(c.name for c in columns), *list(recipes)[index + 1 :]])
-        categories = None if recipe.codes is None or recipe.is_one_hot else tuple(recipe.codes)
-        columns += [
-            Column(name=each, dtype=array.dtype, categories=categories)
-            for each, array in empty.items()
-        ]
-    return columns
-
-
-def _no_values(recipe: _Recipe) -> Any:
-    import pyarrow as pa
-
-    kind = recipe.type if recipe.fill is None else recipe.fill.type
-    return pa.chunked_array([pa.array([], type=kind)])
-
-
-def _as_arrays(name: str, values: Any, recipe: _Recipe) -> Arrays:
-    """The NumPy arrays of a column without gaps: its own, codes, or one for every category."""
-    if recipe.codes is None:
-        return {name: values.to_numpy()}
-    encoded = values.combine_chunks().dictionary_encode()
-    code_of = recipe.codes
-    texts = np.fromiter((code_of[text] for text in encoded.dictionary.to_pylist()), np.int64)
-    codes = texts[encoded.indices.to_numpy()]
-    if recipe.is_one_hot:
-        return dict(one_hot_columns(name, codes, list(code_of)))
-    return {name: codes if recipe.is_target else smallest_codes(codes, len(code_of))}

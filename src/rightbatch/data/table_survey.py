@@ -23,11 +23,15 @@ Watcher = Callable[[int, int], None]
 
 
 class Question(NamedTuple):
-    """What the survey looks for: in which columns, with which target, and whether rows go."""
+    """What the survey looks for: in which columns, with which target, and whether rows go.
+
+    More than `most_bad` rows of the wrong length in a file end its survey there.
+    """
 
     columns: tuple[str, ...]
     target: str | None
     drops: bool
+    most_bad: int | None = None
 
 
 @dataclass(kw_only=True)
