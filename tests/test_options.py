@@ -18,6 +18,8 @@ from rightbatch.options import DataOptions, TrainOptions
         ({"missing": "dorp"}, "Did you mean 'drop'"),
         ({"missing": "drop:3"}, "fill:VALUE"),
         ({"categories": "one_hot"}, "one-hot"),
+        ({"on_bad_sample": "quarantine"}, "--max-bad"),
+        ({"max_bad": 3}, "quarantine"),
         ({"val": 1.0}, "a share lies between 0 and 1"),
         ({"val": -3}, "can not be negative"),
         ({"test": True}, "give a share"),
@@ -65,6 +67,12 @@ def test_a_window_of_one_is_no_shuffling_and_contradicts_nothing() -> None:
 def test_options_survive_json(options: DataOptions | TrainOptions) -> None:
     stored = json.loads(json.dumps(options.to_json()))
     assert type(options).from_json(stored) == options
+
+
+def test_options_stored_before_rows_could_be_left_out_are_read() -> None:
+    stored = DataOptions(data="iris").to_json()
+    del stored["on_bad_sample"], stored["max_bad"]
+    assert DataOptions.from_json(stored) == DataOptions(data="iris")
 
 
 def test_stored_options_of_a_later_version_are_refused_by_name() -> None:

@@ -45,6 +45,8 @@ class DataOptions:
     header: bool | None = None
     missing: str = "refuse"
     categories: str = "codes"
+    on_bad_sample: str = "stop"
+    max_bad: int | float | None = None
     val: int | float = DEFAULT_HELD_OUT
     test: int | float | None = None
     stratify: bool = False
@@ -90,6 +92,8 @@ class DataOptions:
             header=self.header,
             missing=MissingPolicy.parse(self.missing),
             categories=self.categories,
+            on_bad_sample=self.on_bad_sample,
+            max_bad=self.max_bad,
         )
 
     def to_json(self) -> dict[str, Any]:

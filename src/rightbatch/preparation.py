@@ -64,6 +64,8 @@ def open_dataset(options: DataOptions, source: object = None) -> Dataset:
         header=options.header,
         missing=options.missing,
         categories=options.categories,
+        on_bad_sample=options.on_bad_sample,
+        max_bad=options.max_bad,
     )
     names = [column.name for column in data.columns]
     if options.group is not None and options.group not in names and options.categories == "one-hot":

@@ -87,6 +87,8 @@ def run(
     header: bool | None = None,
     missing: str = "refuse",
     categories: str = "codes",
+    on_bad_sample: str = "stop",
+    max_bad: int | float | None = None,
     val: int | float = DEFAULT_HELD_OUT,
     test: int | float | None = None,
     stratify: bool = False,
@@ -101,7 +103,7 @@ def run(
 ) -> RunReport:
     """Open data, split them, find the batch size, train, test, and report: the main job in a call.
 
-    `data` is anything that `open` takes, with its options `target` to `categories`. The options
+    `data` is anything that `open` takes, with its options `target` to `max_bad`. The options
     `val` to `seed` are those of the command line: `val` and `test` are shares or counts, 0.1
     unless given (where the data have a test part of their own, it is taken); `standardize` is
     fitted on the training part; `scale=None` divides images of bytes by 255. `model` is a name,
@@ -152,6 +154,8 @@ def run(
             header=header,
             missing=missing,
             categories=categories,
+            on_bad_sample=on_bad_sample,
+            max_bad=max_bad,
             val=val,
             test=test,
             stratify=stratify,

@@ -21,7 +21,7 @@ from rightbatch.cli.report import report
 from rightbatch.cli.run import run
 from rightbatch.cli.speed import speed
 from rightbatch.cli.train import train
-from rightbatch.data.options import CATEGORIES
+from rightbatch.data.options import CATEGORIES, ON_BAD_SAMPLE
 from rightbatch.options import AdviceOptions, DataOptions, TrainOptions
 from rightbatch.training.losses import find_loss
 from rightbatch.training.models import ACTIVATIONS
@@ -30,6 +30,7 @@ from rightbatch.training.options import FitOptions
 
 DATA = {
     *("--target", "--columns", "--header", "--no-header", "--missing", "--categories", "--val"),
+    *("--on-bad-sample", "--max-bad"),
     *(
         "--test",
         "--stratify",
@@ -100,6 +101,7 @@ def test_every_option_has_a_theme_and_a_help_text(command: click.Command) -> Non
 def test_the_choices_are_those_of_the_library() -> None:
     assert declared.ACTIVATIONS == ACTIVATIONS
     assert declared.CATEGORIES == CATEGORIES
+    assert declared.ON_BAD_SAMPLE == ON_BAD_SAMPLE
     assert declared.OPTIMIZERS == OPTIMIZERS
     assert {find_loss(name).name for name in declared.LOSSES} == set(declared.LOSSES)
     assert LR_RULES == RULES

@@ -19,6 +19,7 @@ from rightbatch.cli.parameters import (
     batch_size_or_auto,
     held_out,
     memory_size,
+    most_bad,
     names,
     stacked,
     themed,
@@ -35,6 +36,7 @@ from rightbatch.options import (
 # What the library calls valid, repeated so that the help need not import it; a test compares.
 ACTIVATIONS = ("relu", "sigmoid", "tanh")
 CATEGORIES = ("codes", "one-hot")
+ON_BAD_SAMPLE = ("stop", "quarantine")
 LOSSES = ("cross_entropy", "binary_cross_entropy", "squared_error")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 DEFAULT_EPOCHS = 10
@@ -88,6 +90,20 @@ reading_options = stacked(
         default=_defaults["categories"],
         show_default=True,
         help="What becomes of text columns: a code each, or a 0/1 input for every category.",
+    ),
+    _reading(
+        "--on-bad-sample",
+        type=Choice(ON_BAD_SAMPLE),
+        default=_defaults["on_bad_sample"],
+        show_default=True,
+        help="At a CSV row of the wrong length, or a sample that can not be read: stop, or leave it "
+        "out and list it.",
+    ),
+    _reading(
+        "--max-bad",
+        type=most_bad,
+        metavar="COUNT|SHARE",
+        help="How many of them quarantine may leave out before it stops.",
     ),
 )
 

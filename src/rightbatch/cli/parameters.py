@@ -184,6 +184,27 @@ def held_out(value: float | str) -> int | float:
     )
 
 
+def most_bad(value: float | str) -> int | float:
+    """A count of bad samples, as int from 1, or a share of all samples, as float.
+
+    >>> most_bad("20"), most_bad("0.001")
+    (20, 0.001)
+    """
+    number = _whole(value)
+    if number is not None and number >= 1:
+        return number
+    try:
+        share = float(value)
+    except ValueError:
+        share = -1.0
+    if 0 < share < 1:
+        return share
+    raise click.BadParameter(
+        f"{value!r} is neither a count from 1, such as 20, nor a share between 0 and 1, such as "
+        "0.001."
+    )
+
+
 def names(value: str) -> tuple[str, ...]:
     """Names with commas between them; one that holds a comma stands in double quotes.
 

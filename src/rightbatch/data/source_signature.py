@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,7 +51,10 @@ def source_signature(paths: Sequence[Path], options: OpenOptions) -> str:
     that keeps its size and its time goes unnoticed; the fingerprint would tell.
     """
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(repr(options).encode("utf-8", errors="surrogatepass"))
+    columns = None if options.columns is None else tuple(options.columns)
+    # The name is for messages alone.
+    read_as = replace(options, columns=columns, name=None)
+    digest.update(repr(read_as).encode("utf-8", errors="surrogatepass"))
     for path in paths:
         mark = mark_of(path)
         digest.update(repr((path.name, *mark)).encode("utf-8", errors="surrogateescape"))

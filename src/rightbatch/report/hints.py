@@ -16,6 +16,8 @@ DATA_OPTIONS = frozenset(
         "--columns",
         "--missing",
         "--categories",
+        "--on-bad-sample",
+        "--max-bad",
         "--val",
         "--test",
         "--group",
