@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import gzip
+import os
+import pickle
+import subprocess
+import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rightbatch.data.dataset import Dataset
 from rightbatch.data.missing import MissingPolicy
 from rightbatch.data.options import OpenOptions
+from rightbatch.data.source_signature import source_signature
 from rightbatch.data.table_chunks import ChunkedTable, open_table_chunks
 from rightbatch.data.tables import open_tables
-from rightbatch.errors import RightbatchError
+from rightbatch.errors import DataError, RightbatchError
+from rightbatch.testing import check_dataset
 
 
 def options_of(**given_options) -> OpenOptions:
@@ -195,3 +204,249 @@ def test_parquet_in_chunks_is_parquet_read_whole(
         missing=missing, columns=columns, categories="one-hot" if one_hot else "codes"
     )
     assert_same_as_whole(paths, options, chunk_bytes)
+
+
+# Examples
+
+
+def open_chunks(paths, chunk_bytes=64, **given_options) -> ChunkedTable:
+    return open_table_chunks(
+        paths, options_of(**given_options), source="t", chunk_bytes=chunk_bytes
+    )
+
+
+ROWS = "".join(f"{k},{k / 4},{'ab'[k % 2]},{'' if k % 7 == 3 else k}\n" for k in range(100))
+PLAIN = f"n,half,word,gap\n{ROWS}"
+
+
+@pytest.fixture(params=["csv", "csv.gz", "parquet"])
+def table(request, tmp_path) -> Path:
+    path = tmp_path / f"t.{request.param}"
+    if request.param == "parquet":
+        numbers = np.arange(100)
+        columns = {
+            "n": numbers,
+            "half": numbers / 4,
+            "word": [text.split(",")[2] for text in ROWS.splitlines()],
+            "gap": [None if k % 7 == 3 else k for k in range(100)],
+        }
+        pq.write_table(pa.table(columns), path, row_group_size=40)
+    else:
+        write(path, PLAIN)
+    return path
+
+
+@pytest.mark.parametrize("categories", ["codes", "one-hot"])
+def test_a_table_in_chunks_keeps_the_promises_of_a_data_set(table, categories):
+    data = open_chunks([table, table], missing="drop", target="half", categories=categories)
+    check_dataset(data)
+    whole = open_tables(
+        [table, table],
+        options_of(missing="drop", target="half", categories=categories),
+        source="t",
+    )
+    assert data.fingerprint == whole.fingerprint
+    picks = np.array([150, 3, 3, 77, 0])
+    for name, array in whole.rows(picks).items():
+        assert data.rows(picks)[name].tolist() == array.tolist()
+
+
+def test_spans_in_any_order_are_the_same(table):
+    data = open_chunks([table], missing="fill")
+    forward = [data.span(start, start + 10)["n"].tolist() for start in range(0, 100, 10)]
+    backward = [data.span(start, start + 10)["n"].tolist() for start in range(90, -1, -10)]
+    assert forward == backward[::-1]
+    assert list(chain.from_iterable(forward)) == list(range(100))
+    assert {name: len(array) for name, array in data.span(7, 7).items()} == dict.fromkeys(
+        ["n", "half", "word", "gap"], 0
+    )
+
+
+def test_a_table_in_chunks_goes_to_another_process_with_its_place_in_the_file(table):
+    data = open_chunks([table], missing="fill")
+    data.span(0, 50)
+    other = pickle.loads(pickle.dumps(data))  # noqa: S301  # our own bytes
+    assert other.span(50, 60)["n"].tolist() == data.span(50, 60)["n"].tolist()
+
+
+def test_source_rows_of_a_span_are_those_of_the_whole(table):
+    data = open_chunks([table, table], missing="drop")
+    assert data.source_rows is not None
+    assert data.source_rows_of(20, 120).tolist() == data.source_rows[20:120].tolist()
+    assert 3 not in data.source_rows.tolist()
+    assert data.source_rows[-1] == 199
+
+
+@pytest.mark.parametrize("change", ["longer", "shorter", "touched", "gone"])
+def test_a_file_that_changes_after_the_survey_is_noticed(table, change):
+    data = open_chunks([table], missing="fill")
+    data.span(0, 3)
+    signature = data.source_signature
+    content = table.read_bytes()
+    if change == "gone":
+        table.unlink()
+    else:
+        table.write_bytes({"longer": content * 2, "shorter": content[:-9]}.get(change, content))
+    with pytest.raises(DataError, match=rf"{table.name}.* (has changed since|cannot be read)"):
+        data.span(50, 100)
+    if change != "gone":
+        changed = source_signature([table], options_of(missing="fill"))
+        assert changed != signature
+
+
+def test_a_signature_tells_options_apart_and_names_no_folder(tmp_path):
+    path = write(tmp_path / "t.csv", PLAIN)
+    one = source_signature([path], options_of(columns=["n"], name="first"))
+    assert one == source_signature([path], options_of(columns=("n",), name="second"))
+    assert one != source_signature([path], options_of(columns=["half"]))
+    (tmp_path / "other").mkdir()
+    assert one == source_signature(
+        [path.rename(tmp_path / "other" / "t.csv")], options_of(columns=["n"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "missing"),
+    [
+        pytest.param('a,b\n5" pipe,1\n6" pipe,2\n' * 20, "refuse", id="a quote inside of text"),
+        pytest.param('a,b\n"x\n\n\ny",1\n' * 20, "refuse", id="blank lines in quotes"),
+        pytest.param("a,b\r1,x\r2,y\r" * 20, "refuse", id="old line ends"),
+        pytest.param("a\n" + "1\n" * 50 + "true\n", "refuse", id="ones, then a word"),
+        pytest.param("a\n" + "7\n" * 50 + "true\n", "refuse", id="sevens, then a word"),
+        pytest.param("a\n" + "0x1F\n" * 50 + "0.5\n", "refuse", id="hexadecimals are no floats"),
+        pytest.param("a\n" + "1\n" * 50 + "0.5\n", "refuse", id="whole numbers are floats"),
+        pytest.param("a\n" + " 0x1F\n5\n" * 20 + "  ?\n0.5\n", "drop", id="the same, spaced"),
+        pytest.param("a\n" + " true\n" * 50 + "x\n", "refuse", id="true, then text"),
+        pytest.param("a,b\n" + "1,\n" * 50 + "2,5\n", "fill", id="nothing, then a number"),
+        pytest.param("a,b\n" + "1,-nan\n" * 50 + "2,x\n", "drop", id="not a number, then text"),
+        pytest.param("a\n" + "2019-01-02\n" * 9 + "2019-01-02 03:04:05.5\n", "drop", id="dates"),
+        pytest.param("a\n" + "0001-01-01\n" * 9 + "2019-01-02 03:04:05.5\n", "drop", id="early"),
+        pytest.param('a,b\n1,2\n3, "x,y"\n" z",4\n' * 9, "refuse", id="quotes after spaces"),
+        pytest.param("a,b\n1,2\n3\n", "refuse", id="ragged"),
+        pytest.param("a,b\n" + "1,2\n" * 50 + "3\n", "refuse", id="ragged late"),
+        pytest.param('a,b\n1,2\n"3,4\n' + "5,6\n" * 30, "refuse", id="never closed"),
+        pytest.param("a,b\n" + "1,x\n" * 50 + "2,", "refuse", id="a gap at the end"),
+        pytest.param("a,b\n" + "1,x\n" * 50 + "inf,y", "refuse", id="infinite at the end"),
+    ],
+)
+@pytest.mark.parametrize("chunk_bytes", [1, 40, 10_000])
+def test_what_is_hard_to_cut_is_as_it_is_whole(tmp_path, content, missing, chunk_bytes):
+    path = write(tmp_path / "t.csv", content)
+    assert_same_as_whole([path], options_of(missing=missing), chunk_bytes)
+    assert_same_as_whole([path], options_of(missing=missing, target="a"), chunk_bytes)
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 16, 10_000])
+def test_bytes_that_are_no_text_are_refused_in_their_line(tmp_path, chunk_bytes):
+    path = write(tmp_path / "t.csv", b"a,b\n1,x\n2,y\n3,caf\xe9\n4,\xff\n")
+    with pytest.raises(DataError, match=r"t\.csv, line 4 \(the header counts\): column 'b'"):
+        open_chunks([path], chunk_bytes)
+    assert_same_as_whole([path], options_of(), chunk_bytes)
+
+
+def test_text_in_one_file_and_numbers_in_another_name_the_first_text(tmp_path):
+    paths = [
+        write(tmp_path / "a.csv", "x,y\n1,2\n"),
+        write(tmp_path / "b.csv", "x,y\n" + "3,4\n" * 50 + "5,oops\n"),
+    ]
+    assert assert_same_as_whole(paths, options_of(), 20) is None
+    with pytest.raises(DataError, match=r"'oops' at .*b\.csv, line 52"):
+        open_chunks(paths)
+
+
+def test_a_record_longer_than_a_chunk_makes_a_longer_chunk(tmp_path):
+    path = write(tmp_path / "t.csv", f'a,b\n1,x\n2,"{"y" * 5000}\n"\n3,z\n')
+    assert_same_as_whole([path], options_of(), 64)
+
+
+def test_rows_of_the_wrong_length_are_listed_with_their_lines(tmp_path):
+    lines = [f'{k},"{k}\n"' if k % 10 == 0 else f"{k},x" for k in range(100)]
+    lines[33], lines[77] = "33", "77,x,y"
+    path = write(tmp_path / "t.csv", "a,b\n" + "\n".join(lines))
+    quarantine = options_of(on_bad_sample="quarantine", max_bad=2)
+    data = assert_same_as_whole([path], quarantine, 50)
+    assert data is not None
+    # Each tenth row takes two lines.
+    assert any(f"{path} lines 39, 87." in note for note in data.notes)
+    with pytest.raises(DataError, match=r"max_bad=1 bears.*lines 39, 87"):
+        open_chunks([path], on_bad_sample="quarantine", max_bad=1)
+
+
+def test_progress_is_told_and_ends_at_the_size_of_the_files(table):
+    told = []
+    open_table_chunks(
+        [table, table],
+        options_of(missing="fill"),
+        source="t",
+        chunk_bytes=64,
+        watch=lambda done, size: told.append((done, size)),
+    )
+    size = 2 * table.stat().st_size
+    assert told[-1] == (size, size)
+    assert told == sorted(told)
+
+
+# Real data and real sizes
+
+
+@pytest.mark.parametrize("missing", ["drop", "fill"])
+def test_the_taxi_months_in_chunks_are_the_taxi_months(real_data, missing):
+    paths = sorted((real_data / "nyc-taxi-2019").glob("*.csv"))
+    options = options_of(target="fare_amount", missing=missing)
+    data = assert_same_as_whole(paths, options, 100_000)
+    assert data is not None
+    assert len(data) == (113_301 if missing == "drop" else 120_000)
+
+
+def test_adult_in_chunks_is_adult(real_data):
+    options = options_of(header=False, target=-1, missing="fill", categories="one-hot")
+    assert assert_same_as_whole([real_data / "adult" / "adult.data"], options, 50_000) is not None
+
+
+WALK = """
+import resource, sys
+from pathlib import Path
+import pyarrow.compute, pyarrow.csv
+from rightbatch.data.options import OpenOptions
+from rightbatch.data.table_chunks import open_table_chunks
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+data = open_table_chunks([Path(sys.argv[1])], OpenOptions(), source="t", chunk_bytes=16 << 20)
+for start in range(0, len(data), 50_000):
+    data.span(start, min(start + 50_000, len(data)))
+print(len(data), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts in other units elsewhere")
+def test_a_file_of_many_chunks_is_walked_through_in_the_memory_of_a_few(tmp_path):
+    generator = np.random.default_rng(0)
+    count = 100_000
+    block = pa.table(
+        {
+            "whole": generator.integers(0, 10**9, count),
+            "number": np.round(generator.gamma(2, 7, count), 2),
+            "when": np.datetime64("2019-01-01T00:00:00") + generator.integers(0, 10**7, count),
+            "word": np.array([f"zone {k}" for k in range(260)])[generator.integers(0, 260, count)],
+        }
+    )
+    buffer = pa.BufferOutputStream()
+    arrow_csv.write_csv(block, buffer, arrow_csv.WriteOptions(include_header=False))
+    rows = buffer.getvalue().to_pybytes()
+    times = 200_000_000 // len(rows)
+    path = tmp_path / "t.csv"
+    with path.open("wb") as file:
+        file.write(b"whole,number,when,word\n")
+        for _ in range(times):
+            file.write(rows)
+    walked = subprocess.run(
+        [sys.executable, "-c", WALK, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    length, above = map(int, walked.stdout.split())
+    assert length == times * count
+    # Six chunks, and what Arrow's own threads and pools hold however small the chunks are.
+    assert above < 6 * (16 << 20) + (80 << 20)
