@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import rightbatch.data as rb
+from rightbatch.data.opening import find_tables
 from rightbatch.errors import DataError, OptionError
 
 
@@ -92,3 +93,20 @@ def test_one_name_as_columns_is_one_column():
 def test_the_public_names():
     assert rb.__all__ == ["ArrayDataset", "Column", "Dataset", "open"]
     assert isinstance(rb.open(np.eye(2)), rb.ArrayDataset)
+
+
+def test_the_tables_that_a_thing_names(tmp_path):
+    paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for path in paths:
+        path.write_text("x\n1\n")
+    glob = str(tmp_path / "*.csv")
+    assert find_tables(glob) == (paths, glob)
+    assert find_tables(tmp_path) == (paths, str(tmp_path))
+    assert find_tables(paths[0]) == ([paths[0]], str(paths[0]))
+    assert find_tables(paths[0].as_uri()) == ([paths[0]], str(paths[0]))
+    assert find_tables(str(tmp_path / "a*")) == ([paths[0]], str(paths[0]))
+    np.save(tmp_path / "c.npy", np.arange(3))
+    for other in ("iris", tmp_path / "c.npy", tmp_path / "none.csv", np.arange(3)):
+        assert find_tables(other) is None
+    with pytest.raises(DataError, match="No file matches"):
+        find_tables(str(tmp_path / "*.tsv"))

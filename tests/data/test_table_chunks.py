@@ -322,6 +322,9 @@ def test_a_signature_tells_options_apart_and_names_no_folder(tmp_path):
         pytest.param("a\n" + "2019-01-02\n" * 9 + "2019-01-02 03:04:05.5\n", "drop", id="dates"),
         pytest.param("a\n" + "0001-01-01\n" * 9 + "2019-01-02 03:04:05.5\n", "drop", id="early"),
         pytest.param('a,b\n1,2\n3, "x,y"\n" z",4\n' * 9, "refuse", id="quotes after spaces"),
+        pytest.param(
+            'a,b\n1,2\n "x\ny",3\n' + "1,2\n" * 30 + '4, "z"\n', "refuse", id="spaced quotes late"
+        ),
         pytest.param("a,b\n1,2\n3\n", "refuse", id="ragged"),
         pytest.param("a,b\n" + "1,2\n" * 50 + "3\n", "refuse", id="ragged late"),
         pytest.param('a,b\n1,2\n"3,4\n' + "5,6\n" * 30, "refuse", id="never closed"),

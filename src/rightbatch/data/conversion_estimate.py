@@ -165,7 +165,7 @@ def _sample(file: TableFile, columns: Sequence[str], sample_bytes: int) -> _Samp
     while True:
         try:
             piece, data = next(chunks.pieces())
-            table = chunks.read(piece, data, columns).table
+            table = chunks.read(piece, data, columns).table.rename_columns(list(columns))
             break
         except NeedsRewriting:
             chunks.rewrites = True

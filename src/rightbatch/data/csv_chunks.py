@@ -149,6 +149,16 @@ class CsvChunks:
             bad = file.find_bad_rows(records, skipped)
         return CsvRows(table, bad)
 
+    def look_for_spaced_quotes_from(self, offset: int) -> None:
+        """Raise NeedsRewriting where a quote stands after spaces anywhere from `offset` on."""
+        tail = b""
+        while block := self._stream.read(offset, self.chunk_bytes):
+            offset += len(block)
+            block = tail + block
+            self._look_for_spaced_quotes(block)
+            # The spaces may begin in one block, and the quote in the next.
+            tail = block[max(0, len(block.rstrip(b" ")) - 1) :]
+
     def records(
         self, piece: CsvPiece, data: Bytes, *, skip_initial_space: bool = True
     ) -> Iterator[Record]:

@@ -144,7 +144,13 @@ class _CsvSurvey:
         bad = 0
         file_bytes = self._chunks.file.path.stat().st_size
         for piece, data in self._chunks.pieces():
-            looks.append(self._look(piece, data))
+            try:
+                looks.append(self._look(piece, data))
+            except DataError:
+                # Read right, this may be no bad row: a quote after spaces, met later, would tell.
+                if not self._chunks.rewrites:
+                    self._chunks.look_for_spaced_quotes_from(piece.offset)
+                raise
             del data  # before the next is read
             bad += len(looks[-1].chunk.bad_rows)
             if self._question.most_bad is not None and bad > self._question.most_bad:

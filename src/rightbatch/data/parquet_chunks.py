@@ -17,6 +17,8 @@ from rightbatch.data.table_survey import (
     examine,
 )
 
+_BUFFER_BYTES = 1 << 20
+
 
 class ParquetPiece(NamedTuple):
     """Where a chunk lies: its row group, and its rows within that."""
@@ -109,7 +111,8 @@ class ParquetTableChunks(TableChunks):
 
     def _opened(self) -> Any:
         if self._reader is None:
-            self._reader = open_parquet(self.file.path, pre_buffer=False)
+            # A buffer lets a large row group be read piece by piece.
+            self._reader = open_parquet(self.file.path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
             self._finalizer = weakref.finalize(self, self._reader.close)
         return self._reader
 
