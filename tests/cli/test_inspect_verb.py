@@ -286,3 +286,16 @@ def test_an_order_without_its_quality_is_refused(rightbatch, option: list) -> No
     done = rightbatch("inspect", "iris", *option)
     assert done.code == 2
     assert "--shuffle-quality" in done.err
+
+
+def test_rows_of_the_wrong_length_are_left_out_within_a_budget(rightbatch, table: Path) -> None:
+    table.write_text(table.read_text() + "1.0,red\n")
+    refused = rightbatch("inspect", table, "--json", "--quiet")
+    assert refused.code == 3
+    assert "line 102" in refused.err
+    budget = ["--on-bad-sample", "quarantine", "--max-bad", 1]
+    report = report_of(rightbatch("inspect", table, *budget, "--json", "--quiet"))
+    assert report["samples"] == 100
+    wrong = rightbatch("inspect", table, "--on-bad-sample", "quarantine", "--max-bad", "none")
+    assert wrong.code == 2
+    assert "neither a count from 1" in wrong.err

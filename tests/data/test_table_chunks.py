@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
@@ -267,6 +268,24 @@ def test_a_table_in_chunks_goes_to_another_process_with_its_place_in_the_file(ta
     data.span(0, 50)
     other = pickle.loads(pickle.dumps(data))  # noqa: S301  # our own bytes
     assert other.span(50, 60)["n"].tolist() == data.span(50, 60)["n"].tolist()
+
+
+def test_threads_that_read_at_once_take_turns(table):
+    data = open_chunks([table], missing="fill")
+    with ThreadPoolExecutor(4) as pool:
+        starts = [10 * (k % 10) for k in range(200)]
+        found = list(pool.map(lambda start: data.span(start, start + 10)["n"].tolist(), starts))
+    assert found == [list(range(start, start + 10)) for start in starts]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/fd is Linux's")
+def test_one_file_is_open_at_a_time_and_none_once_the_data_are_gone(table):
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    data = open_chunks([table] * 9, missing="fill")
+    data.span(0, len(data))
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
+    del data
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_source_rows_of_a_span_are_those_of_the_whole(table):

@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 
 import rightbatch.data as rb
 from rightbatch.data.builtin import BUILTIN_NAMES
+from rightbatch.data.options import OpenOptions
+from rightbatch.data.table_chunks import open_table_chunks
 from rightbatch.loading.applied import Applied
 from rightbatch.loading.packing import pack
 from rightbatch.loading.transforms import scale
@@ -77,6 +79,10 @@ def table_of_numbers() -> dict[str, np.ndarray]:
     return {"a": X[:, 0], "b": Y.astype(np.uint8), "y": Y}
 
 
+def in_chunks(paths: list[Path], **options) -> rb.Dataset:
+    return open_table_chunks(paths, OpenOptions(**options), source="t", chunk_bytes=100)
+
+
 def builtin(name: str, _folder: Path) -> rb.Dataset:
     return rb.open(name)
 
@@ -107,6 +113,8 @@ SOURCES: dict[str, Callable[[Path], rb.Dataset]] = {
     "packed, some columns": partial(packed, columns=["b"], target="a"),
     "packed with transforms": packed_transformed,
     "transforms applied": lambda _: Applied(rb.open(table_of_numbers(), target="y"), [scale(2.0)]),
+    "csv in chunks": lambda folder: in_chunks([csv_folder(folder) / "one.csv"] * 3),
+    "parquet in chunks": lambda folder: in_chunks([parquet(folder)] * 2, categories="one-hot"),
     "transformed": lambda _: rb.open((X, Y)).transform(np.negative),
     **{name: partial(builtin, name) for name in BUILTIN_NAMES},
 }

@@ -9,6 +9,8 @@ import weakref
 from collections.abc import Iterator, Sequence
 from io import BufferedReader
 from itertools import islice
+from pathlib import Path
+from threading import RLock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,7 +70,7 @@ class CsvChunks:
         self.chunk_bytes = chunk_bytes
         self.rewrites = False
         self._first_offset = 0
-        self._stream = _Stream(file)
+        self._stream = _Stream(file.path)
 
     def pieces(self) -> Iterator[tuple[CsvPiece, Bytes]]:
         """Every chunk with its bytes, in order.
@@ -180,6 +182,10 @@ class CsvChunks:
             return f"{self.file.path}, line {record.line}{counted}"
         return f"{self.file.path}, after line {piece.lines_before}"
 
+    def close(self) -> None:
+        """Let go of the file; the next read opens it again."""
+        self._stream.close()
+
     @property
     def file_bytes_read(self) -> int:
         """How many bytes of the file, gzipped or not, have gone into what was read so far."""
@@ -242,13 +248,16 @@ class CsvChunks:
 class _Stream:
     """A file's bytes, unzipped, from any position on; cheapest where each read follows the last.
 
-    A gzip file is unzipped from its beginning where a position lies before the last one.
+    A gzip file is unzipped from its beginning where a position lies before the last one. Threads
+    take turns.
     """
 
-    def __init__(self, file: CsvFile) -> None:
-        self._path = file.path
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = RLock()
         self._open: tuple[BufferedReader, BufferedReader | gzip.GzipFile] | None = None
         self._position = 0
+        self.file_bytes_read = 0
 
     def read(self, offset: int, size: int) -> bytes:
         """Up to `size` bytes from `offset` on; fewer at the end of the file alone."""
@@ -258,46 +267,42 @@ class _Stream:
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Fill `buffer` from `offset` on; how many bytes there were."""
-        found = 0
-        try:
-            file = self._at(offset)
-            while found < len(buffer) and (read := file.readinto(buffer[found:])):
-                found += read
-        except GZIP_ERRORS as error:
-            raise broken_gzip(self._path, error) from error
-        self._position += found
-        return found
-
-    @property
-    def file_bytes_read(self) -> int:
-        return 0 if self._open is None else self._open[0].tell()
-
-    def _at(self, offset: int) -> BufferedReader | gzip.GzipFile:
-        if self._open is None or (self._path.suffix == ".gz" and offset < self._position):
-            self._reopen()
-        assert self._open is not None
-        file = self._open[1]
-        if offset != self._position:
-            # In a gzip file this reads forward.
-            file.seek(offset)
-            self._position = offset
-        return file
-
-    def _reopen(self) -> None:
-        self.close()
-        raw = self._path.open("rb")
-        file = gzip.GzipFile(fileobj=raw) if self._path.suffix == ".gz" else raw
-        self._open, self._position = (raw, file), 0
-        self._finalizer = weakref.finalize(self, raw.close)
+        with self._lock:
+            found = 0
+            try:
+                raw, file = self._at(offset)
+                while found < len(buffer) and (read := file.readinto(buffer[found:])):
+                    found += read
+            except GZIP_ERRORS as error:
+                self.close()
+                raise broken_gzip(self._path, error) from error
+            self._position += found
+            self.file_bytes_read = raw.tell()
+            return found
 
     def close(self) -> None:
-        if self._open is not None:
-            self._finalizer()
-            self._open = None
-            self._position = 0
+        """Let go of the file; the next read opens it again."""
+        with self._lock:
+            if self._open is not None:
+                self._finalizer()
+                self._open = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_path": self._path, "_open": None, "_position": 0}
+    def _at(self, offset: int) -> tuple[BufferedReader, BufferedReader | gzip.GzipFile]:
+        is_zipped = self._path.suffix == ".gz"
+        if self._open is None or (is_zipped and offset < self._position):
+            self.close()
+            raw = self._path.open("rb")
+            file = gzip.GzipFile(fileobj=raw) if is_zipped else raw
+            self._open, self._position = (raw, file), 0
+            self._finalizer = weakref.finalize(self, raw.close)
+        if offset != self._position:
+            # In a gzip file this reads forward.
+            self._open[1].seek(offset)
+            self._position = offset
+        return self._open
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._path,)
 
 
 def _is_blank(data: Bytes) -> bool:

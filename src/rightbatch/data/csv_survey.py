@@ -105,6 +105,10 @@ class CsvTableChunks(TableChunks):
             read.append(column if behind is None else cast_texts(trimmed_texts(column)[0], behind))
         return pa.table(read, names=list(columns))
 
+    def close(self) -> None:
+        """Let go of the file; the next read opens it again."""
+        self._chunks.close()
+
     def locate(self, chunk: Chunk, row: int) -> str:
         """The file and the line of row `row` of a chunk, those left out included."""
         return self._chunks.locate(chunk.piece, row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
+from threading import RLock
 from typing import Any, NamedTuple
 
 from rightbatch.data.arrow_columns import plain_column
@@ -37,6 +38,7 @@ class ParquetTableChunks(TableChunks):
         self._chunk_bytes = chunk_bytes
         self._reader: Any = None
         self._group: _RowGroup | None = None
+        self._lock = RLock()
 
     def survey(self, question: Question, watch: Watcher | None = None) -> FileSurvey:
         """What the chunks hold; DataError where a page is damaged."""
@@ -61,6 +63,13 @@ class ParquetTableChunks(TableChunks):
     def read(self, chunk: Chunk, columns: Sequence[str]) -> Any:
         """The chosen columns of a chunk; DataError where a page is damaged."""
         return self._read(chunk.piece, columns)
+
+    def close(self) -> None:
+        """Let go of the file; the next read opens it again."""
+        with self._lock:
+            if self._reader is not None:
+                self._finalizer()
+                self._reader = self._group = None
 
     def locate(self, chunk: Chunk, row: int) -> str:
         """The file and the row, the first being row 1."""
@@ -99,13 +108,16 @@ class ParquetTableChunks(TableChunks):
         import pyarrow as pa
 
         try:
-            group = self._group
-            if group is None or not group.comes_to(piece, columns):
-                group = self._group = _RowGroup(self._opened(), piece, columns)
-            table = group.take(piece).select(list(columns))
+            # Threads take turns: a row group is read forward.
+            with self._lock:
+                group = self._group
+                if group is None or not group.comes_to(piece, columns):
+                    group = self._group = _RowGroup(self._opened(), piece, columns)
+                table = group.take(piece).select(list(columns))
             # A damaged page may decode into texts that are none.
             table.validate(full=True)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            self._group = None
             raise damaged(self.file.path, error) from error
         return table
 
@@ -116,13 +128,8 @@ class ParquetTableChunks(TableChunks):
             self._finalizer = weakref.finalize(self, self._reader.close)
         return self._reader
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {
-            "file": self.file,
-            "_chunk_bytes": self._chunk_bytes,
-            "_reader": None,
-            "_group": None,
-        }
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.file, self._chunk_bytes)
 
 
 class _RowGroup:

@@ -38,6 +38,7 @@ from rightbatch.data.tables import (
     infinite_target,
     table_files,
 )
+from rightbatch.errors import DataError
 
 CHUNK_BYTES = 32 << 20
 
@@ -79,7 +80,12 @@ def open_table_chunks(
     """
     started = time.perf_counter()
     marks = [mark_of(path) for path in paths]
-    files = table_files(paths, options, source=source)
+    try:
+        files = table_files(paths, options, source=source)
+    except PermissionError as error:
+        raise DataError(
+            f"{error.filename} cannot be read: {error.strerror}. Look at its rights."
+        ) from error
     name = options.name or source
     chosen = choose_columns(files, options, source=source)
     question = Question(
@@ -95,6 +101,7 @@ def open_table_chunks(
     before = 0
     for reader, mark in zip(readers, marks, strict=True):
         surveys.append(reader.survey(question, _shifted(watch, before, all_bytes)))
+        reader.close()  # one file at a time is open, however many there are
         before += mark.bytes
         bad.append(surveys[-1].bad_rows(reader.file.label))
         # A share is known at the end alone; a count that is spent ends the survey.
@@ -143,6 +150,7 @@ class ChunkedTable(Dataset):
             for index, (reader, survey) in enumerate(zip(readers, surveys, strict=True))
             for chunk in survey.chunks
         ]
+        self._reader: TableChunks | None = None
         self._marks = tuple(marks)
         self._options = options
         self.survey_seconds = survey_seconds
@@ -291,11 +299,12 @@ class ChunkedTable(Dataset):
     def _arrays(self, index: int, only: str | None) -> Arrays:
         """The columns of a chunk; with `only`, those that are made of its column alone."""
         key = (index, only)
-        if key not in self._kept:
+        arrays = self._kept.get(key)
+        if arrays is None:
             # One is enough for whoever goes forward, and is let go before the next is made.
             self._kept.clear()
-            self._kept[key] = self._read(index, only)
-        return self._kept[key]
+            arrays = self._kept[key] = self._read(index, only)
+        return arrays
 
     def _read(self, index: int, only: str | None) -> Arrays:
         import pyarrow as pa
@@ -303,6 +312,10 @@ class ChunkedTable(Dataset):
         place = self._places[index]
         path = self.files[place.file_index]
         refuse_changed([path], [self._marks[place.file_index]])
+        if self._reader is not place.reader:
+            if self._reader is not None:
+                self._reader.close()
+            self._reader = place.reader
         recipes = self._recipes if only is None else {k: self._recipes[k] for k in self._of(only)}
         table = place.reader.read(place.chunk, list(recipes))
         mask = place.chunk.mask()

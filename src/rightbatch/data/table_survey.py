@@ -97,6 +97,10 @@ class TableChunks(ABC):
         """The chosen columns of a chunk that was surveyed, in the types that the file has."""
 
     @abstractmethod
+    def close(self) -> None:
+        """Let go of the file; the next read opens it again."""
+
+    @abstractmethod
     def locate(self, chunk: Chunk, row: int) -> str:
         """Where row `row` of a chunk stands in the file, `bad_rows` counted."""
 
