@@ -125,16 +125,17 @@ class CsvChunks:
             data, bad = file.rewrite(self.records(piece, data))
         else:
             self._look_for_spaced_quotes(data)
+        sent = data
         if data.startswith(_BYTE_ORDER_MARK) and not self._is_first_to_arrow(piece):
             # Arrow takes such a mark away at the start; in the middle of a file it is text.
-            data = b"\n" + data
+            sent = b"\n" + data
         positions = [file.names.index(column) for column in columns]
         if _is_blank(data):
             nothing = pa.table({column: pa.nulls(0) for column in columns})
             return CsvRows(nothing, bad)
         try:
             table, skipped = read_arrow(
-                pa.py_buffer(data),
+                pa.py_buffer(sent),
                 positions,
                 width=len(file.names),
                 delimiter=file.delimiter,
