@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,14 +23,22 @@ from rightbatch.data.csv_files import CsvFile
 from rightbatch.data.csv_survey import CsvTableChunks
 from rightbatch.data.dataset import Arrays, Dataset, check_span, valid_rows
 from rightbatch.data.fingerprint import ReadColumn, fingerprint_columns
-from rightbatch.data.missing import Fill, Gaps, fill_column, settle_drop, settle_fills
+from rightbatch.data.missing import Fill, fill_column, settle_drop, settle_fills
 from rightbatch.data.options import Choice, OpenOptions
 from rightbatch.data.parquet_chunks import ParquetTableChunks
 from rightbatch.data.parquet_files import ParquetFile
 from rightbatch.data.source_signature import FileMark, mark_of, refuse_changed, source_signature
 from rightbatch.data.table_file import TableFile
-from rightbatch.data.table_recipes import as_arrays, describe, join_kinds, recipes_of
-from rightbatch.data.table_survey import Chunk, FileSurvey, Question, TableChunks, locate_row
+from rightbatch.data.table_recipes import as_arrays, describe, join_kinds, recipes_for, recipes_of
+from rightbatch.data.table_survey import (
+    Chunk,
+    FileSurvey,
+    Question,
+    TableChunks,
+    Watcher,
+    gaps_of,
+    locate_row,
+)
 from rightbatch.data.tables import (
     choose_columns,
     date_notes,
@@ -41,9 +49,6 @@ from rightbatch.data.tables import (
 from rightbatch.errors import DataError
 
 CHUNK_BYTES = 32 << 20
-
-# Called with the bytes of the files that were read, and the bytes that they have.
-Watcher = Callable[[int, int], None]
 
 
 class _Place(NamedTuple):
@@ -316,7 +321,7 @@ class ChunkedTable(Dataset):
             if self._reader is not None:
                 self._reader.close()
             self._reader = place.reader
-        recipes = self._recipes if only is None else {k: self._recipes[k] for k in self._of(only)}
+        recipes = self._recipes if only is None else recipes_for(self._recipes, only)
         table = place.reader.read(place.chunk, list(recipes))
         mask = place.chunk.mask()
         arrays: Arrays = {}
@@ -334,18 +339,6 @@ class ChunkedTable(Dataset):
             arrays.update(as_arrays(name, values, recipe))
         return arrays
 
-    def _of(self, column: str) -> list[str]:
-        """The column of the files that a column, one-hot perhaps, is made of."""
-        if column in self._recipes and not self._recipes[column].is_one_hot:
-            return [column]
-        return [
-            name
-            for name, recipe in self._recipes.items()
-            if recipe.is_one_hot
-            and column.removeprefix(f"{name}=") in (recipe.codes or {})
-            and column.startswith(f"{name}=")
-        ]
-
     @property
     def _drops_rows(self) -> bool:
         return any(place.chunk.bad_rows or place.chunk.kept is not None for place in self._places)
@@ -359,19 +352,14 @@ class ChunkedTable(Dataset):
         self, name: str, chosen: Choice, joined: Mapping[str, PlainColumn]
     ) -> tuple[dict[str, Fill], list[str]]:
         """What fills each column's gaps, and the note of what was filled or dropped."""
-        gaps = {}
-        starts = np.cumsum([0, *(place.chunk.rows for place in self._places)])
-        for index, column in enumerate(chosen.columns):
-            counts = [int(place.chunk.gaps[index]) for place in self._places]
-            if any(counts):
-                chunk = next(k for k, count in enumerate(counts) if count)
-                first = int(starts[chunk] + self._places[chunk].chunk.first_gaps[index])
-                gaps[column] = Gaps(sum(counts), first, joined[column].values.type)
+        chunks = [place.chunk for place in self._places]
+        types = {column: plain.values.type for column, plain in joined.items()}
+        gaps = gaps_of(chunks, types)
         if not gaps:
             return {}, []
         if self._options.missing.kind == "drop":
-            kept = sum(place.chunk.kept_rows for place in self._places)
-            return {}, [settle_drop(name, gaps, length=int(starts[-1]), kept=kept)]
+            length, kept = sum(c.rows for c in chunks), sum(c.kept_rows for c in chunks)
+            return {}, [settle_drop(name, gaps, length=length, kept=kept)]
         return settle_fills(
             self._options.missing, gaps, source=name, target=chosen.target, locate=self._locate
         )

@@ -96,6 +96,16 @@ def recipes_of(
     return recipes
 
 
+def recipes_for(recipes: Mapping[str, Recipe], column: str) -> dict[str, Recipe]:
+    """The recipe that makes `column`, which may be one of several that are made of a text."""
+    return {
+        name: recipe
+        for name, recipe in recipes.items()
+        if (column == name and not recipe.is_one_hot)
+        or (recipe.is_one_hot and any(column == f"{name}={text}" for text in recipe.codes or {}))
+    }
+
+
 def describe(recipes: Mapping[str, Recipe]) -> list[Column]:
     """The columns that the recipes make, in order; DataError where two would have one name."""
     columns: list[Column] = []

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rightbatch.data.arrow_columns import PlainColumn
 from rightbatch.data.bad_rows import BadRow, BadRowsOfFile, row_in_file
+from rightbatch.data.missing import Gaps
 from rightbatch.data.table_file import TableFile
 
 # Called with the bytes of a file that were read, and the bytes that it has.
@@ -112,6 +113,19 @@ def locate_row(reader: TableChunks, chunks: Sequence[Chunk], row: int) -> str:
             return reader.locate(chunk, row_in_file(row, chunk.bad_rows))
         row -= chunk.rows
     raise IndexError(f"{reader.file.label} has no such row")
+
+
+def gaps_of(chunks: Sequence[Chunk], types: Mapping[str, Any]) -> dict[str, Gaps]:
+    """What is missing of the columns, rows counted through all chunks; `types` are Arrow's."""
+    counts = np.array([chunk.gaps for chunk in chunks])
+    starts = np.cumsum([0, *(chunk.rows for chunk in chunks)])
+    gaps = {}
+    for index, (name, kind) in enumerate(types.items()):
+        if counts[:, index].any():
+            first = int(np.flatnonzero(counts[:, index])[0])
+            row = int(starts[first] + chunks[first].first_gaps[index])
+            gaps[name] = Gaps(int(counts[:, index].sum()), row, kind)
+    return gaps
 
 
 def examine(
