@@ -376,6 +376,45 @@ def test_text_in_one_file_and_numbers_in_another_name_the_first_text(tmp_path):
         open_chunks(paths)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("sex,sex=F\nF,1\nM,0\n", "'sex=F'"),
+        ("x\n" + "".join(f"name {k}\n" for k in range(10_001)), "10,001 different texts"),
+    ],
+)
+def test_one_hot_columns_that_cannot_be_are_refused(tmp_path, content, message):
+    path = write(tmp_path / "t.csv", content)
+    assert assert_same_as_whole([path], options_of(categories="one-hot"), 5000) is None
+    with pytest.raises(DataError, match=message):
+        open_chunks([path], categories="one-hot")
+
+
+def test_a_nested_column_of_parquet_is_refused_by_name(tmp_path):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"good": [1, 2], "bad": [[1], [2, 3]]}), path)
+    assert assert_same_as_whole([path], options_of(), 100) is None
+    assert assert_same_as_whole([path], options_of(columns=["good"]), 100) is not None
+
+
+@pytest.mark.parametrize("cut", [1, 9])
+def test_a_cut_gzip_is_refused(tmp_path, cut):
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(gzip.compress(b"a,b\n" + b"1,2\n" * 1000)[:-cut])
+    assert assert_same_as_whole([path], options_of(), 100) is None
+
+
+def test_a_damaged_page_of_parquet_is_refused(tmp_path):
+    path = tmp_path / "t.parquet"
+    words = pa.table({"word": [f"word {k}" for k in range(1000)]})
+    pq.write_table(words, path, use_dictionary=False, compression="none")
+    content = bytearray(path.read_bytes())
+    content[100:2000] = b"\xff" * 1900
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"t\.parquet is damaged"):
+        open_chunks([path])
+
+
 def test_a_record_longer_than_a_chunk_makes_a_longer_chunk(tmp_path):
     path = write(tmp_path / "t.csv", f'a,b\n1,x\n2,"{"y" * 5000}\n"\n3,z\n')
     assert_same_as_whole([path], options_of(), 64)

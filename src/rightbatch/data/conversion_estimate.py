@@ -157,7 +157,7 @@ def _sample(file: TableFile, columns: Sequence[str], sample_bytes: int) -> _Samp
     if isinstance(file, ParquetFile):
         reader = ParquetTableChunks(file, sample_bytes)
         table, share = reader.first_piece(columns)
-        _convert(table)
+        _convert(table, file.label)
         size = max(1, int(file.path.stat().st_size * share))
         return _Sample(table, size, size, time.perf_counter() - started)
     assert isinstance(file, CsvFile)
@@ -169,19 +169,19 @@ def _sample(file: TableFile, columns: Sequence[str], sample_bytes: int) -> _Samp
             break
         except NeedsRewriting:
             chunks.rewrites = True
-    _convert(table)
+    _convert(table, file.label)
     size = piece.offset + len(data)
     zipped = chunks.file_bytes_read if file.path.suffix == ".gz" else size
     return _Sample(table, zipped, size, time.perf_counter() - started)
 
 
-def _convert(table: Any) -> None:
+def _convert(table: Any, label: str) -> None:
     """What converting costs beside reading: texts are counted, gaps looked for."""
     import pyarrow as pa
 
     for name, column in zip(table.column_names, table.columns, strict=True):
         if not pa.types.is_binary(column.type):
-            values = plain_column(column, name).values
+            values = plain_column(column, f"{label}: column {name!r}").values
             if pa.types.is_string(values.type):
                 values.combine_chunks().dictionary_encode()
             elif not values.null_count:
