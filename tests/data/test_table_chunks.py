@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rightbatch.data import csv_chunks
 from rightbatch.data.dataset import Dataset
 from rightbatch.data.missing import MissingPolicy
 from rightbatch.data.options import OpenOptions
@@ -374,6 +375,13 @@ def test_text_in_one_file_and_numbers_in_another_name_the_first_text(tmp_path):
     assert assert_same_as_whole(paths, options_of(), 20) is None
     with pytest.raises(DataError, match=r"'oops' at .*b\.csv, line 52"):
         open_chunks(paths)
+
+
+def test_a_quote_that_swallows_the_file_is_refused_before_memory_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_chunks, "MOST_FIELD_CHARACTERS", 5000)
+    path = write(tmp_path / "t.csv", "a,b\n" + "1,2\n" * 30 + '"3,4\n' + "5,6\n" * 9000)
+    with pytest.raises(DataError, match=r"line 32: a record of more than 5,000 bytes.*closed\?"):
+        open_chunks([path], 20)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ class CsvChunks:
         lines = _lines_in(header)
         is_last = False
         while not is_last:
-            data, end, is_last = self._whole_records(pending, offset)
+            data, end, is_last = self._whole_records(pending, offset, lines)
             # Cut where it lies: a copy would be as large again.
             pending = bytes(data[end:])
             del data[end:]
@@ -207,7 +207,9 @@ class CsvChunks:
             if (len(ends) == lines and ends[-1] < len(head)) or len(block) < wanted:
                 return head[: ends[-1]], head[ends[-1] :]
 
-    def _whole_records(self, pending: bytes, offset: int) -> tuple[bytearray, int, bool]:
+    def _whole_records(
+        self, pending: bytes, offset: int, lines_before: int
+    ) -> tuple[bytearray, int, bool]:
         """Bytes from `offset` on, where the last whole record in them ends, and whether all do."""
         wanted = max(self.chunk_bytes - len(pending), 0)
         while True:
@@ -222,8 +224,8 @@ class CsvChunks:
                 return data, end, False
             if len(data) > MOST_FIELD_CHARACTERS + self.chunk_bytes:
                 raise DataError(
-                    f"{self.file.path}: a record of more than {MOST_FIELD_CHARACTERS:,} bytes "
-                    f"begins at byte {offset:,}. Is a quote never closed?"
+                    f"{self.file.path}, line {lines_before + 1}: a record of more than "
+                    f"{MOST_FIELD_CHARACTERS:,} bytes begins. Is a quote never closed?"
                 )
             pending, wanted = bytes(data), max(self.chunk_bytes, len(data), 1)
 
