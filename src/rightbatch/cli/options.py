@@ -96,8 +96,8 @@ reading_options = stacked(
         type=Choice(ON_BAD_SAMPLE),
         default=_defaults["on_bad_sample"],
         show_default=True,
-        help="At a CSV row of the wrong length, or a sample that can not be read: stop, or leave it "
-        "out and list it.",
+        help="At a CSV row of the wrong length or a sample that can not be read: stop, or leave "
+        "it out and list it.",
     ),
     _reading(
         "--max-bad",

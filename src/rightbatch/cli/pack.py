@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,14 +99,20 @@ def pack(
 def _pack(
     given: str, folder: Path, reading: dict[str, Any], *, overwrite: bool, output: Output
 ) -> None:
-    from rightbatch.data.opening import open as open_data
+    from rightbatch.data.pack_source import open_to_pack
     from rightbatch.data.packing import packed_bytes
     from rightbatch.data.packing_folder import is_unfinished, partial_folder
     from rightbatch.loading.packing import pack as pack_data
 
-    data = open_data(given, **reading)
+    with pack_display(quiet=output.quiet) as display:
+        data = open_to_pack(
+            given,
+            estimated=lambda estimate: output.note(f"Converting {estimate}"),
+            watch=None if display is None else partial(display.show, "looked through"),
+            **reading,
+        )
     size = packed_bytes(data)
-    partial = partial_folder(folder.absolute())
+    unfinished = partial_folder(folder.absolute())
     output.note(
         f"Packing {data.name}: {len(data):,} samples, "
         f"{len(data.columns):,} columns, {bytes_text(size)}"
@@ -115,8 +122,8 @@ def _pack(
         with pack_display(quiet=output.quiet) as display:
             packed = pack_data(data, folder, overwrite=overwrite, progress=display)
     except KeyboardInterrupt:
-        kept = is_unfinished(partial)
-        hint = f" {partial} is kept; go on with: {command_line()}" if kept else ""
+        kept = is_unfinished(unfinished)
+        hint = f" {unfinished} is kept; go on with: {command_line()}" if kept else ""
         click.echo(f"Interrupted.{hint}", err=True)
         click.get_current_context().exit(INTERRUPTED)
     seconds = time.monotonic() - began

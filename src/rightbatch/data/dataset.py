@@ -39,11 +39,13 @@ class Dataset(ABC):
 
     `known_duplicates` are two arrays (D,) of int64, rows in ascending order and for each the first
     row whose inputs are equal byte for byte, where the source looked for them when it was made;
-    None where nobody did.
+    None where nobody did. `source_signature` names what the data are read from where their
+    fingerprint would take a pass over all of them; None elsewhere.
     """
 
     files: tuple[Path, ...] = ()
     source_rows: NDArray[np.int64] | None = None
+    source_signature: str | None = None
     known_duplicates: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def __init__(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rightbatch.data.block_checksums import array_bytes, checksum, rows_of_block, spans
+from rightbatch.data.fingerprint import ReadColumn
 from rightbatch.data.numpy_files import map_closed, map_values, read_header
 from rightbatch.errors import DataError
 
@@ -121,8 +122,8 @@ def describe_array(
     )
 
 
-def write_array(folder: Path, file: str, values: NDArray[Any]) -> PackedArray:
-    """Write an array that memory holds as a file of the pack, and describe it."""
+def write_array(folder: Path, file: str, values: NDArray[Any] | ReadColumn) -> PackedArray:
+    """Write an array, or what is read in its place, as a file of the pack, and describe it."""
     row_bytes = values.dtype.itemsize * math.prod(values.shape[1:])
     block_rows = rows_of_block([row_bytes])
     sums = []

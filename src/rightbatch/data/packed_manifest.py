@@ -64,6 +64,7 @@ class Manifest:
     `duplicate_rows` None where nobody looked. `packed_transforms` ran before the values were
     stored, `left_transforms` were attached to the source and did not. `source_rows` is the array
     (N,) of the samples' row numbers in the source, None where they are the samples' own.
+    `source_signature` names the files of a source whose fingerprint only the pack gives.
     """
 
     rightbatch: str
@@ -82,6 +83,7 @@ class Manifest:
     duplicate_rows: int | None = None
     duplicates: PackedArray | None = None
     source_rows: PackedArray | None = None
+    source_signature: str | None = None
 
     @property
     def arrays(self) -> dict[str, PackedArray]:
@@ -123,6 +125,7 @@ class Manifest:
             "duplicate_rows": self.duplicate_rows,
             "duplicates": None if self.duplicates is None else _array_to_json(self.duplicates),
             "source_rows": None if self.source_rows is None else _array_to_json(self.source_rows),
+            "source_signature": self.source_signature,
         }
         text = json.dumps(described, indent=1)
         head = (text.removesuffix("\n}") + ',\n "checksum": ').encode()
@@ -240,6 +243,7 @@ def _manifest(fields: Fields) -> Manifest:
         duplicate_rows=duplicate_rows,
         duplicates=duplicates,
         source_rows=_whole_numbers(fields, "source_rows", (length,)),
+        source_signature=fields.text_or_none("source_signature"),
     )
     fields.done()
     return manifest

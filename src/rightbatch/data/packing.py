@@ -14,14 +14,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from rightbatch.byte_sizes import bytes_text
 from rightbatch.data.array_dataset import ArrayDataset
 from rightbatch.data.block_checksums import rows_of_block
+from rightbatch.data.column import Column
 from rightbatch.data.dataset import Arrays, Dataset
 from rightbatch.data.duplicate_search import find_duplicates
 from rightbatch.data.duplicates import span_keys
+from rightbatch.data.fingerprint import ReadColumn, fingerprint_columns
 from rightbatch.data.packed import PackedDataset, source_files
 from rightbatch.data.packed_array import (
     SOURCE_ROWS_FILE,
@@ -45,6 +48,7 @@ from rightbatch.data.packing_place import (
     refuse_or_remove,
     remove_replaced,
 )
+from rightbatch.data.table_chunks import ChunkedTable
 from rightbatch.errors import DataError, DiskSpaceError, OptionError
 
 logger = logging.getLogger(__name__)
@@ -193,17 +197,39 @@ def _write(
     )
     shutil.rmtree(packing.scratch)
     source_rows = None
-    if source.source_rows is not None:
-        source_rows = write_array(packing.path, SOURCE_ROWS_FILE, source.source_rows)
+    numbers = _source_rows(source)
+    if numbers is not None:
+        source_rows = write_array(packing.path, SOURCE_ROWS_FILE, numbers)
+    fingerprint = packing.draft.fingerprint
+    if not fingerprint:
+        same = data is source
+        fingerprint = _fingerprint(data, columns, packing) if same else source.fingerprint
     told("duplicates", packing.rows_done, share=1.0, always=True)
     return replace(
         packing.draft,
         created=packing.created,
+        fingerprint=fingerprint,
         columns=columns,
         source_rows=source_rows,
         duplicates=duplicates,
         duplicate_rows=0 if duplicates is None else duplicates.shape[0],
     )
+
+
+def _source_rows(source: Dataset) -> NDArray[np.int64] | ReadColumn | None:
+    """The samples' row numbers in the source, read in spans where it is a table in chunks."""
+    if not isinstance(source, ChunkedTable):
+        return source.source_rows
+    if not source.drops_rows:
+        return None
+    column = Column(name="source rows", dtype=np.dtype(np.int64))
+    return ReadColumn(column, len(source), source.source_rows_of)
+
+
+def _fingerprint(data: Dataset, columns: Sequence[PackedColumn], packing: PackingFolder) -> str:
+    """That of the source, taken from what was written of it."""
+    arrays = map_columns(packing.path, {column.name: column.array for column in columns})
+    return fingerprint_columns(data.columns, arrays)
 
 
 def _written(data: Dataset, columns: Sequence[PackedColumn], folder: Path) -> ArrayDataset:
@@ -264,13 +290,16 @@ def _draft(
                 "leave it out: columns=…"
             )
     length = len(data)
+    signature = source.source_signature
     block_rows = rows_of_block(_row_bytes(data))
     files = file_names(column.name for column in data.columns)
     return Manifest(
         rightbatch=_version(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         name=data.name,
-        fingerprint=source.fingerprint,
+        # Of a source that is read in chunks, the pack itself gives the fingerprint in the end.
+        fingerprint=source.fingerprint if signature is None else "",
+        source_signature=signature,
         length=length,
         target=data.target,
         columns=tuple(

@@ -61,7 +61,7 @@ def refuse_unfinished(folder: Path) -> None:
 def identity(manifest: Manifest) -> dict[str, Any]:
     """What two packings must share for one to go on with, or stand for, the other; as JSON."""
     described = {
-        "fingerprint": manifest.fingerprint,
+        "fingerprint": manifest.source_signature or manifest.fingerprint,
         "length": manifest.length,
         "target": manifest.target,
         "columns": [

@@ -174,6 +174,7 @@ class ChunkedTable(Dataset):
             notes=[*notes, *date_notes(dates), *settled],
         )
         self.files = paths
+        self.source_signature = source_signature(paths, options)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -204,7 +205,7 @@ class ChunkedTable(Dataset):
     @property
     def source_rows(self) -> NDArray[np.int64] | None:
         """The samples' row numbers in the files, (N,) int64; None where they are the samples'."""
-        if not self._drops_rows:
+        if not self.drops_rows:
             return None
         return self.source_rows_of(0, len(self))
 
@@ -235,11 +236,6 @@ class ChunkedTable(Dataset):
             for column in self.columns
         }
         return fingerprint_columns(self.columns, arrays)
-
-    @cached_property
-    def source_signature(self) -> str:
-        """A short text that changes when a file or an option of reading does; see the function."""
-        return source_signature(self.files, self._options)
 
     @property
     def estimate(self) -> ConversionEstimate:
@@ -340,7 +336,8 @@ class ChunkedTable(Dataset):
         return arrays
 
     @property
-    def _drops_rows(self) -> bool:
+    def drops_rows(self) -> bool:
+        """Whether rows of the files were left out."""
         return any(place.chunk.bad_rows or place.chunk.kept is not None for place in self._places)
 
     @cached_property

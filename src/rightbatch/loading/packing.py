@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from rightbatch.data.dataset import Dataset
-from rightbatch.data.opening import open as open_data
+from rightbatch.data.pack_source import open_to_pack
 from rightbatch.data.packed import PackedDataset
 from rightbatch.data.packing import PackProgress, write_pack
 from rightbatch.errors import OptionError, did_you_mean
@@ -25,10 +24,19 @@ def pack(
     transforms: PackedTransforms = "leave",
     overwrite: bool = False,
     progress: Callable[[PackProgress], None] | None = None,
+    target: str | int | None = None,
+    columns: Sequence[str | int] | None = None,
+    header: bool | None = None,
+    missing: str = "refuse",
+    categories: str = "codes",
+    on_bad_sample: str = "stop",
+    max_bad: int | float | None = None,
+    name: str | None = None,
 ) -> PackedDataset:
     """Write data to a folder of .npy files, one a column, and open it mapped into memory.
 
-    `data` is a Dataset or anything that `open` takes. Order, values, dtypes, target and own parts
+    `data` is a Dataset or anything that `open` takes, with its options `target` to `name`; CSV and
+    Parquet files may be larger than memory. Order, values, dtypes, target and own parts
     stay as they are, so that a plan gives the same batches, and a cursor or a run of the source
     goes on with the pack. Samples of equal inputs are looked for, however large the data are.
     Beside the .npy files, which `numpy.load(mmap_mode="r")` opens, `manifest.json` says what they
@@ -60,7 +68,17 @@ def pack(
             f"transforms={transforms!r} is not valid; valid are 'leave' and 'apply'."
             f"{did_you_mean(str(transforms), ('leave', 'apply'))}"
         )
-    data = data if isinstance(data, Dataset) else open_data(data)
+    data = open_to_pack(
+        data,
+        target=target,
+        columns=columns,
+        header=header,
+        missing=missing,
+        categories=categories,
+        on_bad_sample=on_bad_sample,
+        max_bad=max_bad,
+        name=name,
+    )
     attached = data.transforms
     if transforms == "leave":
         packed = write_pack(
