@@ -25,7 +25,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -38,6 +37,7 @@ from torch import nn
 
 import mnist
 import rightbatch as rb
+from control_group import control_group, join
 from report import describe_machine
 from rightbatch.advice.memory_probe import measure_memory
 from rightbatch.advice.probe_pages import give_back_free_memory, memory_bytes
@@ -146,28 +146,6 @@ def run_apart(
         return {"failed": f"exit code {done.returncode}: {done.stderr.strip().splitlines()[-1:]}"}
     told: dict[str, Any] = json.loads(lines[-1])
     return told
-
-
-@contextlib.contextmanager
-def control_group() -> Iterator[str]:
-    """The folder of a new control group of memory."""
-    lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
-    own = next((line.split(":", 2)[2] for line in lines if ":memory:" in line), None)
-    if own is None or not os.access(f"/sys/fs/cgroup/memory{own}", os.W_OK):
-        raise SystemExit("trials need a control group of version 1 to write to, as root has it")
-    folder = Path(f"/sys/fs/cgroup/memory{own}") / f"rightbatch-trial-{os.getpid()}"
-    folder.mkdir()
-    try:
-        yield str(folder)
-    finally:
-        folder.rmdir()
-
-
-def join(group: str, room_bytes: int) -> None:
-    """Let this process take so much more than it has; beyond it the kernel kills it."""
-    Path(group, "memory.limit_in_bytes").write_text(str(room_bytes), encoding="ascii")
-    # What a process took before it joined stays with its old group.
-    Path(group, "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
 
 
 def child(asked: str) -> None:

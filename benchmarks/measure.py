@@ -22,6 +22,9 @@ from multiprocessing.connection import Connection
 # Short runs are repeated until one measurement lasts this long.
 _LEAST_SECONDS = 0.2
 
+# Seconds, a text (why it failed, or the outcome), and the details.
+_Answer = tuple[float, str, dict[str, object]]
+
 
 class Work(ABC):
     """What a contender does, made in its own process."""
@@ -37,6 +40,10 @@ class Work(ABC):
     def outcome(self) -> str:
         """What came out in the end, for the table."""
         return ""
+
+    def details(self) -> dict[str, object]:
+        """What else was measured, for the JSON file."""
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +69,7 @@ class Result:
     contender: Contender
     seconds: list[float] = field(default_factory=list)
     outcome: str = ""
+    details: dict[str, object] = field(default_factory=dict)
     skipped: str = ""
 
     @property
@@ -131,13 +139,13 @@ class _Worker:
 
     def run(self, result: Result) -> None:
         """Run once and note the seconds."""
-        seconds, result.skipped = self._ask("run")
+        seconds, result.skipped, _ = self._ask("run")
         if not result.skipped:
             result.seconds.append(seconds)
 
     def finish(self, result: Result) -> None:
         """Note what came out."""
-        result.outcome = self._ask("finish")[1]
+        _, result.outcome, result.details = self._ask("finish")
 
     def stop(self) -> None:
         """End the process, by force where it does not go."""
@@ -147,18 +155,18 @@ class _Worker:
             self._process.terminate()
             self._process.join()
 
-    def _ask(self, request: str) -> tuple[float, str]:
+    def _ask(self, request: str) -> _Answer:
         try:
             self._pipe.send(request)
-            answer: tuple[float, str] = self._pipe.recv()
+            answer: _Answer = self._pipe.recv()
         except (EOFError, OSError):
             self._process.join(timeout=10)
-            return 0.0, f"its process ended with exit code {self._process.exitcode}"
+            return 0.0, f"its process ended with exit code {self._process.exitcode}", {}
         return answer
 
 
 def _serve(contender: Contender, pipe: Connection) -> None:
-    """The contender's process: answer requests with (seconds, text) until the pipe closes."""
+    """The contender's process: answer requests with an `_Answer` until the pipe closes."""
     # Libraries chatter; standard output belongs to the table.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     work, runs = None, 1
@@ -173,16 +181,16 @@ def _serve(contender: Contender, pipe: Connection) -> None:
                 work.warm_up()
                 if contender.repeats_short_runs:
                     runs = max(1, round(_LEAST_SECONDS / max(_timed(work, 1), 1e-4)))
-                pipe.send((0.0, ""))
+                pipe.send((0.0, "", {}))
             elif request == "run":
                 assert work is not None  # the first request is always "start"
-                pipe.send((_timed(work, runs), ""))
+                pipe.send((_timed(work, runs), "", {}))
             else:
                 assert work is not None  # the first request is always "start"
-                pipe.send((0.0, work.outcome()))
+                pipe.send((0.0, work.outcome(), work.details()))
         except Exception as error:
             first_line = (str(error).splitlines() or [""])[0]
-            pipe.send((0.0, f"{type(error).__name__}: {first_line}"))
+            pipe.send((0.0, f"{type(error).__name__}: {first_line}", {}))
 
 
 def _timed(work: Work, runs: int) -> float:

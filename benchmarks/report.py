@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -32,7 +32,12 @@ _PACKAGES = (
     "keras",
     "lightning",
     "scikit-learn",
+    "pyarrow",
+    "array-record",
 )
+
+_ONLY_HELP = "Only contenders whose name contains TEXT, reference and limit. Repeatable."
+_JSON_HELP = "Write all to FILE."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,38 +61,57 @@ class Benchmark:
     limit: str
     goals: tuple[Goal, ...]
     notes: tuple[str, ...] = ()
+    sample_bytes: int | None = None
 
 
 def command(benchmark: Benchmark, *, repeats: int) -> click.Command:
     """The command line of a benchmark; `repeats` is the default number of rounds."""
 
     @click.command(help=f"Measure: {benchmark.title}.")
-    @click.option("--repeats", default=repeats, show_default=True, type=click.IntRange(1))
-    @click.option(
-        "--only",
-        multiple=True,
-        metavar="TEXT",
-        help="Only contenders whose name contains TEXT, reference and limit. Repeatable.",
-    )
-    @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all to FILE.")
+    @options(repeats=repeats)
     def run(repeats: int, only: tuple[str, ...], json_file: Path | None) -> None:
-        chosen = [
-            contender
-            for contender in benchmark.contenders
-            if not only
-            or contender.name in (benchmark.reference, benchmark.limit)
-            or any(text.lower() in contender.name.lower() for text in only)
-        ]
-        machine = describe_machine()
-        progress = Console(stderr=True)
-        with progress.status("") as status:
-            results = measure(chosen, repeats=repeats, tell=status.update)
-        show(benchmark, results, machine, repeats)
-        if json_file is not None:
-            content = as_json(benchmark, results, machine, repeats)
-            json_file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        run_benchmark(benchmark, repeats, only, json_file)
 
     return run
+
+
+def options(*, repeats: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options that all benchmarks have: `repeats`, `only` and `json_file`."""
+
+    def add(function: Callable[..., None]) -> Callable[..., None]:
+        for option in (
+            click.option("--json", "json_file", type=click.Path(path_type=Path), help=_JSON_HELP),
+            click.option("--only", multiple=True, metavar="TEXT", help=_ONLY_HELP),
+            click.option("--repeats", default=repeats, show_default=True, type=click.IntRange(1)),
+        ):
+            function = option(function)
+        return function
+
+    return add
+
+
+def run_benchmark(
+    benchmark: Benchmark, repeats: int, only: Sequence[str], json_file: Path | None
+) -> None:
+    """Measure the contenders asked for, and show and write what came out."""
+    chosen = [
+        contender
+        for contender in benchmark.contenders
+        if not only
+        or contender.name in (benchmark.reference, benchmark.limit)
+        or any(text.lower() in contender.name.lower() for text in only)
+    ]
+    machine = describe_machine()
+    with Console(stderr=True).status("") as status:
+        results = measure(chosen, repeats=repeats, tell=status.update)
+    show(benchmark, results, machine, repeats)
+    if json_file is not None:
+        write_json(json_file, as_json(benchmark, results, machine, repeats))
+
+
+def write_json(path: Path, content: dict[str, object]) -> None:
+    """Write what was measured."""
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def describe_machine() -> dict[str, object]:
@@ -124,10 +148,8 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def show(
-    benchmark: Benchmark, results: Sequence[Result], machine: dict[str, object], repeats: int
-) -> None:
-    """Print header, table and goals."""
+def show_machine(machine: dict[str, object]) -> Console:
+    """Print the header; gives the console that tables go to."""
     console = Console()
     if console.width < _LEAST_WIDTH and not console.is_terminal:
         console = Console(width=_LEAST_WIDTH)
@@ -146,11 +168,20 @@ def show(
             "measure again when it is idle.",
             style="yellow",
         )
+    return console
+
+
+def show(
+    benchmark: Benchmark, results: Sequence[Result], machine: dict[str, object], repeats: int
+) -> None:
+    """Print header, table and goals."""
+    console = show_machine(machine)
     by_name = {result.contender.name: result for result in results}
     has_outcome = any(result.outcome for result in results)
     table = Table(title=benchmark.title, caption=f"Medians of {repeats} interleaved rounds")
     table.add_column("contender", overflow="fold")
-    for heading in ("seconds", "samples/s", "× reference", "of the limit"):
+    rate_heading = () if benchmark.sample_bytes is None else ("GB/s",)
+    for heading in ("seconds", "samples/s", *rate_heading, "× reference", "of the limit"):
         table.add_column(heading, justify="right")
     if has_outcome:
         table.add_column("outcome")
@@ -162,10 +193,12 @@ def show(
         if result.skipped or not result.seconds:
             table.add_row(name, "skipped", result.skipped, style="dim")
             continue
+        rate = benchmark.samples / result.median_seconds
         row = [
             name,
             f"{result.median_seconds:.4f}",
-            f"{benchmark.samples / result.median_seconds:,.0f}",
+            f"{rate:,.0f}",
+            *(f"{rate * benchmark.sample_bytes / 1e9:.3f}" for _ in rate_heading),
             _ratio(_speed(by_name, contender.name, benchmark.reference)),
             _ratio(_speed(by_name, contender.name, benchmark.limit)),
         ]
@@ -200,6 +233,7 @@ def as_json(
                 "is_limit": result.contender.is_limit,
                 "skipped": result.skipped or None,
                 "outcome": result.outcome or None,
+                "details": result.details,
                 "seconds": result.seconds,
                 "median_seconds": _number(result.median_seconds),
                 "samples_per_second": _number(benchmark.samples / result.median_seconds),
