@@ -157,11 +157,9 @@ def write_arrow(folder: Path, rows: int) -> None:
 def write_mds(folder: Path, rows: int) -> None:
     from streaming import MDSWriter
 
-    columns = {"x": f"ndarray:uint8:{FEATURES}"}
-    with MDSWriter(out=str(folder), columns=columns, exist_ok=True) as writer:
-        for block in blocks(0, rows):
-            for row in block:
-                writer.write({"x": row})
+    with MDSWriter(out=str(folder), columns={"x": "bytes"}, exist_ok=True) as writer:
+        for record in _records(0, rows):
+            writer.write({"x": record})
 
 
 def write_array_record(folder: Path, rows: int) -> None:
