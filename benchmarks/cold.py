@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -90,6 +91,8 @@ class ColdWork(Work):
         self._stop_seconds, self._within_bytes = stop_seconds, within_bytes
         self._checks = checks
         self._runs: list[ColdRun] = []
+        # When this process is told to end, its control group and its child end with it.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def warm_up(self) -> None:
         """Write the data, and check the content of an epoch of fewer rows."""
@@ -157,7 +160,8 @@ class ColdWork(Work):
             "checks": checks,
             "within_bytes": self._within_bytes,
         }
-        grouped = contextlib.nullcontext() if self._within_bytes is None else control_group()
+        limited = self._within_bytes is not None and not checks
+        grouped = control_group() if limited else contextlib.nullcontext()
         with grouped as asked["group"], tempfile.TemporaryFile("w+") as errors:
             process = subprocess.Popen(  # noqa: S603 - this file
                 [self._python, __file__, json.dumps(asked)],
@@ -173,7 +177,7 @@ class ColdWork(Work):
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-                if self._within_bytes is not None:
+                if limited:
                     time.sleep(0.2)  # workers leave the group a moment after they end
 
     def _watch(self, process: subprocess.Popen[str], folder: Path, errors: Any) -> ColdRun:
@@ -258,6 +262,7 @@ def _load(asked: dict[str, Any]) -> dict[str, Any]:
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak so far is forgotten
     os.write(_ANSWERS, b"ready\n")
     sys.stdin.readline()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if asked["checks"]:
         _check(job, batches())
         return {"seconds": 0.0, "rows_taken": job.rows, "spread": 0.0, **_used()}
@@ -273,8 +278,8 @@ def _load(asked: dict[str, Any]) -> dict[str, Any]:
                 first_seconds, first_bytes = time.perf_counter() - began, taken_bytes
             if batch.ndim == 2:
                 kept.append(large_data.numbers_of(np.asarray(batch)))
-            if time.perf_counter() - began > asked["stop_seconds"]:
-                break
+        if time.perf_counter() - began > asked["stop_seconds"]:
+            break
     seconds = time.perf_counter() - began
     rows_taken = min(job.rows, taken_bytes // FEATURES)
     assert rows_taken == job.rows or seconds > asked["stop_seconds"], f"{rows_taken:,} rows came"
@@ -285,6 +290,12 @@ def _load(asked: dict[str, Any]) -> dict[str, Any]:
     uniform = job.rows / np.sqrt(12)
     spread = float(np.mean([numbers.std() for numbers in kept]) / uniform) if kept else 0.0
     return {"seconds": seconds, "rows_taken": rows_taken, "spread": spread, **_used()}
+
+
+def _end_with_parent() -> None:
+    """End this process and its workers when the one that measures is gone."""
+    sys.stdin.read()
+    os.killpg(0, signal.SIGKILL)
 
 
 def _used() -> dict[str, int]:

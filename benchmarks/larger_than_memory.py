@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -169,6 +170,8 @@ def main(
     if keep and folder is None:
         raise click.UsageError("--keep needs --folder, where the data are to stay")
     within_bytes = None if within is None else parse_bytes(within, name="within")
+    # Ended from outside, as at the keyboard: gigabytes would stay in the temporary folder.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with data_folder(folder, keep=keep) as root:
         job = Job(
             folder=str(root / f"{gib:g}-gib"),

@@ -19,7 +19,7 @@ from rich.table import Table
 from measure import Contender, Result, measure
 
 # A table in a file or a log is not folded to the 80 columns that a missing terminal is taken for.
-_LEAST_WIDTH = 120
+_LEAST_WIDTH = 150
 
 _PACKAGES = (
     "rightbatch",
@@ -191,7 +191,9 @@ def show(
         if contender.name == benchmark.reference:
             name = f"{name} [dim](the reference)[/]"
         if result.skipped or not result.seconds:
-            table.add_row(name, "skipped", result.skipped, style="dim")
+            # Under the outcomes where there are any: the other columns are narrow.
+            empty = [""] * (len(table.columns) - 3) if has_outcome else []
+            table.add_row(name, "skipped", *empty, result.skipped, style="dim")
             continue
         rate = benchmark.samples / result.median_seconds
         row = [

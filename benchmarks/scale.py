@@ -1,0 +1,163 @@
+"""The plan from a thousand to a million million samples: time and memory of a batch of rows.
+
+For each order: seconds to make a plan and the rows of its first batch, seconds to seek to the
+middle of an epoch (a new epoch each time, so nothing is left from before), and the largest amount
+of memory that Python had allocated meanwhile. "split" is the same with the rows of a training part
+out of a split, which is made anew. Nothing here reads data: rows are numbers.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from report import describe_machine, show_machine, write_json
+from rightbatch.plan.order import Order
+from rightbatch.plan.plan import Plan
+from rightbatch.plan.row_set import RowSet
+from rightbatch.plan.split import split_rows
+
+_LENGTHS = tuple(10**power for power in range(3, 13))
+_BATCH_SIZE = 256
+_WINDOW = 65_536
+_ORDERS: dict[str, Callable[[], Order]] = {
+    "uniform": lambda: Order(kind="uniform"),
+    f"window of {_WINDOW:,}": lambda: Order(kind="window", window=_WINDOW),
+    "sequential": lambda: Order(kind="sequential"),
+}
+# Up to how many samples a split is measured too, 0 for none: it takes a bit a sample so far.
+_LONGEST_SPLIT = 0
+_MOST_SECONDS = 0.010
+_MOST_BYTES = 10_000_000
+
+
+def rows_of_all(length: int) -> RowSet:
+    """All samples."""
+    return RowSet.from_range(length, 0, length)
+
+
+def rows_of_train(length: int) -> RowSet:
+    """The samples of the training part of a split."""
+    return split_rows(rows_of_all(length), val=0.1, test=0.1, seed=1)["train"]
+
+
+def first_batch(order: Order, rows: Callable[[int], RowSet], length: int, seed: int) -> None:
+    """Everything from nothing to the rows of the first batch."""
+    chosen = rows(length)
+    plan = Plan(length=len(chosen), batch_size=_BATCH_SIZE, order=order, seed=seed)
+    chosen.take(plan.positions(0, *plan.span(0)))
+
+
+def seek_to_middle(plan: Plan, chosen: RowSet, epoch: int) -> None:
+    """The rows of the batch in the middle of an epoch that has not been entered."""
+    chosen.take(plan.positions(epoch, *plan.span(plan.batch_count() // 2)))
+
+
+def measure_one(
+    order: Order, rows: Callable[[int], RowSet], length: int, repeats: int
+) -> dict[str, float]:
+    """Median seconds of both, and the peak of allocated bytes."""
+    # A seed of its own each time: a permutation that is kept for the next call is of no help.
+    seeds = range(repeats)
+    first = [_seconds(partial(first_batch, order, rows, length, seed)) for seed in seeds]
+    chosen = rows(length)
+    plan = Plan(length=len(chosen), batch_size=_BATCH_SIZE, order=order, seed=repeats)
+    seek = [
+        _seconds(partial(seek_to_middle, plan, chosen, epoch)) for epoch in range(1, repeats + 1)
+    ]
+    # Separately: tracing allocations takes time.
+    tracemalloc.start()
+    first_batch(order, rows, length, repeats + 1)
+    seek_to_middle(plan, chosen, repeats + 1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return {
+        "first_batch_seconds": statistics.median(first),
+        "seek_seconds": statistics.median(seek),
+        "peak_bytes": float(peak + chosen.nbytes),
+    }
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+@click.command(help=__doc__)
+@click.option("--repeats", default=9, show_default=True, type=click.IntRange(1))
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write all to FILE.")
+def main(repeats: int, json_file: Path | None) -> None:
+    """Measure every order at every length, and print the table."""
+    machine = describe_machine()
+    measured: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
+    # One length after the other, each with all orders: a disturbance falls on every order.
+    for length in _LENGTHS:
+        for order_name, make in _ORDERS.items():
+            for kind, rows in (("all", rows_of_all), ("split", rows_of_train)):
+                if kind == "split" and length > _LONGEST_SPLIT:
+                    continue
+                one = measure_one(make(), rows, length, repeats)
+                measured.setdefault((order_name, kind), {})[length] = one
+    _show(measured, machine, repeats)
+    if json_file is not None:
+        rows_of_json = [
+            {"order": order, "rows": kind, "samples": length, **one}
+            for (order, kind), by_length in measured.items()
+            for length, one in by_length.items()
+        ]
+        write_json(json_file, {"machine": machine, "repeats": repeats, "rows": rows_of_json})
+
+
+def _show(
+    measured: dict[tuple[str, str], dict[int, dict[str, float]]],
+    machine: dict[str, object],
+    repeats: int,
+) -> None:
+    console = show_machine(machine)
+    table = Table(
+        title=f"A plan of N samples, batches of {_BATCH_SIZE}: ms to the first batch / ms to the "
+        "middle / MB",
+        caption=f"Medians of {repeats}",
+    )
+    table.add_column("samples", justify="right")
+    for order, kind in measured:
+        table.add_column(order if kind == "all" else f"{order}, split", justify="right")
+    for length in _LENGTHS:
+        cells = [by_length.get(length) for by_length in measured.values()]
+        table.add_row(f"10^{len(str(length)) - 1}", *map(_cell, cells))
+    console.print(table)
+    for says, keys, goal, unit in (
+        ("slowest", ("first_batch_seconds", "seek_seconds"), _MOST_SECONDS, "s"),
+        ("largest", ("peak_bytes",), float(_MOST_BYTES), "bytes"),
+    ):
+        worst, where = max(
+            (one[key], f"{order}, {kind}, {length:,} samples")
+            for (order, kind), by_length in measured.items()
+            for length, one in by_length.items()
+            for key in keys
+        )
+        verdict = "[green]reached[/]" if worst < goal else "[red]not reached[/]"
+        console.print(
+            f"{says}: {worst:,.4g} {unit} ({where}); goal < {goal:,.4g} {unit}: {verdict}"
+        )
+    if 0 < _LONGEST_SPLIT < max(_LENGTHS):
+        console.print(f"Splits were made up to {_LONGEST_SPLIT:,} samples.", style="dim")
+
+
+def _cell(one: dict[str, float] | None) -> str:
+    if one is None:
+        return "–"
+    first, seek = one["first_batch_seconds"] * 1e3, one["seek_seconds"] * 1e3
+    return f"{first:.2f} / {seek:.2f} / {one['peak_bytes'] / 1e6:.2f}"
+
+
+if __name__ == "__main__":
+    main()
