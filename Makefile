@@ -62,6 +62,9 @@ proof: $(STAMP)  ## the slow rest: full-size proofs, and many examples a law
 bench: $(STAMP)  ## install the peers and measure against them
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
 	$(BIN)/python benchmarks/in_memory.py
+	$(BIN)/python benchmarks/larger_than_memory.py
+	$(BIN)/python benchmarks/larger_than_memory.py --growth
+	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/epoch.py
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/batch_size.py
