@@ -294,7 +294,8 @@ def _load(asked: dict[str, Any]) -> dict[str, Any]:
 
 def _end_with_parent() -> None:
     """End this process and its workers when the one that measures is gone."""
-    sys.stdin.read()
+    # Not sys.stdin.read(): workers forked meanwhile would wait for ever for its lock.
+    os.read(0, 1)
     os.killpg(0, signal.SIGKILL)
 
 
