@@ -267,29 +267,34 @@ def _load(asked: dict[str, Any]) -> dict[str, Any]:
         _check(job, batches())
         return {"seconds": 0.0, "rows_taken": job.rows, "spread": 0.0, **_used()}
     began = time.perf_counter()
-    first_seconds, first_bytes, taken_bytes, kept = 0.0, 0, 0, []
+    taken_bytes, kept = 0, []
+    marks: list[tuple[float, int]] = []
     for number, batch in enumerate(batches()):
         values = np.asarray(batch).reshape(-1)
         # What comes out as a view of a file has been read only when it is touched.
         values[::_PAGE_BYTES].sum()
         taken_bytes += values.size
-        if number % _SPREAD_EVERY == 0:
-            if number == 0:
-                first_seconds, first_bytes = time.perf_counter() - began, taken_bytes
-            if batch.ndim == 2:
-                kept.append(large_data.numbers_of(np.asarray(batch)))
-        if time.perf_counter() - began > asked["stop_seconds"]:
+        if number % _SPREAD_EVERY == 0 and batch.ndim == 2:
+            kept.append(large_data.numbers_of(np.asarray(batch)))
+        marks.append((time.perf_counter() - began, taken_bytes))
+        if marks[-1][0] > asked["stop_seconds"]:
             break
     seconds = time.perf_counter() - began
     rows_taken = min(job.rows, taken_bytes // FEATURES)
     assert rows_taken == job.rows or seconds > asked["stop_seconds"], f"{rows_taken:,} rows came"
-    if rows_taken < job.rows and taken_bytes > first_bytes:
-        # Starting is paid once; the rest goes on at the rate seen.
-        rest = (job.rows * FEATURES - first_bytes) / (taken_bytes - first_bytes)
-        seconds = first_seconds + (seconds - first_seconds) * rest
+    if rows_taken < job.rows:
+        seconds += (job.rows * FEATURES - taken_bytes) / _last_rate(marks)
     uniform = job.rows / np.sqrt(12)
     spread = float(np.mean([numbers.std() for numbers in kept]) / uniform) if kept else 0.0
     return {"seconds": seconds, "rows_taken": rows_taken, "spread": spread, **_used()}
+
+
+def _last_rate(marks: list[tuple[float, int]]) -> float:
+    """Bytes a second in the second half of the time: without the start, and the cache warmer."""
+    middle = next(mark for mark in marks if mark[0] >= marks[-1][0] / 2)
+    if middle == marks[-1]:
+        middle = (0.0, 0)
+    return (marks[-1][1] - middle[1]) / (marks[-1][0] - middle[0])
 
 
 def _end_with_parent() -> None:
