@@ -43,7 +43,11 @@ def fit_and_test(
 
     `advice` is what the batch size is from, or for a resumed run the file that holds it.
     """
-    options = training.fit_options(seed=data.seed)
+    options = replace(
+        training.fit_options(seed=data.seed),
+        on_bad_sample=data.on_bad_sample,
+        max_bad=data.max_bad,
+    )
     to_fit = model_to_fit(str(training.model), seed=data.seed) if network is None else network
     path = PathMap(to_fit, parts, options) if report is not None else None
     result = fit(
@@ -73,7 +77,15 @@ def fit_and_test(
         target_loss=options.target_loss,
         train_loss=row["train_loss"],
         val={name: row[f"val_{name}"] for name in ("loss", metric)} if parts.val else None,
-        test=evaluate(result, parts.test) if parts.test else None,
+        test=evaluate(
+            result,
+            parts.test,
+            memory=options.memory,
+            on_bad_sample=options.on_bad_sample,
+            max_bad=options.max_bad,
+        )
+        if parts.test
+        else None,
         seconds=result.seconds,
         loading_seconds=result.history[-1].get("loading_seconds", 0.0),
         samples_per_second=result.samples_per_second,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from torch import nn
 
 from rightbatch.data.dataset import Dataset
+from rightbatch.data.opening import find_tables
 from rightbatch.data.opening import open as open_data
+from rightbatch.data.tables import is_csv
 from rightbatch.errors import OptionError
 from rightbatch.loading.parts import Part, Parts, split
 from rightbatch.loading.transforms import scale, standardize
@@ -64,8 +68,7 @@ def open_dataset(options: DataOptions, source: object = None) -> Dataset:
         header=options.header,
         missing=options.missing,
         categories=options.categories,
-        on_bad_sample=options.on_bad_sample,
-        max_bad=options.max_bad,
+        **(_bad_rows(options) if _is_csv(options, source) else {}),
     )
     names = [column.name for column in data.columns]
     if options.group is not None and options.group not in names and options.categories == "one-hot":
@@ -74,6 +77,16 @@ def open_dataset(options: DataOptions, source: object = None) -> Dataset:
             "columns; take categories=codes, or a group column of numbers"
         )
     return data
+
+
+def _bad_rows(options: DataOptions) -> dict[str, Any]:
+    return {"on_bad_sample": options.on_bad_sample, "max_bad": options.max_bad}
+
+
+def _is_csv(options: DataOptions, source: object) -> bool:
+    """Whether opening meets rows of text, which may be bad; other bad samples show when read."""
+    tables = None if source is not None else find_tables(options.data)
+    return tables is not None and any(is_csv(path) for path in tables[0])
 
 
 def wants_scaling(data: Dataset, wanted: bool | None) -> bool:
