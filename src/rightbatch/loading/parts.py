@@ -36,6 +36,7 @@ AnyTransform = Transform | Function
 
 _CONTENT_LIMIT_BYTES = 1 << 30
 _FIT_ROWS = 4096
+_EXAMPLES_TRIED = 16
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,9 +69,21 @@ class Part:
         return Pipeline(self.data, self.transforms, stacks=False)
 
     def example(self) -> tuple[Inputs, Values | None]:
-        """Inputs and target of the first sample as a batch of one, transforms applied."""
-        rows = self.rows.take(np.arange(1))
-        return self.pipeline.finish(self.pipeline.gather(rows), rows, seed=0, epoch=0)
+        """Inputs and target of the first sample as a batch of one, transforms applied.
+
+        Where that can not be read, it is the first one that can, of a few: whoever reads all of
+        them says which are bad.
+        """
+        for place in range(min(_EXAMPLES_TRIED, len(self))):
+            rows = self.rows.take(np.array([place]))
+            try:
+                values = self.pipeline.gather(rows)
+            except Exception:
+                if place + 1 == min(_EXAMPLES_TRIED, len(self)):
+                    raise
+                continue
+            return self.pipeline.finish(values, rows, seed=0, epoch=0)
+        raise OptionError(f"{self.name} of {self.data.name} has no sample to look at")
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -250,7 +263,7 @@ def split(
         if on_duplicates == "together":
             content = groups_of_known(len(data), known)
     elif asked or content_bytes(data) <= _CONTENT_LIMIT_BYTES:
-        known, content = None, equal_content_groups(data)
+        known, content = None, _content_groups(data, asked=asked)
     else:
         known = None
     groups = None if group is None else _codes(data, group, "group", candidates)
@@ -360,6 +373,20 @@ def _warn_of_sizes(
                 f"there are {np.count_nonzero(sizes):,} groups, the largest of {sizes.max():,} "
                 "samples, and no group is cut"
             )
+
+
+def _content_groups(data: Dataset, *, asked: bool) -> NDArray[np.int64] | None:
+    """Groups of samples of equal inputs; None where a sample can not be read and nobody asked."""
+    try:
+        return equal_content_groups(data)
+    except (DataError, OSError) as error:
+        if asked:
+            raise
+        logger.warning(
+            f"{data.name}: samples of equal inputs were not looked for, since not all can be read: "
+            f"{error}"
+        )
+        return None
 
 
 def _merge(groups: NDArray[np.int64] | None, content: NDArray[np.int64]) -> NDArray[np.int64]:
