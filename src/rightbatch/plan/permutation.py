@@ -15,6 +15,10 @@ SORTED_LENGTH = 65_536
 
 MAXIMUM_LENGTH = 2**62
 
+# Hashed in pieces whose arrays, 128 KiB each, stay in a second-level cache: 60,000 positions at
+# once took three times as long to hash.
+_PIECE_LENGTH = 16384
+
 
 def permute_span(length: int, key: int, start: int, stop: int) -> NDArray[np.int64]:
     """Positions `start` up to `stop` of the permutation of range(`length`) that `key` names.
@@ -50,9 +54,11 @@ def _sorted_permutation(length: int, key: int) -> NDArray[np.uint16]:
     ms for 60,000 positions, where an argsort takes 2.4. Where upper bits are equal, which one
     pair in 2^48 has, the smaller position comes first.
     """
-    positions = np.arange(length, dtype=np.int64)
-    tagged = key_stream(key, positions)
-    tagged &= np.uint64(0xFFFF_FFFF_FFFF_0000)
-    tagged |= positions.view(np.uint64)
+    tagged = np.empty(length, np.uint64)
+    for first in range(0, length, _PIECE_LENGTH):
+        positions = np.arange(first, min(first + _PIECE_LENGTH, length), dtype=np.int64)
+        hashes = key_stream(key, positions)
+        hashes &= np.uint64(0xFFFF_FFFF_FFFF_0000)
+        np.bitwise_or(hashes, positions.view(np.uint64), out=tagged[first : first + len(hashes)])
     tagged.sort()
     return tagged.astype(np.uint16)
