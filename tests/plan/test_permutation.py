@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rightbatch.plan.hashing import key_stream
 from rightbatch.plan.permutation import MAXIMUM_LENGTH, permute_span
 
 KEYS = (0, 1, 2**64 - 1)
@@ -18,6 +19,14 @@ KEYS = (0, 1, 2**64 - 1)
 )
 def test_every_number_stands_at_exactly_one_position(length, key):
     assert np.array_equal(np.sort(permute_span(length, key, 0, length)), np.arange(length))
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("length", [1, 1000, 16_383, 16_384, 16_385, 32_768, 60_000, 65_536])
+def test_a_short_permutation_is_the_sort_of_hashed_positions(length, key):
+    positions = np.arange(length)
+    by_hash = np.argsort(key_stream(key, positions) >> np.uint64(16), kind="stable")
+    assert np.array_equal(permute_span(length, key, 0, length), by_hash)
 
 
 @pytest.mark.parametrize("length", [2**27 + 1, 180_000_000, 2**32, 10**12, 2**48 + 1, 2**62])
