@@ -15,8 +15,8 @@ SORTED_LENGTH = 65_536
 
 MAXIMUM_LENGTH = 2**62
 
-# Hashed in pieces whose arrays, 128 KiB each, stay in a second-level cache: 60,000 positions at
-# once took three times as long to hash.
+# Hashed in pieces, whose arrays are of 128 KiB. Those of 60,000 positions are of 480 KB, and where
+# the allocator gives such memory back to the system, each is paged in anew: 0.95 ms, here 0.4.
 _PIECE_LENGTH = 16384
 
 
