@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -98,3 +100,56 @@ def test_then_is_composition(values: list[float], maps: list[tuple[float, float]
     found = together(np.asarray(values), out=np.empty(len(values), np.float32))
     scale = np.prod([factor for _, factor in maps]) * 1000 + 1000 * 50 * 1000
     np.testing.assert_allclose(found, one_by_one, rtol=1e-6, atol=1e-9 * scale)
+
+
+SHAPES = [(), (1,), (3,), (30,), (2, 5), (784,), (5000,), (0,), (3, 0)]
+
+
+@given(
+    dtype=st.sampled_from([*DTYPES, "float64"]),
+    shape=st.sampled_from(SHAPES),
+    has_centers=st.booleans(),
+    has_factors=st.booleans(),
+    offset=st.sampled_from([0.0, 0.1, 1_234_567.8]),
+    samples=st.sampled_from([0, 1, 2, 5, 273, 274, 600, 9000]),
+    overwrite=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_many_samples_at_once_have_the_bits_of_one_sample_at_a_time(
+    dtype: str,
+    shape: tuple[int, ...],
+    has_centers: bool,
+    has_factors: bool,
+    offset: float,
+    samples: int,
+    overwrite: bool,
+    seed: int,
+) -> None:
+    random = np.random.default_rng(seed)
+    samples = min(samples, 500_000 // max(1, math.prod(shape)))
+    values = random.integers(0, 100, (samples, *shape)).astype(dtype)
+    affine = AffineMap(
+        random.normal(offset, 1, shape) if has_centers else offset,
+        random.uniform(0.01, 3, shape) if has_factors else 0.7,
+    )
+    expected = np.empty(values.shape, np.float32)
+    for sample in range(samples):
+        one = slice(sample, sample + 1)
+        affine(values[one], out=expected[one])
+    given_values = values.copy()
+    found = affine(given_values, out=np.empty(values.shape, np.float32), overwrite=overwrite)
+    np.testing.assert_array_equal(found.view(np.uint32), expected.view(np.uint32))
+    if not overwrite:
+        np.testing.assert_array_equal(given_values, values)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_samples_that_do_not_lie_one_after_the_other_are_mapped_alike(dtype: str) -> None:
+    table = np.random.default_rng(0).integers(0, 100, (60, 600)).astype(dtype)
+    affine = AffineMap(np.arange(30.0), np.arange(1.0, 31.0))
+    for values in (table.T[:, :30], table.T[:, ::2], table[:, ::20], table[::-1, 30:60]):
+        straight = affine(np.ascontiguousarray(values), out=np.empty(values.shape, np.float32))
+        turned = affine(values, out=np.empty(values.shape, np.float32))
+        gaps = affine(values, out=np.empty((len(values), 40), np.float32)[:, :30])
+        np.testing.assert_array_equal(turned, straight)
+        np.testing.assert_array_equal(gaps, straight)

@@ -129,13 +129,13 @@ class Track:
                 some = rows[start : start + piece]
                 raw = scratch[: len(some)]
                 array.take(some, 0, raw, "clip")
-                self._convert(raw, out[start : start + piece])
+                self._convert(raw, out[start : start + piece], overwrite=True)
 
-    def _convert(self, raw: NDArray[Any], out: NDArray[Any]) -> None:
+    def _convert(self, raw: NDArray[Any], out: NDArray[Any], *, overwrite: bool = False) -> None:
         # What float32 can not hold becomes infinite, and whoever reads the outputs says so.
         with np.errstate(over="ignore"):
             if self.affine is not None:
-                self.affine(raw, out=out)
+                self.affine(raw, out=out, overwrite=overwrite)
             else:
                 # As astype() converts: the dtype was asked for.
                 np.copyto(out, raw, casting="unsafe")
