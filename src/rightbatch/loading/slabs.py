@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -130,14 +131,9 @@ class SlabReader:
 
     def _spans(self, start: int) -> Iterator[tuple[tuple[int, int], Spans]]:
         """Where each slab begins and ends, and the spans of its batches."""
-        spans: Spans = []
-        for span in self._plan.spans(start):
-            spans.append(span)
-            if len(spans) == self.batches_per_slab:
-                yield (spans[0][0], span[1]), spans
-                spans = []
-        if spans:
-            yield (spans[0][0], spans[-1][1]), spans
+        spans = self._plan.spans(start)
+        while together := list(islice(spans, self.batches_per_slab)):
+            yield (together[0][0], together[-1][1]), together
 
     def _gather(
         self, rows: NDArray[np.int64], start: int, stop: int, length: int

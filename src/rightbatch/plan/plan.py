@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -80,8 +81,9 @@ class Plan:
     def spans(self, start: int = 0) -> Iterator[tuple[int, int]]:
         """The positions (start, stop) of every batch, in order."""
         end = start + self.batch_count(start) * self.batch_size
-        firsts = range(start, end, self.batch_size)
-        return ((first, min(first + self.batch_size, self.length)) for first in firsts)
+        stops = chain(range(start + self.batch_size, end, self.batch_size), [min(end, self.length)])
+        # An epoch that has no batch left has a stop without a start.
+        return zip(range(start, end, self.batch_size), stops, strict=False)
 
     def stretches(self, epoch: int, start: int, most: int) -> Iterator[tuple[int, int]]:
         """The rest of an epoch from `start` on in stretches of at most so many positions.
