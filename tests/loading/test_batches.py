@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import rightbatch as rb
 
@@ -126,6 +128,42 @@ def test_tensors_equal_the_arrays() -> None:
             assert isinstance(tensor, torch.Tensor)
             assert tensor.numpy().dtype == array.dtype
             np.testing.assert_array_equal(tensor.numpy(), array)
+
+
+@given(
+    length=st.integers(1, 300),
+    batch_size=st.integers(1, 320),
+    remainder=st.sampled_from(["keep", "drop", "pad"]),
+    with_rows=st.booleans(),
+    has_target=st.booleans(),
+    samples=st.integers(0, 300),
+)
+def test_arrays_cut_from_a_slab_are_those_that_are_made_batch_by_batch(
+    length: int, batch_size: int, remainder, with_rows: bool, has_target: bool, samples: int
+) -> None:
+    data = (np.arange(length * 2.0).reshape(length, 2), np.arange(length))
+    parts = rb.split(rb.open(data if has_target else data[0]))
+    options = {
+        "batch_size": min(batch_size, length) if remainder == "drop" else batch_size,
+        "remainder": remainder,
+        "with_rows": with_rows,
+        "threads": 0,
+    }
+    cut = rb.Batches(parts.train, **options)
+    # A function, even one that changes nothing, runs batch by batch.
+    made_singly = rb.Batches(parts.transform(lambda inputs: inputs).train, **options)
+    start = min(samples, length)
+    for (stop, batch), (other_stop, other) in zip(
+        cut._read(3, start), made_singly._read(3, start), strict=True
+    ):
+        assert stop == other_stop
+        assert type(batch) is type(other)
+        pairs = (
+            [(batch, other)] if isinstance(batch, np.ndarray) else zip(batch, other, strict=True)
+        )
+        for array, other_array in pairs:
+            assert array.dtype == other_array.dtype
+            np.testing.assert_array_equal(array, other_array)
 
 
 def test_a_device_moves_the_batch() -> None:
