@@ -48,10 +48,9 @@ def in_order(
             handed_out.put(pending)
 
     try:
-        # Before the threads start: finding work there, they need not fall asleep first.
-        hand_out(threads + 2)
         for worker in workers:
             worker.start()
+        hand_out(threads + 2)
         while ahead:
             first = ahead.popleft()
             if not first.is_done:
