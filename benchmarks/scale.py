@@ -31,9 +31,10 @@ _ORDERS: dict[str, Callable[[], Order]] = {
     "uniform": lambda: Order(kind="uniform"),
     f"window of {_WINDOW:,}": lambda: Order(kind="window", window=_WINDOW),
     "sequential": lambda: Order(kind="sequential"),
+    "blocks of 512, windows of 262,144": lambda: Order(
+        kind="block-window", block=512, window=262_144
+    ),
 }
-# Up to how many samples a split is measured too, 0 for none: it takes a bit a sample so far.
-_LONGEST_SPLIT = 0
 _MOST_SECONDS = 0.010
 _MOST_BYTES = 10_000_000
 
@@ -102,8 +103,6 @@ def main(repeats: int, json_file: Path | None) -> None:
     for length in _LENGTHS:
         for order_name, make in _ORDERS.items():
             for kind, rows in (("all", rows_of_all), ("split", rows_of_train)):
-                if kind == "split" and length > _LONGEST_SPLIT:
-                    continue
                 one = measure_one(make(), rows, length, repeats)
                 measured.setdefault((order_name, kind), {})[length] = one
     _show(measured, machine, repeats)
@@ -148,8 +147,6 @@ def _show(
         console.print(
             f"{says}: {worst:,.4g} {unit} ({where}); goal < {goal:,.4g} {unit}: {verdict}"
         )
-    if 0 < _LONGEST_SPLIT < max(_LENGTHS):
-        console.print(f"Splits were made up to {_LONGEST_SPLIT:,} samples.", style="dim")
 
 
 def _cell(one: dict[str, float] | None) -> str:

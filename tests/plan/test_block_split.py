@@ -159,3 +159,15 @@ def test_golden_splits_by_blocks(total, val, test, train_rows, val_rows, test_ro
         middle = len(parts[name]) // 2
         # Pinned: an upgrade must never move somebody's validation samples into training.
         assert parts[name].take(np.arange(middle, middle + 6)).tolist() == rows
+
+
+@pytest.mark.parametrize("most_listed", [10**6, 10])
+def test_a_share_has_a_copy_for_random_access(monkeypatch, most_listed) -> None:
+    monkeypatch.setattr("rightbatch.plan.row_set.LISTED_ROWS", most_listed)
+    total = BLOCKED_LENGTH + 1
+    val = split_rows(RowSet.from_range(total, 0, total), val=0.1, test=None, seed=7)["val"]
+    places = np.random.default_rng(0).permutation(len(val))
+    assert val.is_arithmetic
+    assert not val.scattered.is_arithmetic
+    assert np.array_equal(val.scattered.take(places), val.take(places))
+    assert val.scattered.scattered is val.scattered

@@ -34,6 +34,12 @@ class RowsAhead:
         if start < self._start or stop > self._start + len(self._stretch):
             length = len(self._rows)
             end = min(length, max(stop, start + _STRETCH))
+            if self._order.kind == "uniform" and self._rows.is_arithmetic:
+                # The first rows come at once; from then on it pays to have the set at hand.
+                if len(self._stretch):
+                    self._rows = self._rows.scattered
+                else:
+                    end = stop
             positions = self._order.positions(length, self._seed, self._epoch, start, end)
             self._stretch = self._rows.take(positions)
             self._start = start

@@ -209,6 +209,29 @@ class RowSet:
                 set_bits(bits, chunk)
         return bits
 
+    @property
+    def is_arithmetic(self) -> bool:
+        """Whether the rows are worked out from a `BlockSplit` rather than stored."""
+        return isinstance(self._form, BlockShare)
+
+    @cached_property
+    def scattered(self) -> RowSet:
+        """The same rows in a form from which any one is taken at once, for random access.
+
+        That is a copy, as a list or a bitmap, of a share of a `BlockSplit`, where a row that lies
+        alone costs the working out of its block; every other set is such a form already.
+        """
+        if not isinstance(self._form, BlockShare):
+            return self
+        if len(self) > LISTED_ROWS:
+            return RowSet(self.total, Bitmap(self.mask_bits()))
+        rows = np.empty(len(self), _row_dtype(self.total))
+        at = 0
+        for chunk in self.chunks():
+            rows[at : at + len(chunk)] = chunk
+            at += len(chunk)
+        return RowSet(self.total, _frozen(rows))
+
     @cached_property
     def fingerprint(self) -> str:
         """32 hex digits (BLAKE2b) that are equal if and only if total and rows are."""

@@ -20,7 +20,7 @@ from rightbatch.plan.rounding import largest_remainder, stratum_quotas
 from rightbatch.plan.row_set import RowSet
 from rightbatch.plan.split_groups import assign_groups
 
-BLOCKED_LENGTH = 2**20
+BLOCKED_LENGTH = 2**17
 """More samples than so many are split by blocks, unless strata or groups say otherwise."""
 
 _CHUNK_LENGTH = 2**18
@@ -89,7 +89,7 @@ def split_rows(
     are approximate, but no part that was asked for is empty; with both, a group's stratum is its
     most frequent one (the smaller code where two tie).
 
-    More than 2^20 candidates that are all rows give, without strata or groups, their share in
+    More than 131,072 candidates that are all rows give, without strata or groups, their share in
     every block of 128 neighbours, by arithmetic (`BlockSplit`): such parts take no memory.
 
     The split is a pure function of the arguments and has no key in common with any epoch's
