@@ -189,27 +189,32 @@ class OpenRows:
         for field, out in zip(self._fields, outs, strict=True):
             if out is None:
                 continue
-            if not field.is_stacked and is_run and field.names[0] in self._files:
-                self._files[field.names[0]].read(begin, out)
-                continue
             for place, name in enumerate(field.names):
-                values = columns.get(name)
-                if values is None:
-                    values = self._stored(name, rows, begin, end, is_run=is_run)
-                if field.is_stacked:
-                    out[:, place] = values
+                target = out[:, place] if field.is_stacked else out
+                if name in columns:
+                    target[...] = columns[name]
+                elif name in self._files:
+                    self._read_file(name, rows, target, is_run=is_run)
                 else:
-                    out[...] = values
+                    array = self._arrays[name]
+                    assert array is not None  # else the data set has read it
+                    target[...] = array[begin:end] if is_run else array[rows]
 
-    def _stored(
-        self, name: str, rows: NDArray[np.int64], begin: int, end: int, *, is_run: bool
-    ) -> NDArray[Any]:
-        """The values of one column that lies in a file or in memory."""
-        file = self._files.get(name)
-        if file is None:
-            array = self._arrays[name]
-            assert array is not None  # else the data set has read it
-            return array[begin:end] if is_run else array[rows]
+    def _read_file(
+        self, name: str, rows: NDArray[np.int64], out: NDArray[Any], *, is_run: bool
+    ) -> None:
+        """Read a column's rows from its file: straight into place where they lie as they should."""
+        file = self._files[name]
+        begin, end = int(rows[0]), int(rows[-1]) + 1
+        is_straight = out.flags.c_contiguous and out.dtype == file.region.dtype
+        if is_run and is_straight:
+            file.read(begin, out)
+            return
         span = np.empty((end - begin, *file.region.shape), file.region.dtype)
         file.read(begin, span)
-        return span if is_run else span.take(rows - begin, axis=0)
+        if is_run:
+            out[...] = span
+        elif is_straight:
+            span.take(rows - begin, 0, out, "clip")
+        else:
+            out[...] = span.take(rows - begin, 0)
