@@ -11,10 +11,12 @@ import pytest
 import rightbatch
 from rightbatch.advice.advise import GRADES
 from rightbatch.advice.rates import RULES
+from rightbatch.cli import data_options
 from rightbatch.cli import options as declared
 from rightbatch.cli.advise import advise
 from rightbatch.cli.compare import LR_RULES, compare
 from rightbatch.cli.inspect import inspect
+from rightbatch.cli.pack import pack
 from rightbatch.cli.parameters import batch_size, held_out, names
 from rightbatch.cli.predict import predict
 from rightbatch.cli.report import report
@@ -45,7 +47,12 @@ DATA = {
 DESCENT = {
     *("--model", "--activation", "--init", "--loss", "--optimizer", "--lr", "--momentum", "--l1"),
     *("--l2", "--micro-batch-size", "--epochs", "--steps", "--shuffle", "--no-shuffle"),
-    *("--window", "--threads", "--report"),
+    *("--window", "--block", "--memory", "--threads", "--report"),
+}
+ORDER = {"--shuffle", "--no-shuffle", "--window", "--block", "--memory", "--shuffle-quality"}
+READING = {
+    *("--target", "--columns", "--header", "--no-header", "--missing", "--categories"),
+    *("--on-bad-sample", "--max-bad"),
 }
 SEARCH = {"--grade", "--budget", "--memory-limit"}
 RUN = (
@@ -80,7 +87,8 @@ def options_of(command: click.Command) -> set[str]:
 
 
 def test_the_options_of_each_verb_are_exactly_these() -> None:
-    assert options_of(inspect) == DATA | {"--model", "--batch-size"} | OUTPUT
+    assert options_of(inspect) == DATA | ORDER | {"--model", "--batch-size"} | OUTPUT
+    assert options_of(pack) == READING | {"--overwrite", "--verify"} | OUTPUT
     assert options_of(run) == DATA | RUN | OUTPUT
     assert options_of(advise) == DATA | ADVICE | OUTPUT
     assert options_of(train) == DATA | TRAINING | OUTPUT
@@ -90,7 +98,9 @@ def test_the_options_of_each_verb_are_exactly_these() -> None:
     assert options_of(report) == PAGE | OUTPUT
 
 
-@pytest.mark.parametrize("command", [run, inspect, advise, train, predict, compare, speed, report])
+@pytest.mark.parametrize(
+    "command", [run, inspect, pack, advise, train, predict, compare, speed, report]
+)
 def test_every_option_has_a_theme_and_a_help_text(command: click.Command) -> None:
     for parameter in command.params:
         if isinstance(parameter, click.Option):
@@ -100,8 +110,8 @@ def test_every_option_has_a_theme_and_a_help_text(command: click.Command) -> Non
 
 def test_the_choices_are_those_of_the_library() -> None:
     assert declared.ACTIVATIONS == ACTIVATIONS
-    assert declared.CATEGORIES == CATEGORIES
-    assert declared.ON_BAD_SAMPLE == ON_BAD_SAMPLE
+    assert data_options.CATEGORIES == CATEGORIES
+    assert data_options.ON_BAD_SAMPLE == ON_BAD_SAMPLE
     assert declared.OPTIMIZERS == OPTIMIZERS
     assert {find_loss(name).name for name in declared.LOSSES} == set(declared.LOSSES)
     assert LR_RULES == RULES

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from rightbatch.cli.compare import compare
-from rightbatch.cli.options import data_options
+from rightbatch.cli.data_options import data_options
 from rightbatch.cli.speed import speed as speed_verb
 from rightbatch.cli.train import train
 from rightbatch.report.findings import Origin

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
+from rightbatch.cli.data_options import data_options
 from rightbatch.cli.options import (
     advice_options,
     collect,
-    data_options,
     model_options,
     network_options,
     order_options,

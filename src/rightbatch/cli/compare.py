@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rightbatch.cli.data_options import data_options
 from rightbatch.cli.options import (
     collect,
-    data_options,
     length_options,
     micro_batch_options,
     model_options,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rightbatch.byte_sizes import bytes_text
+from rightbatch.cli.data_options import data_options
 from rightbatch.cli.options import (
     batch_options,
     collect,
-    data_options,
     model_options,
     order_options,
     output_options,

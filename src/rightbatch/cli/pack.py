@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rightbatch.byte_sizes import bytes_text
+from rightbatch.cli.data_options import reading_options
 from rightbatch.cli.failure import INTERRUPTED
 from rightbatch.cli.options import (
     given_on_command_line,
     output_options,
-    reading_options,
 )
 from rightbatch.cli.output import Output, command_line
 from rightbatch.cli.parameters import ThemedCommand, stacked, themed

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from rightbatch.cli.data_options import data_options
 from rightbatch.cli.options import (
-    data_options,
     output_options,
     report_options,
     run_options,

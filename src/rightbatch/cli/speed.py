@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rightbatch.cli.data_options import data_options
 from rightbatch.cli.options import (
     ACTIVATIONS,
     LOSSES,
     OPTIMIZERS,
     collect,
-    data_options,
     given_on_command_line,
     output_options,
     report_options,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rightbatch.cli.data_options import data_options
 from rightbatch.cli.failure import INTERRUPTED
 from rightbatch.cli.options import (
     collect,
-    data_options,
     given_on_command_line,
     output_options,
     report_options,

@@ -12,18 +12,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rightbatch.data.column import Column
 from rightbatch.data.dataset import Dataset
-from rightbatch.data.duplicates import content_bytes, equal_content_groups
+from rightbatch.data.duplicates import content_bytes
 from rightbatch.data.opening import open as open_data
 from rightbatch.data.without_input import WithoutInput
-from rightbatch.errors import DataError, DuplicateError, OptionError, did_you_mean
+from rightbatch.errors import DuplicateError, OptionError, did_you_mean
 from rightbatch.loading.duplicate_counts import (
     count_duplicates,
     count_known_duplicates,
     groups_of_known,
 )
 from rightbatch.loading.pipeline import Pipeline
+from rightbatch.loading.split_codes import column_codes, content_groups, merged_groups
 from rightbatch.loading.transform import Function, Inputs, Transform, Values, as_numpy
 from rightbatch.plan.checks import whole_number
 from rightbatch.plan.row_set import RowSet
@@ -263,12 +263,12 @@ def split(
         if on_duplicates == "together":
             content = groups_of_known(len(data), known)
     elif asked or content_bytes(data) <= _CONTENT_LIMIT_BYTES:
-        known, content = None, _content_groups(data, asked=asked)
+        known, content = None, content_groups(data, asked=asked)
     else:
         known = None
-    groups = None if group is None else _codes(data, group, "group", candidates)
+    groups = None if group is None else column_codes(data, group, "group", candidates)
     if on_duplicates == "together" and content is not None:
-        groups = _merge(groups, content[own_train.start : own_train.stop])
+        groups = merged_groups(groups, content[own_train.start : own_train.stop])
     strata = None
     if stratify:
         column = data.target if stratify is True else stratify
@@ -277,7 +277,7 @@ def split(
                 f"stratify=True needs a target and {data.name} has none: name the column of "
                 "classes, stratify='column', or the target when opening"
             )
-        strata = _codes(data, column, "stratify", candidates)
+        strata = column_codes(data, column, "stratify", candidates)
 
     rows = split_rows(candidates, val=val, test=test, seed=seed, strata=strata, groups=groups)
     if groups is not None:
@@ -342,22 +342,6 @@ def _chunks(rows: RowSet) -> Iterator[NDArray[np.int64]]:
         yield rows.take(np.arange(start, min(start + _FIT_ROWS, len(rows))))
 
 
-def _codes(data: Dataset, name: str, option: str, candidates: RowSet) -> NDArray[np.int64]:
-    """Codes 0, 1, … of a column's distinct values, for the candidate rows."""
-    column: Column = data.column(name)
-    if column.shape != () or (option == "stratify" and column.dtype.kind == "f"):
-        raise DataError(
-            f"{option}={name!r}: the column is {column.dtype} of shape {column.shape}; "
-            f"{option} takes a column of one whole number or text a sample"
-        )
-    values = data.array(name)
-    if values is None:
-        values = np.concatenate([data.rows(rows)[name] for rows in _chunks(candidates)])
-    else:
-        values = values[candidates.take(np.arange(len(candidates)))]
-    return np.unique(values, return_inverse=True)[1].astype(np.int64)
-
-
 def _warn_of_sizes(
     name: str,
     rows: dict[str, RowSet],
@@ -373,33 +357,3 @@ def _warn_of_sizes(
                 f"there are {np.count_nonzero(sizes):,} groups, the largest of {sizes.max():,} "
                 "samples, and no group is cut"
             )
-
-
-def _content_groups(data: Dataset, *, asked: bool) -> NDArray[np.int64] | None:
-    """Groups of samples of equal inputs; None where a sample can not be read and nobody asked."""
-    try:
-        return equal_content_groups(data)
-    except (DataError, OSError) as error:
-        if asked:
-            raise
-        logger.warning(
-            f"{data.name}: samples of equal inputs were not looked for, since not all can be read: "
-            f"{error}"
-        )
-        return None
-
-
-def _merge(groups: NDArray[np.int64] | None, content: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Groups such that samples of one group, or of equal content, are in one: their union."""
-    if groups is None:
-        return np.unique(content, return_inverse=True)[1].astype(np.int64)
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    size = int(max(groups.max(), content.max())) + 1
-    # A bipartite graph of groups and contents, an edge a sample: its components are the union.
-    edges = coo_array(
-        (np.ones(len(groups), np.int8), (groups, content + size)), shape=(2 * size, 2 * size)
-    )
-    labels = connected_components(edges, directed=False)[1]
-    return np.unique(labels[groups], return_inverse=True)[1].astype(np.int64)

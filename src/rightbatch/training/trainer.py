@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import torch
 from torch import nn
 
-from rightbatch.errors import NonFiniteLossError, ResumeError
+from rightbatch.errors import ResumeError
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Parts
 from rightbatch.loading.quarantine import BadSample
@@ -24,27 +24,13 @@ from rightbatch.training.optimizers import build_optimizer
 from rightbatch.training.options import FitOptions
 from rightbatch.training.progress import Progress, StepObserver, Watcher
 from rightbatch.training.run_folder import RunFolder
+from rightbatch.training.standing import Standing, non_finite_loss
 from rightbatch.training.step import find_gradient
 from rightbatch.training.task import Task
 
 _WATCH_SECONDS = 0.1
 # An epoch of a small set takes milliseconds, and so does a checkpoint on the disk: not after each.
 _EPOCH_SAVE_SECONDS = 1.0
-
-
-@dataclass
-class Standing:
-    """The numbers of a run that a checkpoint keeps beside the tensors."""
-
-    steps: int = 0
-    samples: int = 0
-    seconds: float = 0.0
-    loading_seconds: float = 0.0
-    epoch_loss_sum: float = 0.0
-    epoch_samples: int = 0
-    best_loss: float | None = None
-    best_epoch: int = 0
-    is_finished: bool = False
 
 
 class Trainer:
@@ -385,15 +371,7 @@ class Trainer:
         step = self.standing.steps
         # The losses since the last checkpoint show how it came to this.
         self._flush()
-        shown = ", ".join(str(row) for row in rows[:8]) + (", …" if len(rows) > 8 else "")
-        raise NonFiniteLossError(
-            f"the loss of step {step} is {loss} (rows {shown}; {len(rows)} in the batch); the "
-            "model was left as it was before this step. Lower the learning rate (now "
-            f"{self.options.learning_rate:g}), scale the inputs (--standardize, "
-            "rb.standardize()), or look at these rows for values that are not finite",
-            step=step,
-            rows=rows,
-        )
+        raise non_finite_loss(loss, step, rows, self.options.learning_rate)
 
     def _tell(
         self,
