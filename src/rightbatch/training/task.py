@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -24,6 +24,8 @@ from rightbatch.training.losses import Loss, find_loss
 _MOST_CLASSES = 1000
 _MOST_LOOKED_AT = 1000
 _MOST_SHOWN = 12
+# A source that reads samples whole reads fewer at a time.
+_PIECE_ROWS, _SPAN_ROWS = 1 << 20, 1 << 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,11 +251,22 @@ def _classes(data: Dataset, dtype: np.dtype[Any]) -> NDArray[Any] | None:
     column = data.column(data.target)
     if column.categories is not None:
         return np.arange(len(column.categories))
-    values = data.array(data.target)
-    if values is None:
-        values = data.span(0, len(data))[data.target]
-    if dtype.kind == "f":
-        is_zero_or_one = bool(((values == 0) | (values == 1)).all())
-        return np.unique(values) if is_zero_or_one else None
-    classes = np.unique(values)
-    return classes if len(classes) <= _MOST_CLASSES else None
+    is_float = dtype.kind == "f"
+    classes: NDArray[Any] | None = None
+    for values in _target_pieces(data, data.target):
+        if is_float and not bool(((values == 0) | (values == 1)).all()):
+            return None
+        found = np.unique(values)
+        classes = found if classes is None else np.union1d(classes, found)
+        if len(classes) > _MOST_CLASSES:
+            return None
+    return classes
+
+
+def _target_pieces(data: Dataset, target: str) -> Iterator[NDArray[Any]]:
+    """The target's values, a piece at a time: there may be more than memory holds."""
+    values = data.array(target)
+    step = _SPAN_ROWS if values is None else _PIECE_ROWS
+    for start in range(0, len(data), step):
+        stop = min(start + step, len(data))
+        yield data.span(start, stop)[target] if values is None else values[start:stop]
