@@ -72,7 +72,7 @@ MEASUREMENT = {
     *("--batch-sizes", "--mode", "--threads", "--seconds", "--part", "--neighbours"),
     *("--no-neighbours", "--activation", "--loss", "--optimizer", "--lr", "--report"),
 }
-PREDICTION = {"--part", "--batch-size", "--out", "--activation", "--loss", "--model"}
+PREDICTION = {"--part", "--batch-size", "--memory", "--out", "--activation", "--loss", "--model"}
 PAGE = {"-o", "--output", "--title", "--charts"}
 OUTPUT = {"--json", "--quiet"}
 

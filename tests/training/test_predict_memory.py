@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
+
+import rightbatch as rb
 
 MODEL = r"""
 from rightbatch.training.predict import predict
@@ -119,3 +122,17 @@ def test_a_single_sample_without_room_is_an_error_with_advice(run_limited: Any) 
     assert_halvings(found["told"], 4, 1)
     assert "memory" in found["error"]
     assert "one sample at a time" in found["notes"][0]
+
+
+def test_a_pack_larger_than_a_budget_is_predicted_as_data_in_memory_are(tmp_path) -> None:
+    generator = np.random.default_rng(0)
+    data = {
+        "x": generator.normal(size=(20_000, 100)).astype(np.float32),
+        "y": generator.integers(0, 2, 20_000),
+    }
+    pack = rb.pack(rb.open(data, target="y"), tmp_path / "pack")
+    weights = {"W1": generator.normal(size=(100, 2)), "b1": np.zeros(2)}
+    expected = rb.predict(weights, rb.open(data, target="y"), batch_size=256)
+    found = rb.predict(weights, pack, batch_size=256, memory="7MB")
+    assert np.array_equal(np.asarray(found), np.asarray(expected))
+    assert found.loss == expected.loss

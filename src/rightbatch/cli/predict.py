@@ -15,7 +15,7 @@ from rightbatch.cli.options import (
     output_options,
 )
 from rightbatch.cli.output import Output, table
-from rightbatch.cli.parameters import Choice, ThemedCommand, batch_size, themed
+from rightbatch.cli.parameters import Choice, ThemedCommand, batch_size, memory_size, themed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +62,12 @@ A run applies its own transforms and finds its own test part again.
     help="Samples at once; halved where memory runs out. The result is the same.",
 )
 @_predicting(
+    "--memory",
+    type=memory_size,
+    metavar="SIZE",
+    help="For data in files that are larger than memory: what reading may take, such as 512MB.",
+)
+@_predicting(
     "--out",
     metavar="FILE",
     type=click.Path(path_type=Path),
@@ -91,6 +97,7 @@ def predict(
     data: str | None,
     part: str | None,
     batch_size: int | str,
+    memory: str | None,
     out: Path | None,
     activation: str | None,
     loss: str | None,
@@ -116,6 +123,7 @@ def predict(
         given={name: value for name, value in options.items() if name in given},
         part=part,
         batch_size=batch_size,
+        memory=memory,
         activation=activation,
         loss=loss,
         out=out,

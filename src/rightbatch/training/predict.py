@@ -58,6 +58,7 @@ def predict(
     part: Part | Dataset | Any,
     *,
     batch_size: int | str = EVALUATION_BATCH_SIZE,
+    memory: str | int | float | None = None,
     activation: str | None = None,
     loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
     network: nn.Module | None = None,
@@ -84,7 +85,8 @@ def predict(
 
     The result does not depend on `batch_size`, a number or "full"; the last batch is smaller. A
     batch that memory has no room for is halved with a warning, and the rest follows in batches of
-    that size. `out` (`.npy`, `.csv`, `.parquet`) is written as it goes, so that memory does not
+    that size. `memory="512MB"` bounds what reading takes of data in files that are larger (see
+    `Batches`). `out` (`.npy`, `.csv`, `.parquet`) is written as it goes, so that memory does not
     grow with the data, and replaced only once it is whole; a file that model or data are read from
     is refused. `.npy` holds probabilities or values, the others a row a sample: `row` (its number
     in the source, from 0), `target` where there is one, `predicted`, and `probability_CLASS` each.
@@ -130,6 +132,7 @@ def predict(
         task=task,
         part=prepared,
         batch_size=size,
+        memory=memory,
         takes_target=sink.takes_target,
     )
     score = Score(metric=task.loss.metric)
@@ -167,6 +170,7 @@ class _Passes:
     task: Task
     part: Part
     batch_size: int
+    memory: str | int | float | None
     takes_target: bool
     labels: list[Any] | None = None
     not_finite: int = 0
@@ -212,6 +216,7 @@ class _Passes:
             part,
             min(self.batch_size, len(part)),
             shuffle=False,
+            memory=self.memory,
             with_rows=True,
             output="torch",
             device=None if first is None else first.device,
