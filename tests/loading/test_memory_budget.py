@@ -12,6 +12,8 @@ import pytest
 
 import rightbatch as rb
 from rightbatch.errors import OptionError, ResumeError
+from rightbatch.free_memory import Limit
+from rightbatch.loading.memory_budget import warn_of_random_reads
 from rightbatch.plan.order import Order
 
 LENGTH, WIDTH = 40_000, 1_000
@@ -106,6 +108,20 @@ def test_blocks_may_be_given_instead(file) -> None:
 def test_what_makes_no_sense_is_refused(file, options, match) -> None:
     with pytest.raises(OptionError, match=match):
         rb.Batches(file, 64, **options)
+
+
+def test_random_reads_of_what_memory_does_not_hold_are_warned_of(file, caplog) -> None:
+    reader = rb.Batches(file, 64)._rows
+    free = Limit(bytes=10_000_000, source="free on this machine")
+    warn_of_random_reads("rows", Order(kind="uniform"), LENGTH, reader, free)
+    assert "rows: 40.0 MB are read in a uniform order, and 10.0 MB is free" in caplog.text
+    assert "such as memory='2.50 MB'" in caplog.text
+    caplog.clear()
+    enough = Limit(bytes=50_000_000, source="free on this machine")
+    warn_of_random_reads("rows", Order(kind="uniform"), LENGTH, reader, enough)
+    warn_of_random_reads("rows", Order(kind="sequential"), LENGTH, reader, free)
+    warn_of_random_reads("rows", Order(kind="uniform"), LENGTH, reader, None)
+    assert caplog.text == ""
 
 
 PEAK = """

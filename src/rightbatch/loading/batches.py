@@ -12,7 +12,8 @@ from typing import Any, Literal
 from rightbatch.byte_sizes import parse_bytes
 from rightbatch.data.dataset import Dataset
 from rightbatch.errors import OptionError, ResumeError
-from rightbatch.loading.memory_budget import MemoryBudget, most_samples
+from rightbatch.free_memory import free_memory
+from rightbatch.loading.memory_budget import MemoryBudget, most_samples, warn_of_random_reads
 from rightbatch.loading.parts import Part, Parts, whole
 from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.prefetch import in_order
@@ -266,6 +267,9 @@ class Batches:
             room = None if self._budget is None else self._budget.window
             samples = most_samples(plan.order, plan.length, room, self._rows)
             windows = None if samples is None else WindowPool(self._rows, samples)
+        if windows is None and self._rows.is_needed:
+            data = self.part.data
+            warn_of_random_reads(data.name, plan.order, len(data), self._rows, free_memory())
         self._reader = self._make_reader(plan, self._pipeline, self._rows, windows=windows)
 
     def _cursor(self) -> Cursor:

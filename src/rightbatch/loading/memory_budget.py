@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from rightbatch.byte_sizes import bytes_text
 from rightbatch.errors import OptionError
+from rightbatch.free_memory import Limit
 from rightbatch.loading.row_reader import RowReader
 from rightbatch.plan.order import Order
+
+logger = logging.getLogger(__name__)
 
 # Reads of so many bytes a column come at the speed of the disk; smaller ones, where many columns
 # share a block, cost it.
@@ -62,6 +67,21 @@ class MemoryBudget:
         """Samples a block: as many as are read well in one go, and a part of the window."""
         wanted = max(_BLOCK_BYTES, _COLUMN_BYTES * self._reader.column_count)
         return max(1, min(wanted // self._reader.stored_bytes, self.window // _LEAST_BLOCKS))
+
+
+def warn_of_random_reads(
+    name: str, order: Order, length: int, reader: RowReader, free: Limit | None
+) -> None:
+    """Say so where samples in files that memory does not hold are read from all over them."""
+    needed = length * reader.stored_bytes
+    if order.kind != "uniform" or free is None or needed <= free.bytes:
+        return
+    logger.warning(
+        f"{name}: {bytes_text(needed)} are read in a uniform order, and {bytes_text(free.bytes)} "
+        f"is {free.source}: every sample will be fetched from the disk by itself. Say how much "
+        f"memory reading may take, such as memory={bytes_text(free.bytes / 4)!r} (--memory), for "
+        "an order that is read block by block"
+    )
 
 
 def most_samples(order: Order, length: int, window: int | None, reader: RowReader) -> int | None:
