@@ -120,6 +120,8 @@ def data_folder(folder: Path | None, *, keep: bool) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
         return
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="rightbatch-large-") as temporary:
         yield Path(temporary)
 
