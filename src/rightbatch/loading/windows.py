@@ -115,7 +115,11 @@ class WindowStream:
         # What ended reading: windows that are there are still handed out, further ones never come.
         self._failure: BaseException | None = None
         self._threads = [
-            threading.Thread(target=self._work, name=f"{_THREAD_NAME}-{number}", daemon=True)
+            # One of them works out the windows: the memory that this takes and gives back would
+            # stay with each thread that ever did it.
+            threading.Thread(
+                target=self._work, args=(number == 0,), name=f"{_THREAD_NAME}-{number}", daemon=True
+            )
             for number in range(READING_THREADS if reads_ahead else 0)
         ]
         for thread in self._threads:
@@ -214,9 +218,9 @@ class WindowStream:
                 self._held -= 1
                 self._changed.notify_all()
 
-    def _work(self) -> None:
+    def _work(self, plans: bool) -> None:
         try:
-            self._read_until_closed()
+            self._read_until_closed(plans)
         except BaseException as error:  # told to whoever waits for what it was about to read
             with self._changed:
                 self._thread_error = error
@@ -224,10 +228,10 @@ class WindowStream:
                     window.is_ready.set()
                 self._changed.notify_all()
 
-    def _read_until_closed(self) -> None:
+    def _read_until_closed(self, plans: bool) -> None:
         while True:
             with self._changed:
-                while not (self._is_closed or self._pieces or self._can_plan):
+                while not (self._is_closed or self._pieces or (plans and self._can_plan)):
                     if self._is_exhausted and not self._is_planning:
                         return
                     self._changed.wait()
