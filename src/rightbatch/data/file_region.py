@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,7 +113,23 @@ class FileReader:
             self._descriptor = -1
 
 
-def cut_off(region: FileRegion, row: int) -> DataError:
+class Region(Protocol):
+    """Rows of a column that lie in a file, which may have become shorter since."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def length(self) -> int:
+        """How many rows it had when it was opened."""
+
+    @property
+    def whole_rows(self) -> int:
+        """How many of them it has now."""
+
+
+def cut_off(region: Region, row: int) -> DataError:
     """What to say of a file that has become shorter: it ends before `row`."""
     return DataError(
         f"{region.path} ends before row {row:,}, and had {region.length:,} rows when it was "
