@@ -39,15 +39,18 @@ def fingerprint_columns(
     digest = hashlib.blake2b(digest_size=16)
     for column in columns:
         values = arrays[column.name]
-        is_ragged = isinstance(values, Ragged)
+        stored: Sequence[NDArray[Any]]
+        described: tuple[object, ...]
+        if isinstance(values, Ragged):
+            stored = values.offsets, values.values
+            sizes = ("ragged", len(values), values.shape, values.is_text)
+            described = (column.name, values.dtype.str, sizes, whole)
+        else:
+            stored = (values,)
+            described = (column.name, values.dtype.str, values.shape, column.categories, whole)
         # repr quotes the texts, so that no two lists of names run into the same bytes.
-        described: tuple[object, ...] = (
-            (column.name, values.dtype.str, len(values), "ragged", values.shape, values.is_text)
-            if is_ragged
-            else (column.name, values.dtype.str, values.shape, column.categories)
-        )
-        digest.update(repr((*described, whole)).encode("utf-8", errors="surrogatepass"))
-        for array in (values.offsets, values.values) if is_ragged else (values,):
+        digest.update(repr(described).encode("utf-8", errors="surrogatepass"))
+        for array in stored:
             for start, stop in _spans(array, whole=whole):
                 digest.update(np.ascontiguousarray(array[start:stop]).view(np.uint8).data)
     return digest.hexdigest()

@@ -189,7 +189,7 @@ class Ragged:
         starts, stops = self.offsets[wanted], self.offsets[wanted + 1]
         lengths = stops - starts
         if wanted.size and (
-            starts.min() < 0 or lengths.min() < 0 or stops.max() > len(self.values)
+            starts.min() < 0 or (stops < starts).any() or stops.max() > len(self.values)
         ):
             raise _changed_offsets()
         offsets = offsets_of(lengths)
