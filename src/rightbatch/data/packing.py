@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +12,6 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-from numpy.typing import NDArray
 
 from rightbatch.byte_sizes import bytes_text
 from rightbatch.data.array_dataset import ArrayDataset
@@ -27,10 +24,11 @@ from rightbatch.data.packed_array import (
     SOURCE_ROWS_FILE,
     describe_array,
     file_names,
-    map_columns,
     write_array,
 )
-from rightbatch.data.packed_manifest import Manifest, PackedColumn, is_pack, read_manifest
+from rightbatch.data.packed_column import PackedColumn, map_columns
+from rightbatch.data.packed_manifest import Manifest, is_pack, read_manifest
+from rightbatch.data.packed_ragged import describe_offsets, describe_values
 from rightbatch.data.packing_folder import (
     KEYS_BYTES,
     PackingFolder,
@@ -45,6 +43,8 @@ from rightbatch.data.packing_place import (
     refuse_or_remove,
     remove_replaced,
 )
+from rightbatch.data.ragged import Ragged
+from rightbatch.data.row_bytes import column_bytes, row_bytes
 from rightbatch.errors import DataError, DiskSpaceError, OptionError
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def packed_bytes(data: Dataset) -> int:
     >>> packed_bytes(open(([[1.0, 2.0], [3.0, 4.0]], [0, 1])))
     48
     """
-    return len(data) * sum(_row_bytes(data))
+    return sum(column_bytes(data, column) for column in data.columns)
 
 
 def write_pack(
@@ -135,7 +135,7 @@ def write_pack(
     with PackingFolder(partial, draft) as packing:
         try:
             try:
-                _refuse_small_disk(packing, folder)
+                _refuse_small_disk(packing, folder, data)
             except DiskSpaceError:
                 if packing.rows_done == 0:
                     shutil.rmtree(partial)
@@ -146,7 +146,7 @@ def write_pack(
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            raise _full_disk(packing, folder) from error
+            raise _full_disk(packing, folder, data) from error
     return PackedDataset(folder)
 
 
@@ -156,8 +156,8 @@ def _write(
     """Write what is missing, look for duplicates, and describe it all."""
     told = _Told(progress, packing, sum(_row_bytes(data)))
     block_rows = packing.draft.columns[0].array.block_rows
-    row_bytes = sum(_row_bytes(data))
-    step = block_rows * max(1, _SPAN_BYTES // max(1, block_rows * row_bytes))
+    sample_bytes = sum(_row_bytes(data))
+    step = block_rows * max(1, _SPAN_BYTES // max(1, block_rows * sample_bytes))
     sync_bytes = max(_SYNC_BYTES, _SYNC_COLUMN_BYTES * (len(data.columns) - _FEW_COLUMNS))
     synced_rows, synced_at = packing.rows_done, time.monotonic()
     told("writing", packing.rows_done, always=True)
@@ -168,7 +168,7 @@ def _write(
             _check_arrays(data, arrays, start)
             packing.append(arrays, span_keys(data, arrays))
             told("writing", packing.rows_done)
-            written = (packing.rows_done - synced_rows) * row_bytes
+            written = (packing.rows_done - synced_rows) * sample_bytes
             if written >= sync_bytes or time.monotonic() - synced_at >= _SYNC_SECONDS:
                 packing.sync_behind()
                 synced_rows, synced_at = packing.rows_done, time.monotonic()
@@ -177,11 +177,7 @@ def _write(
         raise
     packing.sync()
     _refuse_changed(source, packing.draft)
-    stored = packing.described_columns()
-    columns = tuple(
-        replace(column, array=array)
-        for column, array in zip(packing.draft.columns, stored, strict=True)
-    )
+    columns = packing.finish_columns()
     shutil.rmtree(packing.scratch, ignore_errors=True)
     packing.scratch.mkdir()
     duplicates = find_duplicates(
@@ -208,8 +204,7 @@ def _write(
 
 def _written(data: Dataset, columns: Sequence[PackedColumn], folder: Path) -> ArrayDataset:
     """The columns as they lie in the folder, mapped."""
-    arrays = map_columns(folder, {column.name: column.array for column in columns})
-    return ArrayDataset(arrays, name=data.name, target=data.target)
+    return ArrayDataset(map_columns(folder, columns), name=data.name, target=data.target)
 
 
 class _Told:
@@ -263,30 +258,14 @@ def _draft(
                 "which can not be packed; valid are numbers and fixed-width text. Convert it, or "
                 "leave it out: columns=…"
             )
-    length = len(data)
-    block_rows = rows_of_block(_row_bytes(data))
-    files = file_names(column.name for column in data.columns)
     return Manifest(
         rightbatch=_version(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         name=data.name,
         fingerprint=source.fingerprint,
-        length=length,
+        length=len(data),
         target=data.target,
-        columns=tuple(
-            PackedColumn(
-                name=column.name,
-                categories=column.categories,
-                array=describe_array(
-                    file,
-                    column.dtype,
-                    (length, *column.shape),
-                    block_rows=block_rows,
-                    checksums=(),
-                ),
-            )
-            for column, file in zip(data.columns, files, strict=True)
-        ),
+        columns=_draft_columns(data),
         own_parts=data.own_parts,
         notes=source.notes,
         source_files=source_files(source.files),
@@ -294,6 +273,47 @@ def _draft(
         packed_transforms=packed_transforms,
         left_transforms=left_transforms,
     )
+
+
+def _draft_columns(data: Dataset) -> tuple[PackedColumn, ...]:
+    length = len(data)
+    block_rows = rows_of_block(_row_bytes(data))
+    stems = [
+        stem
+        for column in data.columns
+        for stem in (
+            (f"{column.name}.values", f"{column.name}.offsets")
+            if column.is_ragged
+            else (column.name,)
+        )
+    ]
+    files = iter(file_names(stems))
+    drafts = []
+    for column in data.columns:
+        if column.is_ragged:
+            draft = PackedColumn(
+                name=column.name,
+                categories=None,
+                array=describe_values(
+                    next(files), column.dtype, column.shape, length, block_rows=block_rows
+                ),
+                offsets=describe_offsets(next(files), length, block_rows=block_rows),
+                is_text=column.is_text,
+            )
+        else:
+            draft = PackedColumn(
+                name=column.name,
+                categories=column.categories,
+                array=describe_array(
+                    next(files),
+                    column.dtype,
+                    (length, *column.shape),
+                    block_rows=block_rows,
+                    checksums=(),
+                ),
+            )
+        drafts.append(draft)
+    return tuple(drafts)
 
 
 def _version() -> str:
@@ -304,8 +324,8 @@ def _version() -> str:
 
 
 def _row_bytes(data: Dataset) -> list[int]:
-    """The bytes of one sample, column by column."""
-    return [column.dtype.itemsize * math.prod(column.shape) for column in data.columns]
+    """The bytes of one sample, column by column; of a ragged one on average."""
+    return [row_bytes(data, column) for column in data.columns]
 
 
 def _goes_on(partial: Path, draft: Manifest) -> bool:
@@ -323,12 +343,20 @@ def _check_arrays(data: Dataset, arrays: Arrays, start: int) -> None:
     """Refuse values that are not as the column describes them."""
     rows = len(next(iter(arrays.values())))
     for column in data.columns:
-        values: NDArray[Any] = arrays[column.name]
-        if values.dtype != column.dtype or values.shape != (rows, *column.shape):
+        values = arrays[column.name]
+        if column.is_ragged:
+            found, promised = repr(values), f"a Ragged of {rows:,} entries of {column.kind}"
+            is_kept = isinstance(values, Ragged) and (
+                (len(values), values.dtype, values.shape) == (rows, column.dtype, column.shape)
+            )
+        else:
+            found = f"{values.dtype} of shape {values.shape}"
+            promised = f"{column.dtype} of shape {(rows, *column.shape)}"
+            is_kept = found == promised
+        if not is_kept:
             raise DataError(
                 f"{data.name}: rows {start:,} up to {start + rows:,} of column {column.name!r} "
-                f"are {values.dtype} of shape {values.shape}, where {column.dtype} of shape "
-                f"{(rows, *column.shape)} was promised; the source does not keep its promise "
+                f"are {found}, where {promised} was promised; the source does not keep its promise "
                 "(rightbatch.testing.check_dataset tells more)"
             )
 
@@ -344,8 +372,8 @@ def _refuse_changed(source: Dataset, draft: Manifest) -> None:
             )
 
 
-def _refuse_small_disk(packing: PackingFolder, folder: Path) -> None:
-    needed = _missing_bytes(packing)
+def _refuse_small_disk(packing: PackingFolder, folder: Path, data: Dataset) -> None:
+    needed = _missing_bytes(packing, data)
     free = shutil.disk_usage(packing.path).free
     if free < needed:
         raise DiskSpaceError(
@@ -354,20 +382,21 @@ def _refuse_small_disk(packing: PackingFolder, folder: Path) -> None:
         )
 
 
-def _missing_bytes(packing: PackingFolder) -> int:
+def _missing_bytes(packing: PackingFolder, data: Dataset) -> int:
     """What the rest of the packing takes on the disk."""
     draft = packing.draft
     missing = draft.length - packing.rows_done
-    columns = sum(column.array.row_bytes for column in draft.columns)
-    return missing * (columns + KEYS_BYTES) + draft.length * (_SCRATCH_BYTES - KEYS_BYTES)
+    return missing * (sum(_row_bytes(data)) + KEYS_BYTES) + draft.length * (
+        _SCRATCH_BYTES - KEYS_BYTES
+    )
 
 
-def _full_disk(packing: PackingFolder, folder: Path) -> DiskSpaceError:
-    row_bytes = sum(column.array.row_bytes for column in packing.draft.columns)
+def _full_disk(packing: PackingFolder, folder: Path, data: Dataset) -> DiskSpaceError:
+    sample_bytes = sum(_row_bytes(data))
     return DiskSpaceError(
-        f"the disk of {packing.path} is full: {bytes_text(packing.rows_done * row_bytes)} of "
-        f"{bytes_text(packing.draft.length * row_bytes)} are packed and kept there. Make room for "
-        f"{bytes_text(_missing_bytes(packing))} and pack again into {folder}: it goes on where it "
+        f"the disk of {packing.path} is full: {bytes_text(packing.rows_done * sample_bytes)} of "
+        f"{bytes_text(packing.draft.length * sample_bytes)} are packed and kept there. Make room for "
+        f"{bytes_text(_missing_bytes(packing, data))} and pack again into {folder}: it goes on where it "
         "stopped"
     )
 

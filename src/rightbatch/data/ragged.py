@@ -63,9 +63,8 @@ class Ragged:
         self.is_text = is_text
 
     @classmethod
-    def _of_checked(
-        cls, values: NDArray[Any], offsets: NDArray[np.int64], is_text: bool
-    ) -> Ragged:
+    def of_checked(cls, values: NDArray[Any], offsets: NDArray[np.int64], is_text: bool) -> Ragged:
+        """Of offsets that are known to fit the values."""
         made = cls.__new__(cls)
         made._set(values, offsets, is_text)
         return made
@@ -87,7 +86,7 @@ class Ragged:
             contents = [entry.encode() if is_text else entry for entry in entries]
             lengths = [memoryview(content).nbytes for content in contents]
             values = np.frombuffer(bytearray().join(contents), np.uint8)
-            return cls._of_checked(values, offsets_of(lengths), is_text)
+            return cls.of_checked(values, offsets_of(lengths), is_text)
         arrays = [_entry(entry, row) for row, entry in enumerate(entries)]
         shapes = [array.shape[1:] for array in arrays if array.size or array.ndim > 1]
         shape = shapes[0] if shapes else ()
@@ -102,7 +101,7 @@ class Ragged:
                 )
         flat = [array.reshape(len(array), *shape).astype(wanted) for array in arrays]
         values = np.concatenate(flat) if flat else np.empty((0,), wanted)
-        return cls._of_checked(values, offsets_of([len(array) for array in arrays]), False)
+        return cls.of_checked(values, offsets_of([len(array) for array in arrays]), False)
 
     @classmethod
     def concatenate(cls, pieces: Sequence[Ragged]) -> Ragged:
@@ -113,7 +112,7 @@ class Ragged:
         """
         lengths = np.concatenate([piece.lengths for piece in pieces])
         values = np.concatenate([piece.values for piece in pieces])
-        return cls._of_checked(values, offsets_of(lengths), all(p.is_text for p in pieces))
+        return cls.of_checked(values, offsets_of(lengths), all(p.is_text for p in pieces))
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -173,7 +172,7 @@ class Ragged:
         offsets = bounds - first
         if len(values) != offsets[-1]:
             raise _changed_offsets()
-        return self._of_checked(values, offsets, self.is_text)
+        return self.of_checked(values, offsets, self.is_text)
 
     def take(self, rows: ArrayLike) -> Ragged:
         """Copies of the entries `rows` (whole numbers from 0, any order, repeats) as a Ragged.
@@ -193,7 +192,7 @@ class Ragged:
         ):
             raise _changed_offsets()
         offsets = offsets_of(lengths)
-        return self._of_checked(_gathered(self.values, starts, offsets), offsets, self.is_text)
+        return self.of_checked(_gathered(self.values, starts, offsets), offsets, self.is_text)
 
     def padded(
         self, fill: Any = 0, length: int | None = None
@@ -260,9 +259,7 @@ class Ragged:
 
     def __repr__(self) -> str:
         sizes = "".join(f", {size}" for size in self.shape)
-        return (
-            f"<Ragged of {len(self):,} entries: {self.dtype}[…{sizes}], {len(self.values):,} in all>"
-        )
+        return f"<Ragged of {len(self):,} entries: {self.dtype}[…{sizes}], {len(self.values):,} in all>"
 
 
 MAKE_ARRAYS = (
