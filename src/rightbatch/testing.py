@@ -38,8 +38,9 @@ def check_dataset(data: Dataset) -> None:
     A Dataset promises: a length of one or more; columns with names that differ, and the target
     among them; `span` and `rows` that give every column in its dtype and shape, agree with each
     other, refuse what lies outside with IndexError, and (`rows`) copy; `array`, or `ragged` of a
-    ragged column, that agrees with both; codes that have their category; own parts that lie inside and do not overlap; and a
-    fingerprint that is text and stays. Of long data sets a thousand samples are looked at.
+    ragged column, that agrees with both; codes that have their category; own parts that lie inside
+    and do not overlap; and a fingerprint that is text and stays. Of long data sets a thousand
+    samples are looked at.
 
     >>> from rightbatch.data import open
     >>> check_dataset(open(([[1.0], [2.0]], [0, 1])))
@@ -239,8 +240,8 @@ def _values(column: Any) -> Any:
 def _is_equal(left: Any, right: Any) -> bool:
     """Equal byte for byte, so that NaN equals itself."""
     if isinstance(left, Ragged) or isinstance(right, Ragged):
-        return bool(left == right)
-    return left.shape == right.shape and left.tobytes() == right.tobytes()
+        return isinstance(left, Ragged) and left == right
+    return bool(left.shape == right.shape and left.tobytes() == right.tobytes())
 
 
 def check_resume(make_batches: Callable[[], Resumable]) -> None:

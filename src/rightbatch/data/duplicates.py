@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Any
@@ -56,7 +58,8 @@ def equal_content_groups(data: Dataset) -> NDArray[np.int64]:
 
     Codes count the groups in the order of their first sample. Inputs are compared byte for byte
     (so 0.0 and -0.0 differ, and a NaN equals the same NaN), entries of varying length with their
-    lengths; the target plays no part. The data are read once, in chunks, and samples with equal hashes are read again to be compared.
+    lengths; the target plays no part. The data are read once, in chunks, and samples with equal
+    hashes are read again to be compared.
 
     >>> from rightbatch.data import open
     >>> equal_content_groups(open({"x": [5, 7, 5], "y": [0, 1, 1]}, target="y")).tolist()
@@ -144,26 +147,30 @@ def _keys(data: Dataset, arrays: Arrays) -> NDArray[np.uint64]:
 
 def _entry_keys(ragged: Ragged) -> NDArray[np.uint64]:
     """A 64-bit hash of each entry's bytes, (N,): a microsecond each, and then a byte a cycle."""
-    element = ragged.values.itemsize * int(np.prod(ragged.shape))
+    element = _element_bytes(ragged)
     content = array_bytes(ragged.values)
     bounds = (ragged.offsets * element).tolist()
     digests = [
         blake2b(content[start:stop], digest_size=8).digest()
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+        for start, stop in itertools.pairwise(bounds)
     ]
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
+def _element_bytes(ragged: Ragged) -> int:
+    return ragged.dtype.itemsize * math.prod(ragged.shape)
+
+
 def _differing(left: Ragged, right: Ragged) -> NDArray[np.bool_]:
     """Which entries differ in length or in a byte, (N,)."""
-    differs = left.lengths != right.lengths
+    differs: NDArray[np.bool_] = left.lengths != right.lengths
     same = np.flatnonzero(~differs)
     if len(same):
         some, others = left.take(same), right.take(same)
         one, other = (
-            piece.values.view(np.uint8).reshape(len(piece.values), -1) for piece in (some, others)
+            np.frombuffer(array_bytes(piece.values), np.uint8) for piece in (some, others)
         )
-        places = np.flatnonzero((one != other).any(axis=1))
+        places = np.flatnonzero(one != other) // _element_bytes(left)
         differs[same[np.searchsorted(some.offsets, places, side="right") - 1]] = True
     return differs
 

@@ -19,8 +19,8 @@ from rightbatch.data.arrays import check_target
 from rightbatch.data.dataset import Arrays
 from rightbatch.data.file_region import FileRegion
 from rightbatch.data.options import OpenOptions
-from rightbatch.data.packed_column import map_columns
 from rightbatch.data.packed_array import PackedArray
+from rightbatch.data.packed_column import map_columns
 from rightbatch.data.packed_manifest import Manifest, SourceFile, read_manifest
 from rightbatch.data.ragged_region import RaggedRegion
 from rightbatch.errors import DataError

@@ -98,8 +98,8 @@ class PackedArray:
             order = " in Fortran order" if header.fortran_order else ""
             raise DataError(
                 f"{described} holds {header.dtype} of shape {header.shape}{order}, and "
-                f"manifest.json says {self.dtype} of shape {self.file_shape}. Put the file back from a "
-                "copy, or pack the data anew."
+                f"manifest.json says {self.dtype} of shape {self.file_shape}. Put the file back "
+                "from a copy, or pack the data anew."
             )
         return map_values(path, header) if keeps_open else map_closed(path, header)
 

@@ -15,20 +15,17 @@ from typing import Any
 
 from rightbatch.byte_sizes import bytes_text
 from rightbatch.data.array_dataset import ArrayDataset
-from rightbatch.data.block_checksums import rows_of_block
-from rightbatch.data.dataset import Arrays, Dataset
+from rightbatch.data.dataset import Dataset
 from rightbatch.data.duplicate_search import find_duplicates
 from rightbatch.data.duplicates import span_keys
 from rightbatch.data.packed import PackedDataset, source_files
 from rightbatch.data.packed_array import (
     SOURCE_ROWS_FILE,
-    describe_array,
-    file_names,
     write_array,
 )
 from rightbatch.data.packed_column import PackedColumn, map_columns
 from rightbatch.data.packed_manifest import Manifest, is_pack, read_manifest
-from rightbatch.data.packed_ragged import describe_offsets, describe_values
+from rightbatch.data.packing_columns import check_arrays, column_sizes, draft_columns
 from rightbatch.data.packing_folder import (
     KEYS_BYTES,
     PackingFolder,
@@ -43,8 +40,7 @@ from rightbatch.data.packing_place import (
     refuse_or_remove,
     remove_replaced,
 )
-from rightbatch.data.ragged import Ragged
-from rightbatch.data.row_bytes import column_bytes, row_bytes
+from rightbatch.data.row_bytes import column_bytes
 from rightbatch.errors import DataError, DiskSpaceError, OptionError
 
 logger = logging.getLogger(__name__)
@@ -154,9 +150,9 @@ def _write(
     data: Dataset, source: Dataset, packing: PackingFolder, progress: Progress | None
 ) -> Manifest:
     """Write what is missing, look for duplicates, and describe it all."""
-    told = _Told(progress, packing, sum(_row_bytes(data)))
+    told = _Told(progress, packing, sum(column_sizes(data)))
     block_rows = packing.draft.columns[0].array.block_rows
-    sample_bytes = sum(_row_bytes(data))
+    sample_bytes = sum(column_sizes(data))
     step = block_rows * max(1, _SPAN_BYTES // max(1, block_rows * sample_bytes))
     sync_bytes = max(_SYNC_BYTES, _SYNC_COLUMN_BYTES * (len(data.columns) - _FEW_COLUMNS))
     synced_rows, synced_at = packing.rows_done, time.monotonic()
@@ -165,7 +161,7 @@ def _write(
         while packing.rows_done < len(data):
             start = packing.rows_done
             arrays = data.span(start, min(start + step, len(data)))
-            _check_arrays(data, arrays, start)
+            check_arrays(data, arrays, start)
             packing.append(arrays, span_keys(data, arrays))
             told("writing", packing.rows_done)
             written = (packing.rows_done - synced_rows) * sample_bytes
@@ -251,13 +247,6 @@ def _draft(
             f"{data.name} has a column that is no input ({hidden[0]!r}, which ties samples "
             "together); pack the data as they were opened, and give group= when the pack is split"
         )
-    for column in data.columns:
-        if column.dtype.kind not in "buifcSU" or 0 in (column.dtype.itemsize, *column.shape):
-            raise DataError(
-                f"{data.name}: column {column.name!r} is {column.dtype} of shape {column.shape}, "
-                "which can not be packed; valid are numbers and fixed-width text. Convert it, or "
-                "leave it out: columns=…"
-            )
     return Manifest(
         rightbatch=_version(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -265,7 +254,7 @@ def _draft(
         fingerprint=source.fingerprint,
         length=len(data),
         target=data.target,
-        columns=_draft_columns(data),
+        columns=draft_columns(data),
         own_parts=data.own_parts,
         notes=source.notes,
         source_files=source_files(source.files),
@@ -275,57 +264,11 @@ def _draft(
     )
 
 
-def _draft_columns(data: Dataset) -> tuple[PackedColumn, ...]:
-    length = len(data)
-    block_rows = rows_of_block(_row_bytes(data))
-    stems = [
-        stem
-        for column in data.columns
-        for stem in (
-            (f"{column.name}.values", f"{column.name}.offsets")
-            if column.is_ragged
-            else (column.name,)
-        )
-    ]
-    files = iter(file_names(stems))
-    drafts = []
-    for column in data.columns:
-        if column.is_ragged:
-            draft = PackedColumn(
-                name=column.name,
-                categories=None,
-                array=describe_values(
-                    next(files), column.dtype, column.shape, length, block_rows=block_rows
-                ),
-                offsets=describe_offsets(next(files), length, block_rows=block_rows),
-                is_text=column.is_text,
-            )
-        else:
-            draft = PackedColumn(
-                name=column.name,
-                categories=column.categories,
-                array=describe_array(
-                    next(files),
-                    column.dtype,
-                    (length, *column.shape),
-                    block_rows=block_rows,
-                    checksums=(),
-                ),
-            )
-        drafts.append(draft)
-    return tuple(drafts)
-
-
 def _version() -> str:
     try:
         return metadata.version("rightbatch")
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _row_bytes(data: Dataset) -> list[int]:
-    """The bytes of one sample, column by column; of a ragged one on average."""
-    return [row_bytes(data, column) for column in data.columns]
 
 
 def _goes_on(partial: Path, draft: Manifest) -> bool:
@@ -337,28 +280,6 @@ def _goes_on(partial: Path, draft: Manifest) -> bool:
         if "another process" in str(error):
             raise
         return False
-
-
-def _check_arrays(data: Dataset, arrays: Arrays, start: int) -> None:
-    """Refuse values that are not as the column describes them."""
-    rows = len(next(iter(arrays.values())))
-    for column in data.columns:
-        values = arrays[column.name]
-        if column.is_ragged:
-            found, promised = repr(values), f"a Ragged of {rows:,} entries of {column.kind}"
-            is_kept = isinstance(values, Ragged) and (
-                (len(values), values.dtype, values.shape) == (rows, column.dtype, column.shape)
-            )
-        else:
-            found = f"{values.dtype} of shape {values.shape}"
-            promised = f"{column.dtype} of shape {(rows, *column.shape)}"
-            is_kept = found == promised
-        if not is_kept:
-            raise DataError(
-                f"{data.name}: rows {start:,} up to {start + rows:,} of column {column.name!r} "
-                f"are {found}, where {promised} was promised; the source does not keep its promise "
-                "(rightbatch.testing.check_dataset tells more)"
-            )
 
 
 def _refuse_changed(source: Dataset, draft: Manifest) -> None:
@@ -386,18 +307,18 @@ def _missing_bytes(packing: PackingFolder, data: Dataset) -> int:
     """What the rest of the packing takes on the disk."""
     draft = packing.draft
     missing = draft.length - packing.rows_done
-    return missing * (sum(_row_bytes(data)) + KEYS_BYTES) + draft.length * (
+    return missing * (sum(column_sizes(data)) + KEYS_BYTES) + draft.length * (
         _SCRATCH_BYTES - KEYS_BYTES
     )
 
 
 def _full_disk(packing: PackingFolder, folder: Path, data: Dataset) -> DiskSpaceError:
-    sample_bytes = sum(_row_bytes(data))
+    sample_bytes = sum(column_sizes(data))
+    done, total = (bytes_text(n * sample_bytes) for n in (packing.rows_done, packing.draft.length))
     return DiskSpaceError(
-        f"the disk of {packing.path} is full: {bytes_text(packing.rows_done * sample_bytes)} of "
-        f"{bytes_text(packing.draft.length * sample_bytes)} are packed and kept there. Make room for "
-        f"{bytes_text(_missing_bytes(packing, data))} and pack again into {folder}: it goes on where it "
-        "stopped"
+        f"the disk of {packing.path} is full: {done} of {total} are packed and kept there. Make "
+        f"room for {bytes_text(_missing_bytes(packing, data))} and pack again into {folder}: it "
+        "goes on where it stopped"
     )
 
 

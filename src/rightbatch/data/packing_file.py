@@ -7,6 +7,8 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from rightbatch.data.block_checksums import array_bytes, checksum, spans
 from rightbatch.data.dataset import Arrays
 from rightbatch.data.packed_array import PackedArray, describe_array, header_of
@@ -118,27 +120,33 @@ class ValuesFile(PackingFile):
         self.entries = stored.entries
         self.ends = array("Q")
 
+    @override
     def values(self, arrays: Arrays) -> memoryview:
         return array_bytes(arrays[self.column].values)
 
+    @override
     def end(self, rows: int) -> int:
         blocks = -(-rows // self.stored.block_rows)
         return self.ends[blocks - 1] if blocks else 0
 
+    @override
     def _blocks(self, arrays: Arrays, count: int) -> list[tuple[int, int]]:
         offsets = arrays[self.column].offsets
         rows = spans(count, self.stored.block_rows)
         return [(int(offsets[start]), int(offsets[stop])) for start, stop in rows]
 
+    @override
     def add(self, written: list[Written]) -> None:
         super().add(written)
         before = self.ends[-1] if self.ends else 0
         self.ends.extend(before + last for _, last in written)
 
+    @override
     def cut(self, blocks: int) -> None:
         super().cut(blocks)
         del self.ends[blocks:]
 
+    @override
     def whole_blocks(self, folder: Path) -> int:
         """How many blocks the file on the disk has whole, as far as the journal knows of them."""
         path, stored = folder / self.stored.file, self.stored
@@ -146,14 +154,17 @@ class ValuesFile(PackingFile):
         held = path.stat().st_size - stored.header_bytes if path.is_file() else -1
         return 0 if held < 0 else bisect_right(self.ends, held // stored.row_bytes)
 
+    @override
     def word(self, block: int) -> str:
         return f"{super().word(block)}:{self.ends[block]:x}"
 
+    @override
     def read_word(self, word: str) -> None:
         found, _, end = word.partition(":")
         self.ends.append(int(end, 16))
         super().read_word(found)
 
+    @override
     def finish(self, folder: Path) -> PackedArray:
         """Write the header that says how many values there are, and describe the file."""
         stored = self.stored
@@ -182,14 +193,17 @@ class OffsetsFile(PackingFile):
         self._values = values
 
     @property
+    @override
     def header(self) -> bytes:
         """What stands before the end of the first entry."""
         return offsets_header(self.stored.rows)
 
+    @override
     def values(self, arrays: Arrays) -> memoryview:
         before = self._values.ends[-1] if self._values.ends else 0
         return array_bytes(arrays[self.column].offsets[1:] + before)
 
+    @override
     def finish(self, folder: Path) -> PackedArray:
         del folder
         stored = self.stored

@@ -92,7 +92,11 @@ class Ragged:
         shape = shapes[0] if shapes else ()
         # An empty list has no dtype of its own.
         dtypes = [array.dtype for array in arrays if array.size] or [a.dtype for a in arrays]
-        wanted = np.dtype(dtype) if dtype is not None else np.result_type(*dtypes or [np.float64])
+        wanted = (
+            np.dtype(dtype)
+            if dtype is not None
+            else np.result_type(*(dtypes or [np.dtype(np.float64)]))
+        )
         for row, array in enumerate(arrays):
             if array.shape[1:] != shape and (array.size or array.ndim > 1):
                 raise DataError(
@@ -216,9 +220,9 @@ class Ragged:
         return values, mask
 
     def texts(self) -> list[str]:
-        """The entries as texts; DataError, naming the entry, where one is no UTF-8.
+        r"""The entries as texts; DataError, naming the entry, where one is no UTF-8.
 
-        >>> Ragged.from_list([b"caf\\xc3\\xa9", b""]).texts()
+        >>> Ragged.from_list([b"caf\xc3\xa9", b""]).texts()
         ['café', '']
         """
         found = []
@@ -259,7 +263,8 @@ class Ragged:
 
     def __repr__(self) -> str:
         sizes = "".join(f", {size}" for size in self.shape)
-        return f"<Ragged of {len(self):,} entries: {self.dtype}[…{sizes}], {len(self.values):,} in all>"
+        kind = f"{self.dtype}[…{sizes}]"
+        return f"<Ragged of {len(self):,} entries: {kind}, {len(self.values):,} in all>"
 
 
 MAKE_ARRAYS = (

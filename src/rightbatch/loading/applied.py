@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rightbatch.data.column import Column
 from rightbatch.data.dataset import Arrays, Dataset, check_span, valid_rows
+from rightbatch.data.ragged import Ragged
 from rightbatch.errors import OptionError
 from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.transform import Transform
@@ -35,13 +36,15 @@ class Applied(Dataset):
         self._data = data
         self._transforms = [_applicable(transform) for transform in transforms]
         pipeline = Pipeline(_Unmapped(data), self._transforms)
-        first = pipeline.gather(np.arange(1))
+        first: list[Any] = list(pipeline.gather(np.arange(1)))
         columns = [
             Column(
                 name=track.column.name,
                 dtype=values.dtype,
-                shape=values.shape[1:],
+                shape=values.shape if isinstance(values, Ragged) else values.shape[1:],
                 categories=track.column.categories,
+                is_ragged=track.column.is_ragged,
+                is_text=track.column.is_text,
             )
             for track, values in zip(pipeline.tracks, first, strict=True)
         ]

@@ -16,6 +16,7 @@ from rightbatch.data.column import Column
 from rightbatch.data.dataset import Dataset
 from rightbatch.data.duplicates import content_bytes, equal_content_groups
 from rightbatch.data.opening import open as open_data
+from rightbatch.data.ragged import MAKE_ARRAYS, Ragged
 from rightbatch.data.without_input import WithoutInput
 from rightbatch.errors import DataError, DuplicateError, OptionError, did_you_mean
 from rightbatch.loading.duplicate_counts import (
@@ -74,8 +75,15 @@ class Part:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of one sample's inputs after the transforms; OptionError for a dict."""
-        inputs, _ = self.example()
+        """The shape of one sample's inputs after the transforms; OptionError for a dict.
+
+        Raises DataError where samples vary in length.
+        """
+        inputs: Any = self.example()[0]
+        if isinstance(inputs, Ragged):
+            raise DataError(
+                f"the entries of {self.data.inputs[0].name!r} vary in length: {MAKE_ARRAYS}"
+            )
         if isinstance(inputs, dict):
             raise OptionError(
                 f"a batch of {self.data.name} is a dict of {', '.join(inputs)}: it has no one "
@@ -332,9 +340,14 @@ def _chunks(rows: RowSet) -> Iterator[NDArray[np.int64]]:
 def _codes(data: Dataset, name: str, option: str, candidates: RowSet) -> NDArray[np.int64]:
     """Codes 0, 1, … of a column's distinct values, for the candidate rows."""
     column: Column = data.column(name)
-    if column.shape != () or (option == "stratify" and column.dtype.kind == "f"):
+    if (
+        column.shape != ()
+        or column.is_ragged
+        or (option == "stratify" and column.dtype.kind == "f")
+    ):
         raise DataError(
-            f"{option}={name!r}: the column is {column.dtype} of shape {column.shape}; "
+            f"{option}={name!r}: the column is {column.dtype} of shape {column.shape}"
+            f"{', in entries that vary in length' if column.is_ragged else ''}; "
             f"{option} takes a column of one whole number or text a sample"
         )
     values = data.array(name)

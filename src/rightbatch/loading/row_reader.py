@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rightbatch.data.dataset import Arrays, Dataset
-from rightbatch.data.file_region import FileReader, FileRegion
+from rightbatch.data.file_region import FileReader, FileRegion, Region, cut_off
+from rightbatch.data.ragged_region import RaggedRegion
+from rightbatch.data.row_bytes import row_bytes
 from rightbatch.loading.fields import Field
 
 Buffers = list[NDArray[Any] | None]
@@ -39,30 +41,41 @@ class Piece:
 class RowReader:
     """Reads the rows of some fields, from files where the columns lie in files.
 
-    A field whose one column is an array in memory needs no reading and has no buffer.
+    A field whose one column is an array in memory needs no reading and has no buffer. Nor has a
+    ragged one: its entries are gathered from memory or through the map, batch by batch.
     """
 
     def __init__(self, data: Dataset, fields: Sequence[Field]) -> None:
         self._data = data
         self._fields = tuple(fields)
-        self._arrays = {name: data.array(name) for field in self._fields for name in field.names}
+        self._arrays = {
+            name: field.array if field.column.is_ragged else data.array(name)
+            for field in self._fields
+            for name in field.names
+        }
         self._regions: dict[str, FileRegion] = {}
+        # Ragged columns in files are read through their maps; their files may be cut off as well.
+        self._ragged: dict[str, RaggedRegion] = {}
         for name in self._arrays:
-            region = data.region(name)
+            region, ragged = data.region(name), data.ragged_region(name)
             if region is not None:
                 self._regions[name] = region
+            elif ragged is not None:
+                self._ragged[name] = ragged
         # Columns that the data set alone can read, by its own `rows` and `span`.
         self._by_data = [name for name, array in self._arrays.items() if array is None]
 
     @property
     def is_needed(self) -> bool:
         """Whether any field has to be read at all."""
-        return any(not self._is_in_memory(field) for field in self._fields)
+        if any(self._data.column(name).is_ragged for name in self._by_data):
+            return False  # the data set alone can read them, and windows have no place for them
+        return bool(self._ragged) or any(not self._is_in_memory(field) for field in self._fields)
 
     @property
     def sample_bytes(self) -> int:
-        """The bytes that a sample takes in the buffers."""
-        return sum(
+        """The bytes that a sample takes in the buffers, and in the maps of ragged columns."""
+        return sum(map(self._column_bytes, self._ragged)) + sum(
             field.column.dtype.itemsize * math.prod(field.column.shape)
             for field in self._fields
             if not self._is_in_memory(field)
@@ -71,7 +84,7 @@ class RowReader:
     @property
     def stored_bytes(self) -> int:
         """The bytes of one row in the columns that are read, all of them together."""
-        return max(1, sum(self._column_bytes(name) for name in self._read_columns))
+        return max(1, sum(map(self._column_bytes, [*self._read_columns, *self._ragged])))
 
     @property
     def resident_bytes(self) -> int:
@@ -86,11 +99,12 @@ class RowReader:
     @property
     def column_count(self) -> int:
         """How many columns are read, each with a read of its own."""
-        return len(self._read_columns)
+        return len(self._read_columns) + len(self._ragged)
 
-    def cut_off(self) -> FileRegion | None:
+    def cut_off(self) -> Region | None:
         """The file that has lost most rows since the data were opened; None where all are whole."""
-        regions = [r for r in self._regions.values() if r.whole_rows < r.length]
+        everything: list[Region] = [*self._regions.values(), *self._ragged.values()]
+        regions = [region for region in everything if region.whole_rows < region.length]
         return min(regions, key=lambda region: region.whole_rows, default=None)
 
     def new_buffers(self, samples: int) -> Buffers:
@@ -102,9 +116,9 @@ class RowReader:
             for field in self._fields
         ]
 
-    def arrays(self, buffers: Buffers) -> list[tuple[NDArray[Any], bool]]:
+    def arrays(self, buffers: Buffers) -> list[tuple[Any, bool]]:
         """What to gather each field from, and whether that is by place in the buffers."""
-        found = []
+        found: list[tuple[Any, bool]] = []
         for field, buffer in zip(self._fields, buffers, strict=True):
             if buffer is None:
                 array = field.array
@@ -137,7 +151,8 @@ class RowReader:
             keeps_open = len(self._regions) <= _MOST_OPEN_FILES
             for name, region in self._regions.items():
                 files[name] = FileReader(region, keeps_open=keeps_open)
-            yield OpenRows(self._data, self._fields, self._arrays, files, self._by_data)
+            ragged = list(self._ragged.values())
+            yield OpenRows(self._data, self._fields, self._arrays, files, self._by_data, ragged)
         finally:
             for file in files.values():
                 file.close()
@@ -149,13 +164,13 @@ class RowReader:
         ]
 
     def _is_in_memory(self, field: Field) -> bool:
+        """Whether it needs no buffer; a ragged one has none, also where it is in a map."""
         name = field.names[0]
         is_array = self._arrays[name] is not None and name not in self._regions
         return is_array and not field.is_stacked
 
     def _column_bytes(self, name: str) -> int:
-        column = self._data.column(name)
-        return max(1, column.dtype.itemsize * math.prod(column.shape))
+        return max(1, row_bytes(self._data, self._data.column(name)))
 
 
 class OpenRows:
@@ -168,12 +183,14 @@ class OpenRows:
         arrays: dict[str, NDArray[Any] | None],
         files: dict[str, FileReader],
         by_data: list[str],
+        ragged: Sequence[RaggedRegion] = (),
     ) -> None:
         self._data = data
         self._fields = fields
         self._arrays = arrays
         self._files = files
         self._by_data = by_data
+        self._ragged = ragged
 
     def read(self, rows: NDArray[np.int64], outs: Buffers) -> None:
         """Read ascending `rows`, which lie near one another, into `outs`, (len(rows), …) a field.
@@ -181,6 +198,11 @@ class OpenRows:
         Raises DataError where a file ends too early or can not be read, and what the data set's
         own reading raises.
         """
+        for region in self._ragged:
+            # These are gathered through the map when their batch is made.
+            whole_rows = region.whole_rows
+            if rows[-1] >= whole_rows:
+                raise cut_off(region, int(rows[rows >= whole_rows][0]))
         begin, end = int(rows[0]), int(rows[-1]) + 1
         is_run = end - begin == len(rows)
         columns: Arrays = {}
