@@ -150,6 +150,37 @@ def test_a_function_makes_arrays_and_later_transforms_take_them(sources, output)
     assert seen == len(parts.train)
 
 
+class Streamed(rb.Dataset):
+    """Samples that no array holds: what a source that reads files one by one gives."""
+
+    def __init__(self, data):
+        super().__init__(name=data.name, columns=data.columns, target=data.target)
+        self._data = data
+
+    @property
+    def fingerprint(self):
+        return self._data.fingerprint
+
+    def __len__(self):
+        return len(self._data)
+
+    def rows(self, indices):
+        return self._data.rows(indices)
+
+    def span(self, start, stop):
+        return self._data.span(start, stop)
+
+
+@pytest.mark.parametrize("name", sorted(COLUMNS))
+@pytest.mark.parametrize("options", [{}, {"memory": "5MB"}, {"window": 24, "block": 6}])
+def test_a_source_without_whole_columns_gives_the_same_batches(sources, name, options):
+    whole = sources[name]["memory"]
+    one, other = (
+        rb.Batches(data, 10, seed=3, with_rows=True, **options) for data in (whole, Streamed(whole))
+    )
+    assert all(equal(mine, its) for mine, its in zip(one, other, strict=True))
+
+
 @pytest.mark.parametrize("memory", ["8MB", "5MB"])
 def test_a_budget_of_memory_changes_the_order_and_nothing_else(tmp_path, memory):
     lengths = np.random.default_rng(1).integers(0, 9000, 4000)
@@ -245,10 +276,10 @@ def test_tensors_are_refused_before_and_after_a_function(sources):
 
 
 def test_fitting_needs_arrays_and_says_so(sources):
-    for name in ("one field", "fields of all kinds"):
+    for name, model in (("one field", "softmax"), ("fields of all kinds", torch.nn.Linear(3, 3))):
         parts = rb.split(sources[name]["memory"], val=0.2)
         with pytest.raises(rb.DataError, match=r"entries of 'text' vary in length: attach"):
-            rb.fit("softmax", parts, epochs=1, learning_rate=0.1)
+            rb.fit(model, parts, epochs=1, learning_rate=0.1)
     target = rb.split(sources["ragged target"]["memory"], val=0.2)
     with pytest.raises(rb.DataError, match="target 'y' vary in length"):
         rb.fit("linear", target, epochs=1, learning_rate=0.1)

@@ -250,7 +250,8 @@ def _refuse_ragged(values: Sequence[Any], described: str) -> None:
         elif shape != first:
             raise DataError(
                 f"{described} is ragged: row {row} (counting from 0) has the shape {shape}, row 0 "
-                f"has {first}. Every sample needs the same shape: pad, cut or drop."
+                f"has {first}. Every sample needs the same shape: pad, cut or drop; or keep their "
+                "lengths, as a column of rb.Ragged.from_list(rows)."
             )
 
 

@@ -36,7 +36,8 @@ def open(
 
     Args:
         thing: An array, tensor or list (column `x`), `(X, y)` (columns `x` and `y`, target `y`),
-            a dict of arrays, a frame that speaks Arrow, a path, folder or glob (`.csv`, `.tsv`,
+            a dict of arrays (or of a `Ragged`, whose samples vary in length), a frame that speaks
+            Arrow, a path, folder or glob (`.csv`, `.tsv`,
             `.parquet`, `.npy`, `.npz`, IDX), a folder that `pack` wrote, or the name of a built-in
             set (`breast_cancer`, `diabetes`, `digits`, `iris`, `wine`; `./wine` is a path).
         target: The column to be learned, by name or by position (-1 is the last).

@@ -160,8 +160,9 @@ def _write(
     try:
         while packing.rows_done < len(data):
             start = packing.rows_done
-            arrays = data.span(start, min(start + step, len(data)))
-            check_arrays(data, arrays, start)
+            stop = min(start + step, len(data))
+            arrays = data.span(start, stop)
+            check_arrays(data, arrays, start, stop - start)
             packing.append(arrays, span_keys(data, arrays))
             told("writing", packing.rows_done)
             written = (packing.rows_done - synced_rows) * sample_bytes

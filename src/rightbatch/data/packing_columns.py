@@ -66,9 +66,8 @@ def draft_columns(data: Dataset) -> tuple[PackedColumn, ...]:
     return tuple(drafts)
 
 
-def check_arrays(data: Dataset, arrays: Arrays, start: int) -> None:
+def check_arrays(data: Dataset, arrays: Arrays, start: int, rows: int) -> None:
     """Refuse values that are not as the column describes them."""
-    rows = len(next(iter(arrays.values())))
     for column in data.columns:
         values = arrays[column.name]
         if column.is_ragged:

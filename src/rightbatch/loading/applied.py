@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from rightbatch.data.column import Column
 from rightbatch.data.dataset import Arrays, Dataset, check_span, valid_rows
@@ -77,14 +77,19 @@ class Applied(Dataset):
     def rows(self, indices: ArrayLike) -> Arrays:
         """The samples at `indices`, transformed."""
         rows = valid_rows(indices, len(self))
-        return self._named(self._pipeline.gather(rows))
+        taken = self._named(self._pipeline.gather(rows))
+        # Entries of consecutive rows come as they lie in the source.
+        return {
+            name: values.copy() if isinstance(values, Ragged) else values
+            for name, values in taken.items()
+        }
 
     def span(self, start: int, stop: int) -> Arrays:
         """The samples from `start` up to `stop`, transformed."""
         check_span(start, stop, len(self))
         return self._named(self._pipeline.gather(np.arange(start, stop)))
 
-    def _named(self, values: Sequence[NDArray[Any]]) -> Arrays:
+    def _named(self, values: Sequence[Any]) -> Arrays:
         return {column.name: found for column, found in zip(self.columns, values, strict=True)}
 
 
