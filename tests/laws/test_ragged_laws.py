@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rightbatch as rb
+from rightbatch.data import ragged_region
 from rightbatch.data.file_region import FileRegion
 from rightbatch.testing import check_resume
 
@@ -233,8 +236,6 @@ def test_entries_that_were_cut_off_are_left_out_or_stop_the_run(
 
 
 def test_a_file_that_is_really_cut_off_does_not_end_the_process(sources, tmp_path):
-    import os
-
     data = rb.pack(
         rb.open({"b": rb.Ragged(np.zeros(50 * 8192, np.uint8), np.arange(51) * 8192)}),
         tmp_path / "pack",
@@ -247,6 +248,36 @@ def test_a_file_that_is_really_cut_off_does_not_end_the_process(sources, tmp_pat
         )
         rows = np.concatenate([rows for _, rows, _ in batches])
         assert sorted(rows[rows >= 0].tolist()) == list(range(20))
+
+
+def test_a_value_that_can_not_be_read_ahead_is_left_out_or_stops_the_run(tmp_path, monkeypatch):
+    data = rb.pack({"text": rb.Ragged.from_list(TEXTS)}, tmp_path / "pack")
+    bad = int(data.ragged("text").offsets[30])
+    whole = os.preadv
+
+    def failing(descriptor, buffers, offset):
+        if offset <= 128 + bad < offset + sum(len(buffer) for buffer in buffers):
+            raise OSError(5, "Input/output error")
+        return whole(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", failing)
+    options = {"window": 24, "block": 6, "with_rows": True}
+    with pytest.raises(rb.DataError, match=r"text\.values\.npy: reading value .* failed"):
+        list(rb.Batches(data, 10, **options))
+    batches = rb.Batches(data, 10, on_bad_sample="quarantine", max_bad=1, **options)
+    rows = np.concatenate([rows for *_, rows, _ in batches])
+    assert sorted(rows[rows >= 0].tolist()) == [row for row in range(LENGTH) if row != 30]
+    assert [sample.row for sample in batches.bad_samples] == [30]
+
+
+def test_what_is_read_ahead_is_read_in_pieces(sources, tmp_path, monkeypatch):
+    monkeypatch.setattr(ragged_region, "_PIECE_BYTES", 7)
+    packed = rb.pack(sources["fields of all kinds"]["memory"], tmp_path / "pack")
+    one, other = (
+        rb.Batches(data, 10, window=24, block=6, seed=1)
+        for data in (packed, sources["fields of all kinds"]["memory"])
+    )
+    assert all(equal(mine, its) for mine, its in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -273,6 +304,18 @@ def test_tensors_are_refused_before_and_after_a_function(sources):
     with pytest.raises(rb.OptionError, match="entries of 'text' vary in length"):
         list(rb.Batches(kept, 10, output="torch"))
     assert isinstance(next(iter(rb.Batches(kept, 10)))[0], rb.Ragged)
+
+
+def test_a_function_may_give_nested_tensors(sources):
+    def nested(text):
+        values, offsets = torch.tensor(text.values), torch.tensor(text.offsets)
+        return torch.nested.nested_tensor_from_jagged(values, offsets)
+
+    data = sources["one field"]["memory"].transform(nested)
+    text, _, rows = next(iter(rb.Batches(data, 10, output="torch", with_rows=True)))
+    assert [bytes(entry.tolist()).decode() for entry in text.unbind()] == [
+        TEXTS[row] for row in rows.tolist()
+    ]
 
 
 def test_fitting_needs_arrays_and_says_so(sources):

@@ -1,14 +1,17 @@
-"""Where a ragged column that is mapped into memory lies in its two files."""
+"""Where a ragged column that is mapped into memory lies in its two files, and reading ahead."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from rightbatch.data.file_region import FileRegion
+from rightbatch.data.file_region import FileReader, FileRegion, cut_off
 from rightbatch.data.ragged import Ragged
+
+# So much is held of what is read ahead, however large an entry is.
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +21,7 @@ class RaggedRegion:
     ragged: Ragged
     values: FileRegion
     offsets: FileRegion
+    unit: str = "row"
 
     @property
     def path(self) -> Path:
@@ -40,3 +44,39 @@ class RaggedRegion:
             return entries
         ends = self.ragged.offsets[1 : entries + 1]
         return int(np.searchsorted(ends, values, side="right"))
+
+
+class RaggedReader:
+    """The file of the values, from which any number of threads may read ahead.
+
+    It is opened at once, and closed by the caller; with `keeps_open=False` it is opened for every
+    read. Raises DataError where it can not be opened.
+    """
+
+    def __init__(self, region: RaggedRegion, *, keeps_open: bool = True) -> None:
+        self.region = region
+        self._file = FileReader(replace(region.values, unit="value"), keeps_open=keeps_open)
+
+    def read_ahead(self, start: int, stop: int) -> None:
+        """Bring the entries `start` up to `stop` from the disk, for the map to find them.
+
+        Raises DataError where a file ends too early or a value can not be read: what a map meets
+        there ends the process.
+        """
+        whole_rows = self.region.whole_rows
+        if stop > whole_rows:
+            raise cut_off(self.region, max(start, whole_rows))
+        values = self.region.values
+        at, end = (int(offset) for offset in self.region.ragged.offsets[[start, stop]])
+        # Offsets that were damaged since are told where the entries are gathered.
+        at, end = max(0, at), min(end, values.length)
+        step = max(1, _PIECE_BYTES // values.row_bytes)
+        scratch = np.empty((max(0, min(step, end - at)), *values.shape), values.dtype)
+        while at < end:
+            count = min(step, end - at)
+            self._file.read(at, scratch[:count])
+            at += count
+
+    def close(self) -> None:
+        """Give the file back; not while somebody reads."""
+        self._file.close()

@@ -58,10 +58,11 @@ class Batches:
     `memory="512MB"` is for data in files that are larger: blocks and window are chosen such that
     reading and batching stay within that budget, and samples are read from the files window after
     window by a few threads, the next one while this one is consumed. Where the data fit, it is the
-    uniform permutation. Ragged columns count by their mean size and are read through their maps, in
-    that order: pages of the files, which the system takes back, come on top of the budget, and so
-    does what a batch holds above the mean. What was chosen is part of the state; an object that is
-    given another budget goes on with the order that the state has.
+    uniform permutation. What was chosen is part of the state; an object that is given another
+    budget goes on with the order that the state has. Ragged columns count by their mean size. They
+    are read ahead in the same way, into the system's cache, and gathered through their maps: pages
+    of the files, which the system takes back, come on top of the budget, and so does what a batch
+    holds above the mean.
 
     The last, smaller batch is kept (`remainder="keep"`), dropped ("drop"; `dropped_samples` says
     how many) or padded ("pad"). The same seed gives the same batches whatever `threads` is; 0

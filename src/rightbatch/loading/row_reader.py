@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rightbatch.data.dataset import Arrays, Dataset
-from rightbatch.data.file_region import FileReader, FileRegion, Region, cut_off
-from rightbatch.data.ragged_region import RaggedRegion
+from rightbatch.data.file_region import FileReader, FileRegion, Region
+from rightbatch.data.ragged_region import RaggedReader, RaggedRegion
 from rightbatch.data.row_bytes import row_bytes
 from rightbatch.loading.fields import Field
 
@@ -42,7 +42,8 @@ class RowReader:
     """Reads the rows of some fields, from files where the columns lie in files.
 
     A field whose one column is an array in memory needs no reading and has no buffer. Nor has a
-    ragged one: its entries are gathered from memory or through the map, batch by batch.
+    ragged one: its entries are gathered from memory or, batch by batch, through the map, for which
+    they are read ahead.
     """
 
     def __init__(self, data: Dataset, fields: Sequence[Field]) -> None:
@@ -130,7 +131,8 @@ class RowReader:
 
     def pieces(self, rows: NDArray[np.int64]) -> Iterator[Piece]:
         """How ascending `rows` are cut into reads."""
-        widest = max((self._column_bytes(name) for name in self._read_columns), default=1)
+        names = [*self._read_columns, *self._ragged]
+        widest = max((self._column_bytes(name) for name in names), default=1)
         gap = max(1, _GAP_BYTES // widest)
         most = max(1, _PIECE_BYTES // widest)
         starts = [0, *(np.flatnonzero(np.diff(rows) > gap) + 1).tolist(), len(rows)]
@@ -147,15 +149,19 @@ class RowReader:
     def opened(self) -> Iterator[OpenRows]:
         """The files, open for as long as the context lasts; DataError where one is gone."""
         files: dict[str, FileReader] = {}
+        ragged: list[RaggedReader] = []
         try:
-            keeps_open = len(self._regions) <= _MOST_OPEN_FILES
+            keeps_open = len(self._regions) + len(self._ragged) <= _MOST_OPEN_FILES
             for name, region in self._regions.items():
                 files[name] = FileReader(region, keeps_open=keeps_open)
-            ragged = list(self._ragged.values())
+            for stored in self._ragged.values():
+                ragged.append(RaggedReader(stored, keeps_open=keeps_open))
             yield OpenRows(self._data, self._fields, self._arrays, files, self._by_data, ragged)
         finally:
             for file in files.values():
                 file.close()
+            for reader in ragged:
+                reader.close()
 
     @property
     def _read_columns(self) -> list[str]:
@@ -183,7 +189,7 @@ class OpenRows:
         arrays: dict[str, NDArray[Any] | None],
         files: dict[str, FileReader],
         by_data: list[str],
-        ragged: Sequence[RaggedRegion] = (),
+        ragged: Sequence[RaggedReader] = (),
     ) -> None:
         self._data = data
         self._fields = fields
@@ -198,12 +204,9 @@ class OpenRows:
         Raises DataError where a file ends too early or can not be read, and what the data set's
         own reading raises.
         """
-        for region in self._ragged:
-            # These are gathered through the map when their batch is made.
-            whole_rows = region.whole_rows
-            if rows[-1] >= whole_rows:
-                raise cut_off(region, int(rows[rows >= whole_rows][0]))
         begin, end = int(rows[0]), int(rows[-1]) + 1
+        for reader in self._ragged:
+            reader.read_ahead(begin, end)
         is_run = end - begin == len(rows)
         columns: Arrays = {}
         if self._by_data:
