@@ -428,3 +428,26 @@ def test_photographs_are_packed_as_bytes_and_decoded_by_a_function(real_data, tm
         np.testing.assert_array_equal(images, expected)
         seen += len(images)
     assert seen == len(paths)
+
+
+def test_the_same_data_are_not_packed_twice_and_others_are_refused(folder):
+    same = {"t": Ragged.from_list(TEXTS), "y": np.arange(40)}
+    assert "nothing was written" in rb.pack(same, folder).notes[-1]
+    with pytest.raises(rb.OptionError, match="other data"):
+        rb.pack({**same, "t": Ragged.from_list(TEXTS[::-1])}, folder)
+    assert rb.pack({**same, "t": Ragged.from_list(TEXTS[::-1])}, folder, overwrite=True)
+    assert rb.verify_pack(folder) == []
+
+
+def test_columns_are_chosen_and_renamed_files_do_not_collide(tmp_path):
+    columns = {
+        "t": Ragged.from_list(["a", "bc"]),
+        "t.values": np.arange(2),
+        "T": Ragged.from_list([[1], []]),
+    }
+    rb.pack(columns, tmp_path / "pack")
+    data = rb.open(tmp_path / "pack", columns=["T", "t.values"], target="t")
+    assert data.target == "t"
+    assert data.rows([1, 0])["t"].texts() == ["bc", "a"]
+    assert data.rows([0])["t.values"].tolist() == [0]
+    assert data.ragged("T").lengths.tolist() == [1, 0]

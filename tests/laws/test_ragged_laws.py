@@ -363,3 +363,26 @@ def test_equal_entries_are_duplicates_and_neighbouring_bytes_are_not(drawn):
     groups = duplicates._group(data, colliding)
     same = np.array(expected)
     np.testing.assert_array_equal(groups[:, None] == groups[None], same[:, None] == same[None])
+
+
+@pytest.mark.parametrize("options", [{}, {"window": 24, "block": 6}])
+def test_offsets_damaged_under_the_map_cost_their_rows_and_nothing_else(tmp_path, options):
+    data = rb.pack({"text": rb.Ragged.from_list(TEXTS)}, tmp_path / "pack")
+    with (tmp_path / "pack" / "text.offsets.npy").open("r+b") as file:
+        file.seek(136 + 8 * 30)  # where entry 30 ends and entry 31 begins
+        file.write((2**61).to_bytes(8, "little"))
+    with pytest.raises(rb.DataError, match="offsets of a ragged column point outside"):
+        list(rb.Batches(data, 10, **options))
+    batches = rb.Batches(data, 10, on_bad_sample="quarantine", max_bad=2, with_rows=True, **options)
+    seen = []
+    for text, rows, _ in batches:
+        check_field(text, rows, rb.Ragged.from_list(TEXTS).to_list())
+        seen += rows[rows >= 0].tolist()
+    assert sorted(seen) == [row for row in range(LENGTH) if row not in (30, 31)]
+
+
+def test_slices_take_them_as_they_take_arrays():
+    text = rb.Ragged.from_list(TEXTS)
+    pieces = rb.batches(10, text, Y, shuffle=True, seed=2)
+    assert sorted(entry for part, _ in pieces for entry in part.texts()) == sorted(TEXTS)
+    assert rb.batches(10, text)[1].texts() == TEXTS[10:20]

@@ -175,7 +175,7 @@ class Ragged:
         values = self.values[max(0, first) : max(0, last)]
         offsets = bounds - first
         if len(values) != offsets[-1]:
-            raise _changed_offsets()
+            raise changed_offsets()
         return self.of_checked(values, offsets, self.is_text)
 
     def take(self, rows: ArrayLike) -> Ragged:
@@ -194,7 +194,7 @@ class Ragged:
         if wanted.size and (
             starts.min() < 0 or (stops < starts).any() or stops.max() > len(self.values)
         ):
-            raise _changed_offsets()
+            raise changed_offsets()
         offsets = offsets_of(lengths)
         return self.of_checked(_gathered(self.values, starts, offsets), offsets, self.is_text)
 
@@ -332,7 +332,8 @@ def _gathered(
 _LONG = 250
 
 
-def _changed_offsets() -> DataError:
+def changed_offsets() -> DataError:
+    """What to say of offsets that fitted the values when they were checked, and do no more."""
     return DataError(
         "the offsets of a ragged column point outside of its values: the file was damaged since it "
         "was opened. Put it back from a copy; rightbatch.verify_pack names what is damaged"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rightbatch.data.file_region import FileReader, FileRegion, cut_off
-from rightbatch.data.ragged import Ragged
+from rightbatch.data.ragged import Ragged, changed_offsets
 
 # So much is held of what is read ahead, however large an entry is.
 _PIECE_BYTES = 1 << 20
@@ -60,18 +60,19 @@ class RaggedReader:
     def read_ahead(self, start: int, stop: int) -> None:
         """Bring the entries `start` up to `stop` from the disk, for the map to find them.
 
-        Raises DataError where a file ends too early or a value can not be read: what a map meets
-        there ends the process.
+        Raises DataError where a file ends too early or a value can not be read, which would end a
+        process that reads through the map, and where the offsets were damaged.
         """
         whole_rows = self.region.whole_rows
         if stop > whole_rows:
             raise cut_off(self.region, max(start, whole_rows))
         values = self.region.values
-        at, end = (int(offset) for offset in self.region.ragged.offsets[[start, stop]])
-        # Offsets that were damaged since are told where the entries are gathered.
-        at, end = max(0, at), min(end, values.length)
+        offsets = self.region.ragged.offsets[start : stop + 1]
+        at, end = int(offsets[0]), int(offsets[-1])
+        if at < 0 or end > values.length or (offsets[1:] < offsets[:-1]).any():
+            raise changed_offsets()
         step = max(1, _PIECE_BYTES // values.row_bytes)
-        scratch = np.empty((max(0, min(step, end - at)), *values.shape), values.dtype)
+        scratch = np.empty((min(step, end - at), *values.shape), values.dtype)
         while at < end:
             count = min(step, end - at)
             self._file.read(at, scratch[:count])
