@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -386,6 +387,23 @@ def test_a_source_that_breaks_its_promise_is_refused(tmp_path):
 
     with pytest.raises(rb.DataError, match="a Ragged of 2 entries"):
         rb.pack(Wrong(rb.open(Ragged.from_list([b"a", b"b"]))), tmp_path / "pack")
+
+
+def test_a_source_that_reads_is_read_once_but_for_a_look_at_its_sizes(tmp_path):
+    spans = []
+
+    class Counted(Streamed):
+        def span(self, start, stop):
+            spans.append((start, stop))
+            return super().span(start, stop)
+
+    entries = Ragged(np.zeros(3000 * 20_000, np.uint8), np.arange(3001) * 20_000)
+    rb.pack(Counted(rb.open(entries)), tmp_path / "pack")
+    assert spans[0] == (0, 64)
+    assert spans[1][0] == 0
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(spans[1:]))
+    # About 8 MiB at a time.
+    assert max(stop - start for start, stop in spans) * 20_000 < 2**24
 
 
 def test_runs_in_other_processes_map_the_files_themselves(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, Self, overload
 
@@ -153,7 +154,7 @@ class Ragged:
             return self._span(start, max(start, stop))
         if np.ndim(index) == 0 and not isinstance(index, (bool, np.bool_)):
             position = range(len(self))[index]
-            return self._span(position, position + 1).values
+            return self._between(int(self.offsets[position]), int(self.offsets[position + 1]))
         rows = np.asarray(index)
         if rows.dtype == np.bool_:
             if rows.shape != (len(self),):
@@ -164,19 +165,22 @@ class Ragged:
         return self.take(np.where(rows < 0, rows + len(self), rows))
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
-        return (self[position] for position in range(len(self)))
+        bounds = itertools.pairwise(self.offsets.tolist())
+        return (self._between(first, last) for first, last in bounds)
+
+    def _between(self, first: int, last: int) -> NDArray[Any]:
+        """The values of an entry; a damaged file may say anything of where they are by now."""
+        if not 0 <= first <= last <= len(self.values):
+            raise changed_offsets()
+        return self.values[first:last]
 
     def _span(self, start: int, stop: int) -> Ragged:
         if (start, stop) == (0, len(self)):
             return self
         bounds = self.offsets[start : stop + 1]
-        # A damaged file may say anything by now: a slice ends with the values in any case.
-        first, last = int(bounds[0]), int(bounds[-1])
-        values = self.values[max(0, first) : max(0, last)]
-        offsets = bounds - first
-        if len(values) != offsets[-1]:
-            raise changed_offsets()
-        return self.of_checked(values, offsets, self.is_text)
+        first = int(bounds[0])
+        values = self._between(first, int(bounds[-1]))
+        return self.of_checked(values, bounds - first, self.is_text)
 
     def take(self, rows: ArrayLike) -> Ragged:
         """Copies of the entries `rows` (whole numbers from 0, any order, repeats) as a Ragged.

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from rightbatch.data.column import Column
 from rightbatch.data.dataset import Dataset
+from rightbatch.data.ragged import Ragged
 
 OFFSET_BYTES = np.dtype(np.int64).itemsize
 # Of a column that is in no map so many entries are read to guess the size of the others.
 _LOOKED_AT = 64
+# Reading them once is enough.
+_guesses: WeakKeyDictionary[Dataset, dict[str, int]] = WeakKeyDictionary()
 
 
 def row_bytes(data: Dataset, column: Column) -> int:
@@ -27,9 +31,17 @@ def row_bytes(data: Dataset, column: Column) -> int:
     if not column.is_ragged:
         return element
     ragged = data.ragged(column.name)
-    if ragged is None:
-        ragged = data.span(0, min(len(data), _LOOKED_AT))[column.name]
-    return OFFSET_BYTES + -(-len(ragged.values) * element // len(ragged))
+    if ragged is not None:
+        return _mean_bytes(ragged)
+    guesses = _guesses.setdefault(data, {})
+    if column.name not in guesses:
+        entries = data.span(0, min(len(data), _LOOKED_AT))[column.name]
+        guesses[column.name] = _mean_bytes(entries)
+    return guesses[column.name]
+
+
+def _mean_bytes(ragged: Ragged) -> int:
+    return OFFSET_BYTES + -(-ragged.values.nbytes // len(ragged))
 
 
 def column_bytes(data: Dataset, column: Column) -> int:
