@@ -16,6 +16,7 @@ PUBLIC_NAMES = {
     "open",
     "PackFault",
     "PackProgress",
+    "Ragged",
     "verify_pack",
     # loading
     "Batches",

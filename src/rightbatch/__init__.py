@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rightbatch.data.opening import open
     from rightbatch.data.pack_verification import PackFault, verify_pack
     from rightbatch.data.packing import PackProgress
+    from rightbatch.data.ragged import Ragged
     from rightbatch.errors import (
         DataError,
         DiskSpaceError,
@@ -63,6 +64,7 @@ _HOMES = {
     "PackFault": "data.pack_verification",
     "verify_pack": "data.pack_verification",
     "PackProgress": "data.packing",
+    "Ragged": "data.ragged",
     "DataError": "errors",
     "DiskSpaceError": "errors",
     "DuplicateError": "errors",
@@ -124,6 +126,7 @@ __all__ = [
     "Part",
     "Parts",
     "Prediction",
+    "Ragged",
     "ResumeError",
     "RightbatchError",
     "RunReport",

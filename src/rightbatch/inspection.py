@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rightbatch.data.ragged import Ragged
 from rightbatch.errors import OptionError, RightbatchError
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part, Parts
@@ -114,7 +114,11 @@ def inspect_data(
         classes=classes,
         samples=len(data),
         columns=[
-            {"name": column.name, "dtype": str(column.dtype), "shape": list(column.shape)}
+            {
+                "name": column.name,
+                "dtype": str(column.dtype),
+                "shape": [*[None] * column.is_ragged, *column.shape],
+            }
             for column in data.columns
         ],
         splits=parts.sizes,
@@ -147,15 +151,30 @@ def inspect_data(
 
 
 def _sample_sizes(part: Part, task: Task | None) -> tuple[int, int]:
-    """The numbers that one sample's inputs and its target hold, classes as one-hot."""
-    inputs, target = part.example()
+    """The numbers that one sample's inputs and its target hold, classes as one-hot.
+
+    Of entries that vary in length, the mean of up to 1,000 samples across the part.
+    """
+    rows = part.rows.take(np.unique(np.linspace(0, len(part) - 1, 1000).astype(np.int64)))
+    pipeline = part.pipeline
+    has_ragged = pipeline.has_ragged
+    inputs, target = (
+        pipeline.finish(pipeline.gather(rows), rows, seed=0, epoch=0)
+        if has_ragged
+        else part.example()
+    )
+    samples = len(rows) if has_ragged else 1
     fields = inputs.values() if isinstance(inputs, dict) else [inputs]
-    input_size = sum(prod(as_numpy(values).shape[1:]) for values in fields)
+    input_size = sum(_numbers(values) for values in fields) // samples
     if target is None:
         return input_size, 0
     if task is not None and task.classes is not None:
         return input_size, len(task.classes)
-    return input_size, prod(as_numpy(target).shape[1:])
+    return input_size, _numbers(target) // samples
+
+
+def _numbers(values: Any) -> int:
+    return as_numpy(values.values if isinstance(values, Ragged) else values).size
 
 
 def _class_counts(parts: Parts) -> dict[str, dict[str, int]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rightbatch.data.column import Column
 from rightbatch.data.dataset import Arrays, Dataset
+from rightbatch.data.ragged import Ragged, wrong_offsets
 
 _MOST_SAMPLES = 1000
 _MOST_STATE_BYTES = 65_536
@@ -36,9 +37,10 @@ def check_dataset(data: Dataset) -> None:
 
     A Dataset promises: a length of one or more; columns with names that differ, and the target
     among them; `span` and `rows` that give every column in its dtype and shape, agree with each
-    other, refuse what lies outside with IndexError, and (`rows`) copy; `array` that agrees with
-    both; codes that have their category; own parts that lie inside and do not overlap; and a
-    fingerprint that is text and stays. Of long data sets a thousand samples are looked at.
+    other, refuse what lies outside with IndexError, and (`rows`) copy; `array`, or `ragged` of a
+    ragged column, that agrees with both; codes that have their category; own parts that lie inside
+    and do not overlap; and a fingerprint that is text and stays. Of long data sets a thousand
+    samples are looked at.
 
     >>> from rightbatch.data import open
     >>> check_dataset(open(([[1.0], [2.0]], [0, 1])))
@@ -100,12 +102,13 @@ def _check_reading(data: Dataset) -> None:
                     f"column {column.name!r}",
                 )
         for column in data.columns:
-            whole = data.array(column.name)
+            call = "ragged" if column.is_ragged else "array"
+            whole = _whole(data, column)
             _promise(
                 whole is None
                 or (len(whole) == length and _is_equal(whole[start:stop], inside[column.name])),
                 data,
-                f"array({column.name!r}) differs from span({start}, {stop})",
+                f"{call}({column.name!r}) differs from span({start}, {stop})",
             )
 
 
@@ -114,6 +117,9 @@ def _check_arrays(data: Dataset, arrays: Arrays, rows: int, call: str) -> None:
     _promise(list(arrays) == names, data, f"{call} gives {list(arrays)}, not its columns {names}")
     for column in data.columns:
         array = arrays[column.name]
+        if column.is_ragged:
+            _check_ragged(data, column, array, rows, call)
+            continue
         _promise(
             isinstance(array, np.ndarray),
             data,
@@ -127,6 +133,32 @@ def _check_arrays(data: Dataset, arrays: Arrays, rows: int, call: str) -> None:
             f"{column.dtype} of shape {expected} is described",
         )
         _check_categories(data, column, array)
+
+
+def _check_ragged(data: Dataset, column: Column, ragged: Any, rows: int, call: str) -> None:
+    _promise(
+        isinstance(ragged, Ragged),
+        data,
+        f"{call} gives {type(ragged).__name__} in the ragged column {column.name!r}, not a Ragged",
+    )
+    found = (len(ragged), ragged.dtype, ragged.shape, ragged.is_text)
+    _promise(
+        found == (rows, column.dtype, column.shape, column.is_text),
+        data,
+        f"{call} gives {ragged} in column {column.name!r}, where {rows} entries of {column.kind}, "
+        f"{'texts' if column.is_text else 'no texts'}, are described",
+    )
+    problem = wrong_offsets(ragged.offsets, len(ragged.values))
+    _promise(
+        problem is None,
+        data,
+        f"{call} gives wrong offsets in column {column.name!r}: {problem}",
+    )
+
+
+def _whole(data: Dataset, column: Column) -> Any:
+    """The whole column where the data have it at hand."""
+    return data.ragged(column.name) if column.is_ragged else data.array(column.name)
 
 
 def _check_categories(data: Dataset, column: Column, array: NDArray[Any]) -> None:
@@ -168,10 +200,11 @@ def _check_copies(data: Dataset) -> None:
     before = data.rows(rows)
     again = data.rows(rows)
     for column in data.columns:
-        taken, source = before[column.name], data.array(column.name)
+        taken, other = _values(before[column.name]), _values(again[column.name])
+        source = _values(_whole(data, column))
         _promise(
             taken.flags.writeable
-            and not np.may_share_memory(taken, again[column.name])
+            and not np.may_share_memory(taken, other)
             and (source is None or not np.may_share_memory(taken, source)),
             data,
             f"rows(indices) gives memory of the source in column {column.name!r}; it has to copy, "
@@ -180,7 +213,7 @@ def _check_copies(data: Dataset) -> None:
         kept = taken.copy()
         taken[...] = taken == 0  # zeros become ones and all else zeros: every value changes
         _promise(
-            _is_equal(data.rows(rows)[column.name], kept),
+            _is_equal(_values(data.rows(rows)[column.name]), kept),
             data,
             f"writing into the result of rows(indices) changed column {column.name!r}",
         )
@@ -199,9 +232,16 @@ def _check_own_parts(data: Dataset) -> None:
         taken = rows.stop
 
 
-def _is_equal(left: NDArray[Any], right: NDArray[Any]) -> bool:
+def _values(column: Any) -> Any:
+    """The array that holds the values of a column."""
+    return column.values if isinstance(column, Ragged) else column
+
+
+def _is_equal(left: Any, right: Any) -> bool:
     """Equal byte for byte, so that NaN equals itself."""
-    return left.shape == right.shape and left.tobytes() == right.tobytes()
+    if isinstance(left, Ragged) or isinstance(right, Ragged):
+        return isinstance(left, Ragged) and left == right
+    return bool(left.shape == right.shape and left.tobytes() == right.tobytes())
 
 
 def check_resume(make_batches: Callable[[], Resumable]) -> None:
@@ -267,6 +307,8 @@ def _frozen(batch: Any) -> Any:
         return {name: _frozen(values) for name, values in batch.items()}
     if isinstance(batch, (tuple, list)):
         return tuple(_frozen(values) for values in batch)
+    if isinstance(batch, Ragged):
+        return "ragged", batch.is_text, _frozen(batch.offsets), _frozen(batch.values)
     array = np.asarray(batch)
     return array.dtype.str, array.shape, array.tobytes()
 

@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as numpy_strategies
 import rightbatch.data as rb
 from rightbatch.data.column import Column
 from rightbatch.data.fingerprint import fingerprint_columns
+from rightbatch.data.ragged import Ragged, offsets_of
 
 ARRAYS = numpy_strategies.arrays(
     st.sampled_from([np.uint8, np.int32, np.float32, np.float64, np.bool_]),
@@ -93,3 +94,42 @@ def test_a_fingerprint_is_the_same_in_another_process():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
     assert found.stdout.strip() == rb.open(([1.5, 2.5], ["a", "b"])).fingerprint
+
+
+def ragged_fingerprint(ragged: Ragged, *, whole_content_bytes: int = 2**30) -> str:
+    data = rb.open(ragged)
+    return fingerprint_columns(data.columns, {"x": ragged}, whole_content_bytes=whole_content_bytes)
+
+
+@pytest.mark.parametrize("whole_content_bytes", [0, 2**30])
+def test_of_entries_that_vary_in_length_content_lengths_and_kind_count(whole_content_bytes):
+    def of(ragged):
+        return ragged_fingerprint(ragged, whole_content_bytes=whole_content_bytes)
+
+    one = Ragged.from_list([b"ab", b"", b"c"])
+    others = [
+        Ragged.from_list([b"a", b"b", b"c"]),  # the same bytes, cut elsewhere
+        Ragged.from_list([b"", b"ab", b"c"]),
+        Ragged.from_list([b"ab", b"", b"d"]),
+        Ragged.from_list([b"ab", b"", b"c", b""]),
+        Ragged.from_list(["ab", "", "c"]),
+        Ragged(one.values.view(np.int8), one.offsets),
+        Ragged(one.values[:, None], one.offsets),
+    ]
+    assert len({of(ragged) for ragged in [one, *others]}) == len(others) + 1
+    strided = Ragged(np.repeat(one.values, 2)[::2], one.offsets)
+    assert of(strided) == of(one) == of(one.take([0, 1, 2]))
+    assert rb.open(one).fingerprint == ragged_fingerprint(one)
+
+
+def test_of_a_large_ragged_column_blocks_of_lengths_and_of_values_are_read():
+    lengths = np.full(12_000_000, 8)
+    ragged = Ragged(np.zeros(lengths.sum(), np.uint8), offsets_of(lengths))
+    before = ragged_fingerprint(ragged, whole_content_bytes=0)
+    for place in (0, -1):
+        changed = ragged.copy()
+        changed.values[place] = 1
+        assert ragged_fingerprint(changed, whole_content_bytes=0) != before
+    lengths[0], lengths[1] = 7, 9
+    moved = Ragged(ragged.values, offsets_of(lengths))
+    assert ragged_fingerprint(moved, whole_content_bytes=0) != before

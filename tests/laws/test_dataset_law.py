@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 import rightbatch.data as rb
 from rightbatch.data.builtin import BUILTIN_NAMES
 from rightbatch.data.options import OpenOptions
+from rightbatch.data.ragged import Ragged
 from rightbatch.data.table_chunks import open_table_chunks
+from rightbatch.data.without_input import WithoutInput
 from rightbatch.loading.applied import Applied
 from rightbatch.loading.packing import pack
 from rightbatch.loading.transforms import scale
@@ -75,6 +77,26 @@ def packed_transformed(folder: Path) -> rb.Dataset:
     return pack(source, folder / "pack", transforms="apply")
 
 
+def ragged_columns() -> dict[str, object]:
+    lengths = GENERATOR.integers(0, 9, 37)
+    return {
+        "text": Ragged.from_list([f"né {'o' * length}" for length in lengths]),
+        "steps": Ragged.from_list([X[:length, :2] for length in lengths]),
+        "empty": Ragged.from_list([b""] * 37),
+        "x": X,
+        "y": Y,
+    }
+
+
+def packed_ragged(folder: Path) -> rb.Dataset:
+    return pack(rb.open(ragged_columns(), target="y"), folder / "pack")
+
+
+def grouped(_folder: Path) -> rb.Dataset:
+    data = rb.open({**ragged_columns(), "patient": Y}, target="y")
+    return WithoutInput(data, "patient")
+
+
 def table_of_numbers() -> dict[str, np.ndarray]:
     return {"a": X[:, 0], "b": Y.astype(np.uint8), "y": Y}
 
@@ -115,6 +137,15 @@ SOURCES: dict[str, Callable[[Path], rb.Dataset]] = {
     "transforms applied": lambda _: Applied(rb.open(table_of_numbers(), target="y"), [scale(2.0)]),
     "csv in chunks": lambda folder: in_chunks([csv_folder(folder) / "one.csv"] * 3),
     "parquet in chunks": lambda folder: in_chunks([parquet(folder)] * 2, categories="one-hot"),
+    "ragged": lambda _: rb.open(ragged_columns(), target="y"),
+    "ragged, big-endian": lambda _: rb.open(
+        Ragged(X.reshape(-1).astype(">f4"), np.arange(0, 112, 3))
+    ),
+    "ragged, packed": packed_ragged,
+    "ragged, without an input": grouped,
+    "ragged, transforms applied": lambda _: Applied(
+        rb.open(ragged_columns(), target="y"), [scale(2.0, column="x")]
+    ),
     "transformed": lambda _: rb.open((X, Y)).transform(np.negative),
     **{name: partial(builtin, name) for name in BUILTIN_NAMES},
 }
@@ -138,6 +169,10 @@ def test_rows_equal_the_whole_span_indexed(data, drawn):
     whole, part, taken = data.span(0, length), data.span(start, stop), data.rows(indices)
     for column in data.columns:
         name = column.name
+        if column.is_ragged:
+            assert taken[name] == whole[name][indices]
+            assert part[name] == whole[name][start:stop]
+            continue
         np.testing.assert_array_equal(taken[name], whole[name][indices])
         np.testing.assert_array_equal(part[name], whole[name][start:stop])
 

@@ -137,7 +137,7 @@ def test_known_duplicates_are_refused_without_a_look_at_the_data(tmp_path, monke
     packed = rb.pack((np.arange(60) // 2, np.arange(60)), tmp_path / "pack")
     monkeypatch.setattr("rightbatch.loading.parts._CONTENT_LIMIT_BYTES", 0)
     monkeypatch.setattr(
-        "rightbatch.loading.parts.equal_content_groups", lambda data: pytest.fail("looked")
+        "rightbatch.loading.split_codes.equal_content_groups", lambda data: pytest.fail("looked")
     )
     with pytest.raises(rb.DuplicateError, match="held-out samples have inputs equal"):
         rb.split(packed, val=20, on_duplicates="error")

@@ -147,8 +147,10 @@ def _shuffle_texts(quality: ShuffleQuality) -> Iterator[RenderableType]:
         yield f"Note: {note}"
 
 
-def _shape_text(shape: list[int]) -> str:
-    return " × ".join(str(length) for length in shape) or "one value"
+def _shape_text(shape: list[int | None]) -> str:
+    """The sizes of a sample; one that varies is None."""
+    sizes = ("…" if length is None else str(length) for length in shape)
+    return " × ".join(sizes) or "one value"
 
 
 def _balance_text(counts: dict[str, int]) -> str:

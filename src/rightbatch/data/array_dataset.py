@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from rightbatch.data.column import Column
 from rightbatch.data.dataset import Arrays, Dataset, check_span, valid_rows
 from rightbatch.data.fingerprint import fingerprint_columns
+from rightbatch.data.ragged import Ragged
 from rightbatch.errors import DataError
 
 
 class ArrayDataset(Dataset):
-    """Columns held as arrays that share their first axis, the samples.
+    """Columns held as arrays that share their first axis, the samples, or as a `Ragged`.
 
     `categories` maps a column to the texts its integer codes stand for.
 
@@ -27,7 +28,7 @@ class ArrayDataset(Dataset):
 
     def __init__(
         self,
-        arrays: Mapping[str, NDArray[Any]],
+        arrays: Mapping[str, NDArray[Any] | Ragged],
         *,
         name: str = "arrays",
         target: str | None = None,
@@ -44,14 +45,16 @@ class ArrayDataset(Dataset):
                 f"{name}: columns of different lengths: {found} samples. "
                 "Row k of every column must belong to the same sample."
             )
-        self._arrays = dict(arrays)
+        self._arrays: Arrays = dict(arrays)
         self._length = next(iter(lengths.values()))
         if self._length == 0:
             raise DataError(f"{name} has zero samples; there is nothing to make batches of.")
         super().__init__(
             name=name,
             columns=[
-                Column(
+                _ragged_column(column, array)
+                if isinstance(array, Ragged)
+                else Column(
                     name=column,
                     dtype=array.dtype,
                     shape=array.shape[1:],
@@ -78,8 +81,17 @@ class ArrayDataset(Dataset):
         return {name: array[start:stop] for name, array in self._arrays.items()}
 
     def array(self, name: str) -> NDArray[Any] | None:
-        """The whole column, in memory or mapped; not in C order where its source is not."""
-        return self._arrays[name]
+        """The whole column, in memory or mapped; not in C order where its source is not.
+
+        None of a ragged column.
+        """
+        values = self._arrays[name]
+        return None if isinstance(values, Ragged) else values
+
+    def ragged(self, name: str) -> Ragged | None:
+        """The whole ragged column, in memory or mapped; None of another one."""
+        values = self._arrays[name]
+        return values if isinstance(values, Ragged) else None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -87,7 +99,19 @@ class ArrayDataset(Dataset):
         return fingerprint_columns(self.columns, self._arrays)
 
 
-def _gather(array: NDArray[Any], indices: NDArray[np.int64]) -> NDArray[Any]:
+def _ragged_column(name: str, values: Ragged) -> Column:
+    return Column(
+        name=name,
+        dtype=values.dtype,
+        shape=values.shape,
+        is_ragged=True,
+        is_text=values.is_text,
+    )
+
+
+def _gather(array: NDArray[Any] | Ragged, indices: NDArray[np.int64]) -> NDArray[Any] | Ragged:
     """The chosen rows. `take` is the faster one, but it copies a strided source whole first."""
+    if isinstance(array, Ragged):
+        return array.take(indices)
     in_c_order = array.flags.c_contiguous and array.flags.aligned
     return array.take(indices, axis=0) if in_c_order else array[indices]

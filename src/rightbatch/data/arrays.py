@@ -12,6 +12,7 @@ from rightbatch.data.array_dataset import ArrayDataset
 from rightbatch.data.arrow_columns import read_series
 from rightbatch.data.categories import encode_texts
 from rightbatch.data.options import OpenOptions
+from rightbatch.data.ragged import Ragged
 from rightbatch.errors import DataError
 
 # DLPack's device types that NumPy can read: CPU, and host memory pinned by CUDA or ROCm.
@@ -38,7 +39,8 @@ def open_arrays(
 ) -> ArrayDataset:
     """A data set of the named arrays; row k of every one belongs to sample k.
 
-    Text becomes category codes, dates become seconds since 1970; all else keeps its dtype.
+    Text becomes category codes, dates become seconds since 1970; all else keeps its dtype. A
+    `Ragged` is a column of entries that vary in length.
     Raises DataError where an array cannot be a column.
     """
     options.refuse_unused(source)
@@ -49,11 +51,14 @@ def open_arrays(
         if not isinstance(column, str) or not column:
             raise DataError(f"{name}: the column name {column!r} is no text; name it by a string.")
     chosen = options.choose(name, list(things), default_target=default_target)
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, NDArray[Any] | Ragged] = {}
     categories: dict[str, tuple[str, ...]] = {}
     for column in chosen.columns:
         described = f"{name}: column {column!r}"
         thing = things[column]
+        if isinstance(thing, Ragged):
+            arrays[column] = _as_ragged_column(thing, described)
+            continue
         array = as_array(thing, described)
         if array.dtype.hasobject and hasattr(thing, "__arrow_c_stream__"):
             # Frames keep text and nullable numbers as objects for NumPy, but not for Arrow.
@@ -156,9 +161,27 @@ def dates_as_seconds(array: NDArray[Any]) -> NDArray[np.float64]:
     return seconds
 
 
-def check_target(name: str, target: str, array: NDArray[Any]) -> None:
+def _as_ragged_column(ragged: Ragged, described: str) -> Ragged:
+    """The entries as column values; DataError where there are none, or not of numbers."""
+    if len(ragged) == 0:
+        raise DataError(f"{described} has zero samples; there is nothing to make batches of.")
+    if ragged.dtype.kind not in "buif" or 0 in ragged.shape:
+        raise DataError(
+            f"{described} holds {ragged.dtype} of shape {ragged.shape} in entries of varying "
+            "length; valid are numbers, and texts as bytes: Ragged.from_list(texts)."
+        )
+    native = ragged.dtype.newbyteorder("=")
+    if ragged.dtype == native:
+        return ragged
+    return Ragged(ragged.values.astype(native), ragged.offsets, is_text=ragged.is_text)
+
+
+def check_target(name: str, target: str, array: NDArray[Any] | Ragged) -> None:
     """Raise DataError, naming the row, where the target is NaN or infinite."""
     if array.dtype.kind != "f":
+        return
+    if isinstance(array, Ragged):
+        _check_ragged_target(name, target, array)
         return
     for start in range(0, len(array), 2**20):
         finite = np.isfinite(array[start : start + 2**20])
@@ -170,6 +193,20 @@ def check_target(name: str, target: str, array: NDArray[Any]) -> None:
                 f"{name}: the target {target!r} is {value} in row {start + row} (counting from 0)"
                 f"{f', and not finite in {count:,} places' if count > 1 else ''}; a target needs "
                 "finite values. Leave out such rows first, as with array[np.isfinite(y)]."
+            )
+
+
+def _check_ragged_target(name: str, target: str, ragged: Ragged) -> None:
+    values = ragged.values
+    for start in range(0, len(values), 2**20):
+        finite = np.isfinite(values[start : start + 2**20])
+        if not finite.all():
+            place = start + int(np.nonzero(~finite)[0][0])
+            row = int(np.searchsorted(ragged.offsets, place, side="right")) - 1
+            raise DataError(
+                f"{name}: the target {target!r} is not finite in row {row} (counting from 0), at "
+                f"place {place - int(ragged.offsets[row])} of it; a target needs finite values. "
+                "Leave out such rows first: Ragged.take(rows)."
             )
 
 
@@ -213,7 +250,8 @@ def _refuse_ragged(values: Sequence[Any], described: str) -> None:
         elif shape != first:
             raise DataError(
                 f"{described} is ragged: row {row} (counting from 0) has the shape {shape}, row 0 "
-                f"has {first}. Every sample needs the same shape: pad, cut or drop."
+                f"has {first}. Every sample needs the same shape: pad, cut or drop; or keep their "
+                "lengths, as a column of rb.Ragged.from_list(rows)."
             )
 
 

@@ -15,8 +15,8 @@ BLOCK_BYTES = 2**20
 GROUP_BYTES = 2**25
 
 
-def checksum(content: bytes | memoryview) -> int:
-    """The CRC-32 of `content`.
+def checksum(content: bytes | memoryview, before: int = 0) -> int:
+    """The CRC-32 of `content`, or of it and the contents whose sum was `before`.
 
     It finds every single flipped bit and every burst of up to 32 bits; of other damage it misses
     one in 2^32. It was measured at 6.1 GiB/s where BLAKE2b made 1.2: a disk is never waited for.
@@ -24,7 +24,7 @@ def checksum(content: bytes | memoryview) -> int:
     >>> f"{checksum(b'123456789'):08x}"
     'cbf43926'
     """
-    return zlib.crc32(content)
+    return zlib.crc32(content, before)
 
 
 def rows_of_block(column_bytes: list[int]) -> int:

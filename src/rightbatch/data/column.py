@@ -13,18 +13,33 @@ class Column:
 
     `shape` leaves out the sample axis: a 28 x 28 image has `(28, 28)`, a scalar `()`.
     `categories` are the texts that the integer codes of the column stand for, in code order;
-    None where the column holds numbers of its own.
+    None where the column holds numbers of its own. In a column that `is_ragged` the samples differ
+    in the length of a first axis that `shape` leaves out as well: bytes and texts have `()`. A
+    column that `is_text` is ragged, and its bytes are UTF-8.
 
-    >>> Column(name="age", dtype=np.dtype("int64"))
-    Column(name='age', dtype=dtype('int64'), shape=(), categories=None)
+    >>> Column(name="image", dtype=np.dtype("uint8"), shape=(28, 28)).kind
+    'uint8[28, 28]'
+    >>> Column(name="review", dtype=np.dtype("uint8"), is_ragged=True, is_text=True).kind
+    'uint8[…]'
     """
 
     name: str
     dtype: np.dtype[np.generic]
     shape: tuple[int, ...] = ()
     categories: tuple[str, ...] | None = None
+    is_ragged: bool = False
+    is_text: bool = False
 
     @property
     def is_numeric(self) -> bool:
-        """Whether arithmetic on the values makes sense (booleans count as 0 and 1)."""
-        return self.dtype.kind in "buif"
+        """Whether the samples are arrays of one shape, with which arithmetic makes sense.
+
+        Booleans count as 0 and 1.
+        """
+        return self.dtype.kind in "buif" and not self.is_ragged
+
+    @property
+    def kind(self) -> str:
+        """The dtype and the sizes of one sample, for people; `…` is a size that varies."""
+        sizes = ["…"] * self.is_ragged + [str(size) for size in self.shape]
+        return f"{self.dtype}[{', '.join(sizes)}]" if sizes else str(self.dtype)

@@ -14,9 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from rightbatch.data.column import Column
 from rightbatch.data.file_region import FileRegion, file_region
+from rightbatch.data.ragged import Ragged
+from rightbatch.data.ragged_region import RaggedRegion
 from rightbatch.errors import DataError, OptionError, did_you_mean
 
-Arrays = dict[str, NDArray[Any]]
+Arrays = dict[str, Any]
+"""Values by column: arrays, and a `Ragged` where the column is ragged."""
 
 # Columns are left in their files because memory does not hold them all.
 _MOST_STACKED_BYTES = 1 << 28
@@ -25,8 +28,9 @@ _MOST_STACKED_BYTES = 1 << 28
 class Dataset(ABC):
     """Where samples live: named columns, a length, and two ways to read them.
 
-    A source implements `rows`, `span`, `__len__` and `fingerprint`; `array` as well where whole
-    columns lie in memory or in a memory map, which lets a loader gather straight from them.
+    A source implements `rows`, `span`, `__len__` and `fingerprint`; `array` and `ragged` as well
+    where whole columns lie in memory or in a memory map, which lets a loader gather straight from
+    them.
 
     `target` names the column to be learned, or is None. `own_parts` maps `"train"` and `"test"`
     to ranges of rows where the source itself brings them (MNIST's folder does). `notes` are
@@ -75,6 +79,8 @@ class Dataset(ABC):
     def rows(self, indices: ArrayLike) -> Arrays:
         """The samples at `indices` (whole numbers, any order, repeats), one array a column.
 
+        Of a ragged column, a `Ragged`.
+
         Raises IndexError where an index is negative or past the end (`valid_rows` checks).
         """
 
@@ -91,8 +97,25 @@ class Dataset(ABC):
         """A short text that changes when names, dtypes, shapes or content change."""
 
     def array(self, name: str) -> NDArray[Any] | None:  # noqa: ARG002  # for sources to override
-        """The whole column where it lies in memory or in a memory map, else None."""
+        """The whole column where it lies in memory or in a memory map, else None.
+
+        None of a ragged column: `ragged` gives it.
+        """
         return None
+
+    def ragged(self, name: str) -> Ragged | None:  # noqa: ARG002  # for sources to override
+        """The whole ragged column where it lies in memory or in a memory map, else None."""
+        return None
+
+    def ragged_region(self, name: str) -> RaggedRegion | None:
+        """Where values and offsets of a ragged column lie in files; None where not in files."""
+        ragged = self.ragged(name)
+        if ragged is None:
+            return None
+        values, offsets = file_region(ragged.values), file_region(ragged.offsets)
+        if values is None or offsets is None:
+            return None
+        return RaggedRegion(ragged=ragged, values=values, offsets=offsets)
 
     def region(self, name: str) -> FileRegion | None:
         """Where the rows of a column lie in a file, to be read without a map; None in memory."""
@@ -153,8 +176,7 @@ class Dataset(ABC):
 
     def __repr__(self) -> str:
         shown = ", ".join(
-            f"{column.name}{'*' if column.name == self.target else ''}: {column.dtype}"
-            + (f"{list(column.shape)}" if column.shape else "")
+            f"{column.name}{'*' if column.name == self.target else ''}: {column.kind}"
             for column in self.columns[:8]
         )
         more = f", … {len(self.columns) - 8} more" if len(self.columns) > 8 else ""

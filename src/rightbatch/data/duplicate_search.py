@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rightbatch.data.block_checksums import array_bytes, checksum
 from rightbatch.data.dataset import Dataset
-from rightbatch.data.duplicates import first_of_equal, separate_collisions
+from rightbatch.data.duplicates import Seen, first_of_equal, separate_collisions
 from rightbatch.data.packed_array import DUPLICATES_FILE, PackedArray, describe_array, header_of
 
 # What is sorted at once: records of 16 bytes, and about four times that while they are sorted.
@@ -106,7 +106,7 @@ class _Search:
     def _of_one_key(self, path: Path) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Every key is the same: the first row is compared with all that follow, in pieces."""
         leader: np.int64 | None = None
-        seen: dict[tuple[int, bytes], int] = {}
+        seen: Seen = {}
         for _, records in _pieces(path, _KEYED):
             keys, rows = records["key"].copy(), records["row"].copy()
             leader = rows[0] if leader is None else leader

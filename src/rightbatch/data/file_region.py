@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ _MOST_BYTES = 1 << 30
 class FileRegion:
     """The rows of one column, one after the other, from byte `offset` of a file on.
 
-    `dtype` and `shape` (of one row) say how the bytes are read.
+    `dtype` and `shape` (of one row) say how the bytes are read, `unit` what a row is called.
     """
 
     path: Path
@@ -29,6 +29,7 @@ class FileRegion:
     length: int
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    unit: str = "row"
 
     @property
     def row_bytes(self) -> int:
@@ -88,7 +89,7 @@ class FileReader:
             except OSError as error:
                 row = start + done // region.row_bytes
                 raise DataError(
-                    f"{region.path}: reading row {row:,} failed ({error.strerror}, byte "
+                    f"{region.path}: reading {region.unit} {row:,} failed ({error.strerror}, byte "
                     f"{at + done:,} of the file). Look at the disk or the network behind it, or "
                     'leave such rows out: on_bad_sample="quarantine"'
                 ) from error
@@ -113,12 +114,32 @@ class FileReader:
             self._descriptor = -1
 
 
-def cut_off(region: FileRegion, row: int) -> DataError:
+class Region(Protocol):
+    """Rows of a column that lie in a file, which may have become shorter since."""
+
+    @property
+    def unit(self) -> str:
+        """What a row is called."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def length(self) -> int:
+        """How many rows it had when it was opened."""
+
+    @property
+    def whole_rows(self) -> int:
+        """How many of them it has now."""
+
+
+def cut_off(region: Region, row: int) -> DataError:
     """What to say of a file that has become shorter: it ends before `row`."""
     return DataError(
-        f"{region.path} ends before row {row:,}, and had {region.length:,} rows when it was "
-        "opened: it was cut off since. Put the whole file back and go on from the last checkpoint, "
-        'or leave such rows out: on_bad_sample="quarantine"'
+        f"{region.path} ends before {region.unit} {row:,}, and had {region.length:,} "
+        f"{region.unit}s when it was opened: it was cut off since. Put the whole file back and go "
+        'on from the last checkpoint, or leave such rows out: on_bad_sample="quarantine"'
     )
 
 

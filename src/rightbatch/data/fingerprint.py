@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rightbatch.data.column import Column
+from rightbatch.data.ragged import Ragged
 
 WHOLE_CONTENT_BYTES = 2**30
 _SAMPLED_BLOCKS = 1024
@@ -37,7 +38,7 @@ class ReadColumn:
 
 def fingerprint_columns(
     columns: Sequence[Column],
-    arrays: Mapping[str, NDArray[Any]] | Mapping[str, ReadColumn],
+    arrays: Mapping[str, NDArray[Any] | Ragged] | Mapping[str, ReadColumn],
     *,
     whole_content_bytes: int = WHOLE_CONTENT_BYTES,
 ) -> str:
@@ -45,7 +46,8 @@ def fingerprint_columns(
 
     The content is hashed whole up to `whole_content_bytes` (1 GiB) for all columns together;
     beyond that, 1,024 evenly spaced blocks of 64 KiB and both ends of each column are. How an
-    array is stored (C or Fortran order, memory map, strides) makes no difference.
+    array is stored (C or Fortran order, memory map, strides) makes no difference. Of a ragged
+    column the offsets are hashed like an array, and then the values.
 
     >>> column = Column(name="x", dtype=np.dtype("int64"))
     >>> fingerprint_columns([column], {"x": np.arange(3)})
@@ -54,12 +56,21 @@ def fingerprint_columns(
     whole = sum(arrays[column.name].nbytes for column in columns) <= whole_content_bytes
     digest = hashlib.blake2b(digest_size=16)
     for column in columns:
-        array = arrays[column.name]
+        values = arrays[column.name]
+        stored: Sequence[NDArray[Any] | ReadColumn]
+        described: tuple[object, ...]
+        if isinstance(values, Ragged):
+            stored = values.offsets, values.values
+            sizes = ("ragged", len(values), values.shape, values.is_text)
+            described = (column.name, values.dtype.str, sizes, whole)
+        else:
+            stored = (values,)
+            described = (column.name, values.dtype.str, values.shape, column.categories, whole)
         # repr quotes the texts, so that no two lists of names run into the same bytes.
-        described = (column.name, array.dtype.str, array.shape, column.categories, whole)
         digest.update(repr(described).encode("utf-8", errors="surrogatepass"))
-        for start, stop in _spans(array, whole=whole):
-            digest.update(np.ascontiguousarray(array[start:stop]).view(np.uint8).data)
+        for array in stored:
+            for start, stop in _spans(array, whole=whole):
+                digest.update(np.ascontiguousarray(array[start:stop]).view(np.uint8).data)
     return digest.hexdigest()
 
 

@@ -39,9 +39,10 @@ def open(
 
     Args:
         thing: An array, tensor or list (column `x`), `(X, y)` (columns `x` and `y`, target `y`),
-            a dict of arrays, a frame that speaks Arrow, a path, folder or glob (`.csv`, `.tsv`,
-            `.parquet`, `.npy`, `.npz`, IDX), a folder that `pack` wrote, or the name of a built-in
-            set (`breast_cancer`, `diabetes`, `digits`, `iris`, `wine`; `./wine` is a path).
+            a dict of arrays (a `Ragged` where samples vary in length), a frame that speaks Arrow,
+            a path, folder or glob (`.csv`, `.tsv`, `.parquet`, `.npy`, `.npz`, IDX), a folder that
+            `pack` wrote, or the name of a built-in set (`breast_cancer`, `diabetes`, `digits`,
+            `iris`, `wine`; `./wine` is a path).
         target: The column to be learned, by name or by position (-1 is the last).
         columns: The columns to keep; the target is kept too.
         header: For CSV, whether the first row holds the names; by default yes, unless it looks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,21 +10,23 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rightbatch.data.block_checksums import checksum, spans
-from rightbatch.data.packed_array import PackedArray
+from rightbatch.data.block_checksums import checksum
+from rightbatch.data.packed_array import Block, PackedArray
 from rightbatch.data.packed_manifest import MANIFEST_FILE, is_pack, read_manifest
+from rightbatch.data.packed_ragged import PackedValues
 from rightbatch.data.packing_folder import refuse_unfinished
 from rightbatch.errors import DataError
 
 _THREADS = 2
 _BLOCKS_AT_ONCE = 64
+_PIECE_BYTES = 2**23
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackFault:
     """Something in a pack that is not as it was written.
 
-    `start` up to `stop` are the rows it is in; None where it is not a matter of rows.
+    `start` up to `stop` are the rows (samples) it is in; None where it is not a matter of rows.
     """
 
     file: str
@@ -86,20 +89,20 @@ def _check_array(
     try:
         opened = os.open(folder / array.file, os.O_RDONLY)
     except FileNotFoundError:
-        yield 0, [_fault(array, (0, array.shape[0]), "the file is missing")]
+        yield 0, [_fault(array, (0, array.rows), "the file is missing")]
         return
     except OSError as error:
-        yield 0, [_fault(array, (0, array.shape[0]), f"it can not be read: {error.strerror}")]
+        yield 0, [_fault(array, (0, array.rows), f"it can not be read: {error.strerror}")]
         return
     try:
         yield array.header_bytes, _check_frame(opened, array)
-        blocks = list(spans(array.shape[0], array.block_rows))
+        blocks = array.blocks
         for first in range(0, len(blocks), _BLOCKS_AT_ONCE):
             some = range(first, min(first + _BLOCKS_AT_ONCE, len(blocks)))
             check = partial(_check_block, opened, array)
             results = list(pool.map(check, some, [blocks[block] for block in some]))
-            rows = blocks[some[-1]][1] - blocks[first][0]
-            yield rows * array.row_bytes, [fault for fault in results if fault is not None]
+            count = blocks[some[-1]].last - blocks[first].first
+            yield count * array.row_bytes, [fault for fault in results if fault is not None]
     finally:
         os.close(opened)
 
@@ -113,24 +116,38 @@ def _check_frame(opened: int, array: PackedArray) -> list[PackFault]:
     if size != array.file_bytes:
         state = "cut off" if size < array.file_bytes else "longer than it was"
         problem = f"the file is {state}: {size:,} bytes, expected are {array.file_bytes:,}"
-        whole = max(0, size - array.header_bytes) // array.row_bytes
-        is_short = size < array.file_bytes
-        faults.append(_fault(array, (whole, array.shape[0]) if is_short else None, problem))
+        rows = None
+        if size < array.file_bytes:
+            rows = _first_lost(array, max(0, size - array.header_bytes)), array.rows
+        faults.append(_fault(array, rows, problem))
     return faults
 
 
-def _check_block(
-    opened: int, array: PackedArray, block: int, rows: tuple[int, int]
-) -> PackFault | None:
-    start, stop = rows
-    wanted = (stop - start) * array.row_bytes
+def _first_lost(array: PackedArray, kept_bytes: int) -> int:
+    """The first row of a file that was cut off after so many bytes of values."""
+    kept = kept_bytes // array.row_bytes
+    if not isinstance(array, PackedValues):
+        return kept
+    # Which entry ends where is for the offsets to say; a block is known from the manifest.
+    return min(array.rows, bisect.bisect_right(array.block_ends, kept) * array.block_rows)
+
+
+def _check_block(opened: int, array: PackedArray, number: int, block: Block) -> PackFault | None:
+    rows = block.start, block.stop
+    at = array.header_bytes + block.first * array.row_bytes
+    left = (block.last - block.first) * array.row_bytes
+    found = 0
     try:
-        content = _read(opened, array.header_bytes + start * array.row_bytes, wanted)
+        # In pieces: a block of varying entries may be as large as one of them.
+        while left:
+            content = _read(opened, at, min(left, _PIECE_BYTES))
+            if not content:
+                return None  # cut off, which has been told
+            found = checksum(content, found)
+            at, left = at + len(content), left - len(content)
     except OSError as error:
         return _fault(array, rows, f"the values can not be read: {error.strerror}")
-    if len(content) < wanted:
-        return None  # cut off, which has been told
-    if checksum(content) != array.checksums[block]:
+    if found != array.checksums[number]:
         return _fault(array, rows, "the values are not as they were written (checksum)")
     return None
 

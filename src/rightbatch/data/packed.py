@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +16,13 @@ from numpy.typing import NDArray
 
 from rightbatch.data.array_dataset import ArrayDataset
 from rightbatch.data.arrays import check_target
+from rightbatch.data.dataset import Arrays
 from rightbatch.data.file_region import FileRegion
 from rightbatch.data.options import OpenOptions
-from rightbatch.data.packed_array import map_columns
+from rightbatch.data.packed_array import PackedArray
+from rightbatch.data.packed_column import map_columns
 from rightbatch.data.packed_manifest import Manifest, SourceFile, read_manifest
+from rightbatch.data.ragged_region import RaggedRegion
 from rightbatch.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -78,20 +82,36 @@ class PackedDataset(ArrayDataset):
         )
 
     def region(self, name: str) -> FileRegion | None:
-        """Where the rows of a column lie in its file."""
+        """Where the rows of a column lie in its file; None of a ragged one."""
         self.column(name)
-        stored = {column.name: column.array for column in self.manifest.columns}[name]
+        stored = {column.name: column for column in self.manifest.columns}[name]
+        return None if stored.offsets is not None else self._region(stored.array)
+
+    def ragged_region(self, name: str) -> RaggedRegion | None:
+        """Where values and offsets of a ragged column lie in their files; None of another one."""
+        ragged = self.ragged(name)
+        stored = {column.name: column for column in self.manifest.columns}[name]
+        if ragged is None or stored.offsets is None:
+            return None
+        return RaggedRegion(
+            ragged=ragged,
+            values=self._region(stored.array),
+            offsets=self._region(stored.offsets),
+        )
+
+    def _region(self, stored: PackedArray) -> FileRegion:
+        values_bytes = math.prod(stored.file_shape) * stored.dtype.itemsize
         return FileRegion(
             path=self.folder / stored.file,
-            offset=stored.header_bytes,
-            length=stored.shape[0],
+            offset=stored.file_bytes - values_bytes,
+            length=stored.file_shape[0],
             dtype=stored.dtype,
             shape=stored.shape[1:],
         )
 
-    def _map(self, columns: Sequence[str]) -> dict[str, NDArray[Any]]:
-        stored = {column.name: column.array for column in self.manifest.columns}
-        return map_columns(self.folder, {name: stored[name] for name in columns})
+    def _map(self, columns: Sequence[str]) -> Arrays:
+        stored = {column.name: column for column in self.manifest.columns}
+        return map_columns(self.folder, [stored[name] for name in columns])
 
     def _map_beside(self) -> None:
         """Map what is stored beside the columns."""

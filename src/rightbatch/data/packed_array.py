@@ -6,10 +6,10 @@ import hashlib
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -24,8 +24,15 @@ DUPLICATES_FILE = "duplicates.npy"
 SOURCE_ROWS_FILE = "source-rows.npy"
 FILE_NAME = re.compile(r"[A-Za-z0-9_.%-]{1,200}\.npy")
 _LONGEST_NAME = 160
-# Of the thousand or so files that a process may open, others need some.
-_MOST_OPEN_FILES = 64
+
+
+class Block(NamedTuple):
+    """The rows `start` up to `stop`, whose values are those from `first` up to `last`."""
+
+    start: int
+    stop: int
+    first: int
+    last: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +50,23 @@ class PackedArray:
     header_checksum: int
     block_rows: int
     checksums: tuple[int, ...]
+
+    @property
+    def file_shape(self) -> tuple[int, ...]:
+        """The shape that the file's header says."""
+        return self.shape
+
+    @property
+    def rows(self) -> int:
+        """How many samples, or rows of another kind, the file holds values of."""
+        return self.shape[0]
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks that have a checksum each."""
+        return [
+            Block(start, stop, start, stop) for start, stop in spans(self.rows, self.block_rows)
+        ]
 
     @property
     def row_bytes(self) -> int:
@@ -68,25 +92,17 @@ class PackedArray:
         except FileNotFoundError as error:
             raise DataError(
                 f"{described} is missing; expected are {self.file_bytes:,} bytes of {self.dtype} "
-                f"of shape {self.shape}. Put it back from a copy, or pack the data anew."
+                f"of shape {self.file_shape}. Put it back from a copy, or pack the data anew."
             ) from error
-        if (header.dtype, header.shape, header.fortran_order) != (self.dtype, self.shape, False):
+        expected = (self.dtype, self.file_shape, False)
+        if (header.dtype, header.shape, header.fortran_order) != expected:
             order = " in Fortran order" if header.fortran_order else ""
             raise DataError(
                 f"{described} holds {header.dtype} of shape {header.shape}{order}, and "
-                f"manifest.json says {self.dtype} of shape {self.shape}. Put the file back from a "
-                "copy, or pack the data anew."
+                f"manifest.json says {self.dtype} of shape {self.file_shape}. Put the file back "
+                "from a copy, or pack the data anew."
             )
         return map_values(path, header) if keeps_open else map_closed(path, header)
-
-
-def map_columns(folder: Path, arrays: Mapping[str, PackedArray]) -> dict[str, NDArray[Any]]:
-    """The columns' values by name, each as `PackedArray.map` gives them."""
-    keeps_open = len(arrays) <= _MOST_OPEN_FILES
-    return {
-        name: array.map(folder, f"column {name!r}", keeps_open=keeps_open)
-        for name, array in arrays.items()
-    }
 
 
 def header_of(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from rightbatch.data.column import Column
-from rightbatch.data.packed_array import FILE_NAME, PackedArray
-from rightbatch.data.stored_fields import Fields, WrongFieldError, is_whole, texts_or_none
+from rightbatch.data.packed_array import PackedArray
+from rightbatch.data.packed_column import PackedColumn
+from rightbatch.data.packed_json import array_to_json, column_to_json, read_array, read_column
+from rightbatch.data.stored_fields import Fields, WrongFieldError, is_whole
 from rightbatch.errors import DataError
 
 MANIFEST_FILE = "manifest.json"
@@ -23,8 +24,6 @@ VERSION = 1
 
 # The checksum stands last, over every byte before it.
 _SEALED = re.compile(rb'(.*,\n "checksum": )"([0-9a-f]{32})"\n}\n', re.DOTALL)
-# Numbers and fixed-width text: NumPy would read a text of other kinds as a record.
-_DTYPE = re.compile(r"[<>|][buifcSU][0-9]{1,6}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,25 +33,6 @@ class SourceFile:
     path: str
     bytes: int
     mtime_ns: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackedColumn:
-    """A column of the pack: its description and the file of its values."""
-
-    name: str
-    categories: tuple[str, ...] | None
-    array: PackedArray
-
-    @property
-    def column(self) -> Column:
-        """The column as a Dataset describes it."""
-        return Column(
-            name=self.name,
-            dtype=self.array.dtype,
-            shape=self.array.shape[1:],
-            categories=self.categories,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +68,9 @@ class Manifest:
     @property
     def arrays(self) -> dict[str, PackedArray]:
         """Every file of the pack but the manifest, by what it is for."""
-        found = {f"column {column.name!r}": column.array for column in self.columns}
+        found: dict[str, PackedArray] = {}
+        for column in self.columns:
+            found |= column.files
         more = {"duplicates": self.duplicates, "source rows": self.source_rows}
         return found | {role: array for role, array in more.items() if array is not None}
 
@@ -108,14 +90,7 @@ class Manifest:
             "fingerprint": self.fingerprint,
             "length": self.length,
             "target": self.target,
-            "columns": [
-                {
-                    "name": column.name,
-                    "categories": None if column.categories is None else list(column.categories),
-                    **_array_to_json(column.array),
-                }
-                for column in self.columns
-            ],
+            "columns": [column_to_json(column) for column in self.columns],
             "own_parts": {name: [rows.start, rows.stop] for name, rows in self.own_parts.items()},
             "notes": list(self.notes),
             "source_files": [vars(file) for file in self.source_files],
@@ -123,8 +98,8 @@ class Manifest:
             "packed_transforms": list(self.packed_transforms),
             "left_transforms": list(self.left_transforms),
             "duplicate_rows": self.duplicate_rows,
-            "duplicates": None if self.duplicates is None else _array_to_json(self.duplicates),
-            "source_rows": None if self.source_rows is None else _array_to_json(self.source_rows),
+            "duplicates": None if self.duplicates is None else array_to_json(self.duplicates),
+            "source_rows": None if self.source_rows is None else array_to_json(self.source_rows),
             "source_signature": self.source_signature,
         }
         text = json.dumps(described, indent=1)
@@ -186,18 +161,6 @@ def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _array_to_json(array: PackedArray) -> dict[str, Any]:
-    return {
-        "file": array.file,
-        "dtype": array.dtype.str,
-        "shape": list(array.shape),
-        "header_bytes": array.header_bytes,
-        "header_checksum": f"{array.header_checksum:08x}",
-        "block_rows": array.block_rows,
-        "checksums": [f"{block:08x}" for block in array.checksums],
-    }
-
-
 def _manifest(fields: Fields) -> Manifest:
     fields.take("format", repr(FORMAT), lambda found: found if found == FORMAT else None)
     version = fields.whole("version", 1)
@@ -208,11 +171,10 @@ def _manifest(fields: Fields) -> Manifest:
     length = fields.whole("length", 1)
     described = fields.items("columns")
     columns = tuple(
-        _column(Fields(found, f"columns[{place}]."), length)
-        for place, found in enumerate(described)
+        read_column(found, f"columns[{place}].", length) for place, found in enumerate(described)
     )
     names = [column.name for column in columns]
-    files = [column.array.file.casefold() for column in columns]
+    files = [array.file.casefold() for column in columns for array in column.files.values()]
     if not columns or len(set(names)) < len(names) or len(set(files)) < len(files):
         raise WrongFieldError(
             "the field 'columns' must have one column at least, and no name or file twice"
@@ -249,48 +211,6 @@ def _manifest(fields: Fields) -> Manifest:
     return manifest
 
 
-def _column(fields: Fields, length: int) -> PackedColumn:
-    column = PackedColumn(
-        name=fields.text("name"),
-        categories=fields.take(
-            "categories",
-            "null or a list of texts",
-            lambda found: (
-                None
-                if found is not None and texts_or_none(found) is None
-                else (texts_or_none(found),)
-            ),
-        )[0],
-        array=_array(fields, length),
-    )
-    fields.done()
-    return column
-
-
-def _array(fields: Fields, length: int) -> PackedArray:
-    array = PackedArray(
-        file=fields.take(
-            "file",
-            "a name of letters, digits and _.%- that ends with .npy",
-            lambda found: found if isinstance(found, str) and FILE_NAME.fullmatch(found) else None,
-        ),
-        dtype=fields.take("dtype", "a dtype of numbers or text, such as '<f4'", _dtype),
-        shape=fields.take("shape", f"a list of {length} and whole numbers from 1", _shape),
-        header_bytes=fields.whole("header_bytes", 1),
-        header_checksum=fields.take("header_checksum", "8 hexadecimal digits", _crc),
-        block_rows=fields.whole("block_rows", 1),
-        checksums=fields.take("checksums", "a list of texts of 8 hexadecimal digits", _checksums),
-    )
-    if array.shape[0] != length:
-        raise WrongFieldError(f"{array.file}: the field 'shape' has not the length {length}")
-    if len(array.checksums) != -(-length // array.block_rows):
-        raise WrongFieldError(
-            f"{array.file}: the field 'checksums' has {len(array.checksums)} entries, not one for "
-            f"each {array.block_rows} of {length} rows"
-        )
-    return array
-
-
 def _duplicates(fields: Fields, length: int) -> tuple[int | None, PackedArray | None]:
     count = fields.whole_or_none("duplicate_rows")
     if not count:
@@ -311,7 +231,7 @@ def _whole_numbers(fields: Fields, name: str, shape: tuple[int, ...]) -> PackedA
     if found is None:
         return None
     described = Fields(found, f"{name}.")
-    array = _array(described, shape[0])
+    array = read_array(described, shape[0])
     described.done()
     if array.dtype != np.dtype(np.int64) or array.shape != shape:
         raise WrongFieldError(
@@ -342,36 +262,3 @@ def _rows(name: str, found: Any, length: int) -> range:
             f"{length} rows"
         )
     return range(found[0], found[1])
-
-
-def _categories(found: Any) -> tuple[tuple[str, ...] | None] | None:
-    texts = texts_or_none(found)
-    return None if texts is None and found is not None else (texts,)
-
-
-def _crc(found: Any) -> int | None:
-    is_crc = isinstance(found, str) and re.fullmatch("[0-9a-f]{8}", found)
-    return int(found, 16) if is_crc else None
-
-
-def _checksums(found: Any) -> tuple[int, ...] | None:
-    if not isinstance(found, list):
-        return None
-    sums = tuple(_crc(item) for item in found)
-    return None if None in sums else sums  # type: ignore[return-value]  # None is ruled out
-
-
-def _dtype(found: Any) -> np.dtype[Any] | None:
-    if not isinstance(found, str) or not _DTYPE.fullmatch(found):
-        return None
-    try:
-        dtype = np.dtype(found)
-    except TypeError:
-        return None
-    return dtype if dtype.itemsize else None
-
-
-def _shape(found: Any) -> tuple[int, ...] | None:
-    if not isinstance(found, list) or not found or not all(is_whole(size, 1) for size in found):
-        return None
-    return tuple(found)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,21 +18,19 @@ from numpy.typing import NDArray
 
 from rightbatch.byte_sizes import bytes_text
 from rightbatch.data.array_dataset import ArrayDataset
-from rightbatch.data.block_checksums import rows_of_block
 from rightbatch.data.column import Column
-from rightbatch.data.dataset import Arrays, Dataset
+from rightbatch.data.dataset import Dataset
 from rightbatch.data.duplicate_search import find_duplicates
 from rightbatch.data.duplicates import span_keys
 from rightbatch.data.fingerprint import ReadColumn, fingerprint_columns
 from rightbatch.data.packed import PackedDataset, source_files
 from rightbatch.data.packed_array import (
     SOURCE_ROWS_FILE,
-    describe_array,
-    file_names,
-    map_columns,
     write_array,
 )
-from rightbatch.data.packed_manifest import Manifest, PackedColumn, is_pack, read_manifest
+from rightbatch.data.packed_column import PackedColumn, map_columns
+from rightbatch.data.packed_manifest import Manifest, is_pack, read_manifest
+from rightbatch.data.packing_columns import check_arrays, column_sizes, draft_columns
 from rightbatch.data.packing_folder import (
     KEYS_BYTES,
     PackingFolder,
@@ -48,6 +45,7 @@ from rightbatch.data.packing_place import (
     refuse_or_remove,
     remove_replaced,
 )
+from rightbatch.data.row_bytes import column_bytes
 from rightbatch.data.table_chunks import ChunkedTable
 from rightbatch.errors import DataError, DiskSpaceError, OptionError
 
@@ -91,7 +89,7 @@ def packed_bytes(data: Dataset) -> int:
     >>> packed_bytes(open(([[1.0, 2.0], [3.0, 4.0]], [0, 1])))
     48
     """
-    return len(data) * sum(_row_bytes(data))
+    return sum(column_bytes(data, column) for column in data.columns)
 
 
 def write_pack(
@@ -139,7 +137,7 @@ def write_pack(
     with PackingFolder(partial, draft) as packing:
         try:
             try:
-                _refuse_small_disk(packing, folder)
+                _refuse_small_disk(packing, folder, data)
             except DiskSpaceError:
                 if packing.rows_done == 0:
                     shutil.rmtree(partial)
@@ -150,7 +148,7 @@ def write_pack(
         except OSError as error:
             if error.errno not in _FULL:
                 raise
-            raise _full_disk(packing, folder) from error
+            raise _full_disk(packing, folder, data) from error
     return PackedDataset(folder)
 
 
@@ -158,21 +156,22 @@ def _write(
     data: Dataset, source: Dataset, packing: PackingFolder, progress: Progress | None
 ) -> Manifest:
     """Write what is missing, look for duplicates, and describe it all."""
-    told = _Told(progress, packing, sum(_row_bytes(data)))
+    told = _Told(progress, packing, sum(column_sizes(data)))
     block_rows = packing.draft.columns[0].array.block_rows
-    row_bytes = sum(_row_bytes(data))
-    step = block_rows * max(1, _SPAN_BYTES // max(1, block_rows * row_bytes))
+    sample_bytes = sum(column_sizes(data))
+    step = block_rows * max(1, _SPAN_BYTES // max(1, block_rows * sample_bytes))
     sync_bytes = max(_SYNC_BYTES, _SYNC_COLUMN_BYTES * (len(data.columns) - _FEW_COLUMNS))
     synced_rows, synced_at = packing.rows_done, time.monotonic()
     told("writing", packing.rows_done, always=True)
     try:
         while packing.rows_done < len(data):
             start = packing.rows_done
-            arrays = data.span(start, min(start + step, len(data)))
-            _check_arrays(data, arrays, start)
+            stop = min(start + step, len(data))
+            arrays = data.span(start, stop)
+            check_arrays(data, arrays, start, stop - start)
             packing.append(arrays, span_keys(data, arrays))
             told("writing", packing.rows_done)
-            written = (packing.rows_done - synced_rows) * row_bytes
+            written = (packing.rows_done - synced_rows) * sample_bytes
             if written >= sync_bytes or time.monotonic() - synced_at >= _SYNC_SECONDS:
                 packing.sync_behind()
                 synced_rows, synced_at = packing.rows_done, time.monotonic()
@@ -181,11 +180,7 @@ def _write(
         raise
     packing.sync()
     _refuse_changed(source, packing.draft)
-    stored = packing.described_columns()
-    columns = tuple(
-        replace(column, array=array)
-        for column, array in zip(packing.draft.columns, stored, strict=True)
-    )
+    columns = packing.finish_columns()
     shutil.rmtree(packing.scratch, ignore_errors=True)
     packing.scratch.mkdir()
     duplicates = find_duplicates(
@@ -228,14 +223,13 @@ def _source_rows(source: Dataset) -> NDArray[np.int64] | ReadColumn | None:
 
 def _fingerprint(data: Dataset, columns: Sequence[PackedColumn], packing: PackingFolder) -> str:
     """That of the source, taken from what was written of it."""
-    arrays = map_columns(packing.path, {column.name: column.array for column in columns})
+    arrays = map_columns(packing.path, columns)
     return fingerprint_columns(data.columns, arrays)
 
 
 def _written(data: Dataset, columns: Sequence[PackedColumn], folder: Path) -> ArrayDataset:
     """The columns as they lie in the folder, mapped."""
-    arrays = map_columns(folder, {column.name: column.array for column in columns})
-    return ArrayDataset(arrays, name=data.name, target=data.target)
+    return ArrayDataset(map_columns(folder, columns), name=data.name, target=data.target)
 
 
 class _Told:
@@ -282,17 +276,7 @@ def _draft(
             f"{data.name} has a column that is no input ({hidden[0]!r}, which ties samples "
             "together); pack the data as they were opened, and give group= when the pack is split"
         )
-    for column in data.columns:
-        if column.dtype.kind not in "buifcSU" or 0 in (column.dtype.itemsize, *column.shape):
-            raise DataError(
-                f"{data.name}: column {column.name!r} is {column.dtype} of shape {column.shape}, "
-                "which can not be packed; valid are numbers and fixed-width text. Convert it, or "
-                "leave it out: columns=…"
-            )
-    length = len(data)
     signature = source.source_signature
-    block_rows = rows_of_block(_row_bytes(data))
-    files = file_names(column.name for column in data.columns)
     return Manifest(
         rightbatch=_version(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -300,22 +284,9 @@ def _draft(
         # Of a source that is read in chunks, the pack itself gives the fingerprint in the end.
         fingerprint=source.fingerprint if signature is None else "",
         source_signature=signature,
-        length=length,
+        length=len(data),
         target=data.target,
-        columns=tuple(
-            PackedColumn(
-                name=column.name,
-                categories=column.categories,
-                array=describe_array(
-                    file,
-                    column.dtype,
-                    (length, *column.shape),
-                    block_rows=block_rows,
-                    checksums=(),
-                ),
-            )
-            for column, file in zip(data.columns, files, strict=True)
-        ),
+        columns=draft_columns(data),
         own_parts=data.own_parts,
         notes=source.notes,
         source_files=source_files(source.files),
@@ -332,11 +303,6 @@ def _version() -> str:
         return "not installed"
 
 
-def _row_bytes(data: Dataset) -> list[int]:
-    """The bytes of one sample, column by column."""
-    return [column.dtype.itemsize * math.prod(column.shape) for column in data.columns]
-
-
 def _goes_on(partial: Path, draft: Manifest) -> bool:
     """Whether what is unfinished there is of these data."""
     try:
@@ -346,20 +312,6 @@ def _goes_on(partial: Path, draft: Manifest) -> bool:
         if "another process" in str(error):
             raise
         return False
-
-
-def _check_arrays(data: Dataset, arrays: Arrays, start: int) -> None:
-    """Refuse values that are not as the column describes them."""
-    rows = len(next(iter(arrays.values())))
-    for column in data.columns:
-        values: NDArray[Any] = arrays[column.name]
-        if values.dtype != column.dtype or values.shape != (rows, *column.shape):
-            raise DataError(
-                f"{data.name}: rows {start:,} up to {start + rows:,} of column {column.name!r} "
-                f"are {values.dtype} of shape {values.shape}, where {column.dtype} of shape "
-                f"{(rows, *column.shape)} was promised; the source does not keep its promise "
-                "(rightbatch.testing.check_dataset tells more)"
-            )
 
 
 def _refuse_changed(source: Dataset, draft: Manifest) -> None:
@@ -373,8 +325,8 @@ def _refuse_changed(source: Dataset, draft: Manifest) -> None:
             )
 
 
-def _refuse_small_disk(packing: PackingFolder, folder: Path) -> None:
-    needed = _missing_bytes(packing)
+def _refuse_small_disk(packing: PackingFolder, folder: Path, data: Dataset) -> None:
+    needed = _missing_bytes(packing, data)
     free = shutil.disk_usage(packing.path).free
     if free < needed:
         raise DiskSpaceError(
@@ -383,21 +335,22 @@ def _refuse_small_disk(packing: PackingFolder, folder: Path) -> None:
         )
 
 
-def _missing_bytes(packing: PackingFolder) -> int:
+def _missing_bytes(packing: PackingFolder, data: Dataset) -> int:
     """What the rest of the packing takes on the disk."""
     draft = packing.draft
     missing = draft.length - packing.rows_done
-    columns = sum(column.array.row_bytes for column in draft.columns)
-    return missing * (columns + KEYS_BYTES) + draft.length * (_SCRATCH_BYTES - KEYS_BYTES)
+    return missing * (sum(column_sizes(data)) + KEYS_BYTES) + draft.length * (
+        _SCRATCH_BYTES - KEYS_BYTES
+    )
 
 
-def _full_disk(packing: PackingFolder, folder: Path) -> DiskSpaceError:
-    row_bytes = sum(column.array.row_bytes for column in packing.draft.columns)
+def _full_disk(packing: PackingFolder, folder: Path, data: Dataset) -> DiskSpaceError:
+    sample_bytes = sum(column_sizes(data))
+    done, total = (bytes_text(n * sample_bytes) for n in (packing.rows_done, packing.draft.length))
     return DiskSpaceError(
-        f"the disk of {packing.path} is full: {bytes_text(packing.rows_done * row_bytes)} of "
-        f"{bytes_text(packing.draft.length * row_bytes)} are packed and kept there. Make room for "
-        f"{bytes_text(_missing_bytes(packing))} and pack again into {folder}: it goes on where it "
-        "stopped"
+        f"the disk of {packing.path} is full: {done} of {total} are packed and kept there. Make "
+        f"room for {bytes_text(_missing_bytes(packing, data))} and pack again into {folder}: it "
+        "goes on where it stopped"
     )
 
 

@@ -11,9 +11,9 @@ import fcntl
 import json
 import os
 import zlib
-from array import array
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,9 +21,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rightbatch.data.block_checksums import array_bytes, checksum, spans
-from rightbatch.data.packed_array import PackedArray, describe_array, header_of
+from rightbatch.data.block_checksums import array_bytes
+from rightbatch.data.dataset import Arrays
+from rightbatch.data.packed_column import PackedColumn
 from rightbatch.data.packed_manifest import MANIFEST_FILE, Manifest
+from rightbatch.data.packed_ragged import PackedOffsets
+from rightbatch.data.packing_file import files_of, write_all
 from rightbatch.durable_files import sync_file, sync_folder, write_atomically
 from rightbatch.errors import DataError, OptionError
 
@@ -64,16 +67,7 @@ def identity(manifest: Manifest) -> dict[str, Any]:
         "fingerprint": manifest.source_signature or manifest.fingerprint,
         "length": manifest.length,
         "target": manifest.target,
-        "columns": [
-            [
-                column.name,
-                column.categories,
-                column.array.file,
-                column.array.dtype.str,
-                column.array.shape,
-            ]
-            for column in manifest.columns
-        ],
+        "columns": [column.identity for column in manifest.columns],
         "own_parts": {name: [rows.start, rows.stop] for name, rows in manifest.own_parts.items()},
         "source_files": [vars(file) for file in manifest.source_files],
         "packed_transforms": list(manifest.packed_transforms),
@@ -102,10 +96,9 @@ class PackingFolder:
         self.draft = draft
         self.created = draft.created
         self.rows_done = 0
-        self._arrays = [column.array for column in draft.columns]
-        self._block_rows = self._arrays[0].block_rows
+        self._files = [file for column in draft.columns for file in files_of(column)]
+        self._block_rows = draft.columns[0].array.block_rows
         self._identity = {**identity(draft), "block_rows": self._block_rows}
-        self._checksums = [array("I") for _ in self._arrays]
         self._journaled = 0
         self._lock: int | None = None
         self._thread = ThreadPoolExecutor(1)
@@ -183,16 +176,17 @@ class PackingFolder:
     def _cut(self) -> None:
         """Read the journal, and cut every file to the rows that are safe."""
         blocks = self._read_journal()
-        for stored in self._arrays:
-            blocks = min(blocks, self._whole_blocks(stored))
+        for file in self._files:
+            blocks = min(blocks, file.whole_blocks(self.path))
         while blocks and _size(self.keys_path) < self._rows(blocks) * KEYS_BYTES:
             blocks -= 1
         if blocks == 0:
-            for stored in self._arrays:
-                (self.path / stored.file).write_bytes(header_of(stored.dtype, stored.shape))
+            for file in self._files:
+                (self.path / file.stored.file).write_bytes(file.header)
+        for file in self._files:
+            file.cut(blocks)
         self.rows_done = self._rows(blocks)
         self.cut_back()
-        self._checksums = [sums[:blocks] for sums in self._checksums]
         lines = b"".join(self._line(block) for block in range(blocks))
         write_atomically(self.path / _JOURNAL_FILE, lines)
         self._journaled = blocks
@@ -200,12 +194,12 @@ class PackingFolder:
     def cut_back(self) -> None:
         """Cut every file to the rows that are done: what was written in part makes room."""
         rows = self.rows_done
-        for stored in self._arrays:
-            _truncate(self.path / stored.file, stored.header_bytes + rows * stored.row_bytes)
+        for file in self._files:
+            _truncate(self.path / file.stored.file, file.size(rows))
         _truncate(self.keys_path, rows * KEYS_BYTES)
 
     def _read_journal(self) -> int:
-        """Fill the checksums from the journal, and return how many blocks it is sure of."""
+        """Tell the files what the journal says, and return how many blocks it is sure of."""
         journal = self.path / _JOURNAL_FILE
         content = journal.read_bytes() if journal.is_file() else b""
         blocks = 0
@@ -214,54 +208,30 @@ class PackingFolder:
             if not line.endswith(b"\n") or f"{zlib.crc32(words):08x}".encode() != own:
                 break  # cut off while it was written
             number, *sums = words.split(b" ")
-            if int(number) != blocks or len(sums) != len(self._arrays):
+            if int(number) != blocks or len(sums) != len(self._files):
                 break
-            for column, word in zip(self._checksums, sums, strict=True):
-                column.append(int(word, 16))
+            for file, word in zip(self._files, sums, strict=True):
+                file.read_word(word.decode())
             blocks += 1
         return blocks
 
     def _line(self, block: int) -> bytes:
-        sums = " ".join(f"{column[block]:08x}" for column in self._checksums)
+        sums = " ".join(file.word(block) for file in self._files)
         words = f"{block} {sums}".encode()
         return words + f" {zlib.crc32(words):08x}\n".encode()
-
-    def _whole_blocks(self, stored: PackedArray) -> int:
-        path = self.path / stored.file
-        header = header_of(stored.dtype, stored.shape)
-        if not path.is_file():
-            return 0
-        with path.open("rb") as file:
-            if file.read(len(header)) != header:
-                return 0
-        rows = (path.stat().st_size - len(header)) // stored.row_bytes
-        return (
-            -(-rows // self._block_rows) if rows >= self.draft.length else rows // self._block_rows
-        )
 
     def _rows(self, blocks: int) -> int:
         return min(blocks * self._block_rows, self.draft.length)
 
-    def append(self, arrays: Mapping[str, NDArray[Any]], keys: NDArray[np.uint64]) -> None:
+    def append(self, arrays: Arrays, keys: NDArray[np.uint64]) -> None:
         """Write the next samples: whole blocks of rows, but for the last ones of the data."""
         count = len(keys)
-        found: list[list[int]] = []
-        for column in self.draft.columns:
-            stored = column.array
-            content = array_bytes(arrays[column.name])
-            with (self.path / stored.file).open("ab", buffering=0) as file:
-                _write(file, content)
-            found.append(
-                [
-                    checksum(content[start * stored.row_bytes : stop * stored.row_bytes])
-                    for start, stop in spans(count, self._block_rows)
-                ]
-            )
-        with self.keys_path.open("ab", buffering=0) as file:
-            _write(file, array_bytes(keys))
+        found = [file.append(self.path, arrays, count) for file in self._files]
+        with self.keys_path.open("ab", buffering=0) as opened:
+            write_all(opened, array_bytes(keys))
         # At the end: an interrupt before it leaves nothing but bytes that are cut off.
-        for sums, new in zip(self._checksums, found, strict=True):
-            sums.extend(new)
+        for file, written in zip(self._files, found, strict=True):
+            file.add(written)
         self.rows_done += count
 
     def sync(self) -> None:
@@ -286,27 +256,27 @@ class PackingFolder:
     def _sync(self, blocks: int) -> None:
         if blocks == self._journaled:
             return
-        for stored in self._arrays:
-            sync_file(self.path / stored.file)
+        for file in self._files:
+            sync_file(self.path / file.stored.file)
         sync_file(self.keys_path)
         lines = b"".join(self._line(block) for block in range(self._journaled, blocks))
-        with (self.path / _JOURNAL_FILE).open("ab", buffering=0) as file:
-            _write(file, lines)
-            os.fsync(file.fileno())
+        with (self.path / _JOURNAL_FILE).open("ab", buffering=0) as journal:
+            write_all(journal, lines)
+            os.fsync(journal.fileno())
         self._journaled = blocks
 
-    def described_columns(self) -> tuple[PackedArray, ...]:
-        """The columns' arrays with their checksums."""
-        return tuple(
-            describe_array(
-                stored.file,
-                stored.dtype,
-                stored.shape,
-                block_rows=stored.block_rows,
-                checksums=sums,
-            )
-            for stored, sums in zip(self._arrays, self._checksums, strict=True)
-        )
+    def finish_columns(self) -> tuple[PackedColumn, ...]:
+        """Write what only the end tells, and describe the columns with their checksums."""
+        finished = {file.stored.file: file.finish(self.path) for file in self._files}
+        columns = []
+        for column in self.draft.columns:
+            offsets = None
+            if column.offsets is not None:
+                found = finished[column.offsets.file]
+                assert isinstance(found, PackedOffsets)  # as it was described
+                offsets = found
+            columns.append(replace(column, array=finished[column.array.file], offsets=offsets))
+        return tuple(columns)
 
     def finish(self, manifest: Manifest) -> None:
         """Write the manifest and take the help files away: the pack is complete."""
@@ -322,13 +292,6 @@ def remove_help_files(path: Path) -> None:
     for name in (_DESCRIPTION_FILE, _JOURNAL_FILE, _KEYS_FILE):
         (path / name).unlink(missing_ok=True)
     sync_folder(path)
-
-
-def _write(file: Any, content: bytes | memoryview) -> None:
-    """All of it: an unbuffered write may take a part."""
-    view = memoryview(content)
-    while len(view):
-        view = view[file.write(view) :]
 
 
 def _size(path: Path) -> int:

@@ -277,7 +277,8 @@ class ChunkedTable(Dataset):
         return found
 
     def _column_span(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        return self._span(start, stop, name)[name]
+        values: NDArray[Any] = self._span(start, stop, name)[name]
+        return values
 
     def _parts(self, start: int, stop: int) -> list[tuple[int, slice, slice]]:
         """The chunks that a span touches: where in the chunk, and where in the span."""

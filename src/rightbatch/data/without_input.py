@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from rightbatch.data.column import Column
 from rightbatch.data.dataset import Arrays, Dataset
 from rightbatch.data.file_region import FileRegion
+from rightbatch.data.ragged import Ragged
+from rightbatch.data.ragged_region import RaggedRegion
 
 
 class WithoutInput(Dataset):
@@ -71,3 +73,11 @@ class WithoutInput(Dataset):
     def array(self, name: str) -> NDArray[Any] | None:
         """The whole column where it lies in memory, else None."""
         return self._data.array(name)
+
+    def ragged(self, name: str) -> Ragged | None:
+        """The whole ragged column where it lies in memory, else None."""
+        return self._data.ragged(name)
+
+    def ragged_region(self, name: str) -> RaggedRegion | None:
+        """Where values and offsets of a ragged column lie in files, else None."""
+        return self._data.ragged_region(name)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from rightbatch.data.column import Column
 from rightbatch.data.dataset import Arrays, Dataset, check_span, valid_rows
+from rightbatch.data.ragged import Ragged
 from rightbatch.errors import OptionError
 from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.transform import Transform
@@ -35,13 +36,15 @@ class Applied(Dataset):
         self._data = data
         self._transforms = [_applicable(transform) for transform in transforms]
         pipeline = Pipeline(_Unmapped(data), self._transforms)
-        first = pipeline.gather(np.arange(1))
+        first: list[Any] = list(pipeline.gather(np.arange(1)))
         columns = [
             Column(
                 name=track.column.name,
                 dtype=values.dtype,
-                shape=values.shape[1:],
+                shape=values.shape if isinstance(values, Ragged) else values.shape[1:],
                 categories=track.column.categories,
+                is_ragged=track.column.is_ragged,
+                is_text=track.column.is_text,
             )
             for track, values in zip(pipeline.tracks, first, strict=True)
         ]
@@ -74,14 +77,19 @@ class Applied(Dataset):
     def rows(self, indices: ArrayLike) -> Arrays:
         """The samples at `indices`, transformed."""
         rows = valid_rows(indices, len(self))
-        return self._named(self._pipeline.gather(rows))
+        taken = self._named(self._pipeline.gather(rows))
+        # Entries of consecutive rows come as they lie in the source.
+        return {
+            name: values.copy() if isinstance(values, Ragged) else values
+            for name, values in taken.items()
+        }
 
     def span(self, start: int, stop: int) -> Arrays:
         """The samples from `start` up to `stop`, transformed."""
         check_span(start, stop, len(self))
         return self._named(self._pipeline.gather(np.arange(start, stop)))
 
-    def _named(self, values: Sequence[NDArray[Any]]) -> Arrays:
+    def _named(self, values: Sequence[Any]) -> Arrays:
         return {column.name: found for column, found in zip(self.columns, values, strict=True)}
 
 

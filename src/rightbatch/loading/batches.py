@@ -19,7 +19,7 @@ from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.prefetch import in_order
 from rightbatch.loading.quarantine import BadSample, OnBadSample, Quarantine
 from rightbatch.loading.row_reader import RowReader
-from rightbatch.loading.slabs import Output, SlabReader, batches_per_slab
+from rightbatch.loading.slabs import Output, SlabReader, batches_per_slab, ragged_for_torch
 from rightbatch.loading.windows import WindowPool
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import whole_number
@@ -44,7 +44,9 @@ class Batches:
     A batch is `(inputs, target)`, or the inputs alone where the data have no target;
     `with_rows=True` appends the row numbers in the data (int64, (B,); -1 for padding), and
     `remainder="pad"` appends the weights (float32, (B,); 0 for padding). Arrays are NumPy's, or
-    torch tensors on the same memory (`output="torch"`), moved to `device` when one is given.
+    torch tensors on the same memory (`output="torch"`), moved to `device` when one is given. A
+    column of entries that vary in length is a `Ragged`, of which a function of a batch can make
+    arrays (`Ragged.padded`); tensors are made of arrays alone.
 
     Iterating goes through the next epoch, or through the rest of the epoch that
     `load_state_dict` stood in; of several iterations under way the newest moves the cursor.
@@ -58,7 +60,10 @@ class Batches:
     reading and batching stay within that budget, and samples are read from the files window after
     window by a few threads, the next one while this one is consumed. Where the data fit, it is the
     uniform permutation. What was chosen is part of the state; an object that is given another
-    budget goes on with the order that the state has.
+    budget goes on with the order that the state has. Ragged columns count by their mean size. They
+    are read ahead in the same way, into the system's cache, and gathered through their maps: pages
+    of the files, which the system takes back, come on top of the budget, and so does what a batch
+    holds above the mean.
 
     The last, smaller batch is kept (`remainder="keep"`), dropped ("drop"; `dropped_samples` says
     how many) or padded ("pad"). The same seed gives the same batches whatever `threads` is; 0
@@ -126,6 +131,8 @@ class Batches:
             memory_bytes=None if memory is None else parse_bytes(memory, name="memory"),
         )
         self._pipeline = Pipeline(self.part.data, self.part.transforms)
+        if output == "torch" and not self._pipeline.has_functions and self._pipeline.has_ragged:
+            raise ragged_for_torch(self.part.data)
         self._rows = RowReader(self.part.data, [track.source for track in self._pipeline.tracks])
         self._budget = None
         self._is_order_chosen = False

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rightbatch.data.column import Column
 from rightbatch.data.dataset import Dataset
@@ -33,15 +32,16 @@ class Field:
         return len(self.names) > 1
 
     @cached_property
-    def array(self) -> NDArray[Any] | None:
+    def array(self) -> Any:
         """The values of all samples where the data have them in memory or in a memory map.
 
-        None where they have to be read row by row. Stacked columns are stacked when this is asked
-        for, which takes memory for all samples.
+        An array, or a `Ragged` where the column is ragged; None where they have to be read row by
+        row. Stacked columns are stacked when this is asked for, which takes memory for all samples.
         """
         if self.is_stacked:
             return self.data.stacked(self.names, self.column.dtype)
-        return self.data.array(self.names[0])
+        name = self.names[0]
+        return self.data.ragged(name) if self.column.is_ragged else self.data.array(name)
 
 
 def input_fields(data: Dataset) -> dict[str, Field]:

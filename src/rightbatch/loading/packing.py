@@ -39,6 +39,7 @@ def pack(
     Parquet files may be larger than memory. Order, values, dtypes, target and own parts
     stay as they are, so that a plan gives the same batches, and a cursor or a run of the source
     goes on with the pack. Samples of equal inputs are looked for, however large the data are.
+    A column of entries that vary in length is two files, NAME.values.npy and NAME.offsets.npy.
     Beside the .npy files, which `numpy.load(mmap_mode="r")` opens, `manifest.json` says what they
     hold and where they came from, with a checksum for each block of rows (`verify_pack`).
 

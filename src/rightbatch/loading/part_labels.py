@@ -139,9 +139,10 @@ def quantities(column: Column) -> str | None:
     >>> quantities(Column(name="price", dtype=np.dtype("float64")))
     "the column 'price' is float64 of shape (), quantities and no classes"
     """
-    is_single = column.shape in ((), (1,))
+    is_single = column.shape in ((), (1,)) and not column.is_ragged
     if is_single and column.dtype.kind in _LABEL_KINDS:
         return None
-    return f"the column {column.name!r} is {column.dtype} of shape {column.shape}, " + (
+    shape = f"{column.kind}, " if column.is_ragged else f"{column.dtype} of shape {column.shape}, "
+    return f"the column {column.name!r} is {shape}" + (
         "quantities and no classes" if is_single else "and a label is one value a sample"
     )

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from rightbatch.data.dataset import Dataset
 from rightbatch.data.duplicates import content_bytes
 from rightbatch.data.opening import open as open_data
+from rightbatch.data.ragged import MAKE_ARRAYS, Ragged
 from rightbatch.data.without_input import WithoutInput
-from rightbatch.errors import DuplicateError, OptionError, did_you_mean
+from rightbatch.errors import DataError, DuplicateError, OptionError, did_you_mean
 from rightbatch.loading.duplicate_counts import (
     count_duplicates,
     count_known_duplicates,
@@ -87,8 +88,15 @@ class Part:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of one sample's inputs after the transforms; OptionError for a dict."""
-        inputs, _ = self.example()
+        """The shape of one sample's inputs after the transforms; OptionError for a dict.
+
+        Raises DataError where samples vary in length.
+        """
+        inputs: Any = self.example()[0]
+        if isinstance(inputs, Ragged):
+            raise DataError(
+                f"the entries of {self.data.inputs[0].name!r} vary in length: {MAKE_ARRAYS}"
+            )
         if isinstance(inputs, dict):
             raise OptionError(
                 f"a batch of {self.data.name} is a dict of {', '.join(inputs)}: it has no one "

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rightbatch.data.dataset import Dataset
 from rightbatch.errors import DataError, did_you_mean
 from rightbatch.loading.fields import STACKED, input_fields, single_field
+from rightbatch.loading.ragged_track import track_of
 from rightbatch.loading.row_random import RowRandom
 from rightbatch.loading.track import Track
 from rightbatch.loading.transform import Function, Inputs, Transform, Values, as_numpy
@@ -35,12 +36,12 @@ class Pipeline:
     ) -> None:
         self.data = data
         self._stacks = stacks
-        self._inputs = {name: Track(source) for name, source in input_fields(data).items()}
+        self._inputs = {name: track_of(source) for name, source in input_fields(data).items()}
         self._is_dict = len(self._inputs) > 1
         self._target: Track | None = None
         if data.target is not None:
             source = single_field(data, data.column(data.target))
-            self._target = Track(source)
+            self._target = track_of(source)
         self._by_batch: list[Function | tuple[Track, Transform]] = []
         for transform in transforms:
             if isinstance(transform, Function):
@@ -70,6 +71,11 @@ class Pipeline:
     def has_functions(self) -> bool:
         """Whether anything runs batch by batch."""
         return bool(self._by_batch)
+
+    @property
+    def has_ragged(self) -> bool:
+        """Whether a field has entries that vary in length, before any function."""
+        return any(track.column.is_ragged for track in self.tracks)
 
     @property
     def is_plain(self) -> bool:
@@ -136,6 +142,8 @@ class Pipeline:
                 f"{type(transform).__name__.lower()}() learns from one field and a batch has "
                 f"{len(tracks)}: {', '.join(self._inputs)}. Name one: column=…"
             )
+        if tracks[0].column.is_ragged and not self._by_batch:
+            transform.describe(tracks[0].column)  # refuses it
         for rows in chunks:
             inputs, target = self.finish(self.gather(rows), rows, seed=0, epoch=0)
             if tracks[0] is self._target:

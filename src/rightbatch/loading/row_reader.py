@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rightbatch.data.dataset import Arrays, Dataset
-from rightbatch.data.file_region import FileReader, FileRegion
+from rightbatch.data.file_region import FileReader, FileRegion, Region
+from rightbatch.data.ragged_region import RaggedReader, RaggedRegion
+from rightbatch.data.row_bytes import row_bytes
 from rightbatch.loading.fields import Field
 
 Buffers = list[NDArray[Any] | None]
@@ -39,30 +41,42 @@ class Piece:
 class RowReader:
     """Reads the rows of some fields, from files where the columns lie in files.
 
-    A field whose one column is an array in memory needs no reading and has no buffer.
+    A field whose one column is an array in memory needs no reading and has no buffer. Nor has a
+    ragged one: its entries are gathered from memory or, batch by batch, through the map, for which
+    they are read ahead.
     """
 
     def __init__(self, data: Dataset, fields: Sequence[Field]) -> None:
         self._data = data
         self._fields = tuple(fields)
-        self._arrays = {name: data.array(name) for field in self._fields for name in field.names}
+        self._arrays = {
+            name: field.array if field.column.is_ragged else data.array(name)
+            for field in self._fields
+            for name in field.names
+        }
         self._regions: dict[str, FileRegion] = {}
+        # Ragged columns in files are read through their maps; their files may be cut off as well.
+        self._ragged: dict[str, RaggedRegion] = {}
         for name in self._arrays:
-            region = data.region(name)
+            region, ragged = data.region(name), data.ragged_region(name)
             if region is not None:
                 self._regions[name] = region
+            elif ragged is not None:
+                self._ragged[name] = ragged
         # Columns that the data set alone can read, by its own `rows` and `span`.
         self._by_data = [name for name, array in self._arrays.items() if array is None]
 
     @property
     def is_needed(self) -> bool:
         """Whether any field has to be read at all."""
-        return any(not self._is_in_memory(field) for field in self._fields)
+        if any(self._data.column(name).is_ragged for name in self._by_data):
+            return False  # the data set alone can read them, and windows have no place for them
+        return bool(self._ragged) or any(not self._is_in_memory(field) for field in self._fields)
 
     @property
     def sample_bytes(self) -> int:
-        """The bytes that a sample takes in the buffers."""
-        return sum(
+        """The bytes that a sample takes in the buffers, and in the maps of ragged columns."""
+        return sum(map(self._column_bytes, self._ragged)) + sum(
             field.column.dtype.itemsize * math.prod(field.column.shape)
             for field in self._fields
             if not self._is_in_memory(field)
@@ -71,7 +85,7 @@ class RowReader:
     @property
     def stored_bytes(self) -> int:
         """The bytes of one row in the columns that are read, all of them together."""
-        return max(1, sum(self._column_bytes(name) for name in self._read_columns))
+        return max(1, sum(map(self._column_bytes, [*self._read_columns, *self._ragged])))
 
     @property
     def resident_bytes(self) -> int:
@@ -86,11 +100,12 @@ class RowReader:
     @property
     def column_count(self) -> int:
         """How many columns are read, each with a read of its own."""
-        return len(self._read_columns)
+        return len(self._read_columns) + len(self._ragged)
 
-    def cut_off(self) -> FileRegion | None:
+    def cut_off(self) -> Region | None:
         """The file that has lost most rows since the data were opened; None where all are whole."""
-        regions = [r for r in self._regions.values() if r.whole_rows < r.length]
+        everything: list[Region] = [*self._regions.values(), *self._ragged.values()]
+        regions = [region for region in everything if region.whole_rows < region.length]
         return min(regions, key=lambda region: region.whole_rows, default=None)
 
     def new_buffers(self, samples: int) -> Buffers:
@@ -102,9 +117,9 @@ class RowReader:
             for field in self._fields
         ]
 
-    def arrays(self, buffers: Buffers) -> list[tuple[NDArray[Any], bool]]:
+    def arrays(self, buffers: Buffers) -> list[tuple[Any, bool]]:
         """What to gather each field from, and whether that is by place in the buffers."""
-        found = []
+        found: list[tuple[Any, bool]] = []
         for field, buffer in zip(self._fields, buffers, strict=True):
             if buffer is None:
                 array = field.array
@@ -116,7 +131,8 @@ class RowReader:
 
     def pieces(self, rows: NDArray[np.int64]) -> Iterator[Piece]:
         """How ascending `rows` are cut into reads."""
-        widest = max((self._column_bytes(name) for name in self._read_columns), default=1)
+        names = [*self._read_columns, *self._ragged]
+        widest = max((self._column_bytes(name) for name in names), default=1)
         gap = max(1, _GAP_BYTES // widest)
         most = max(1, _PIECE_BYTES // widest)
         starts = [0, *(np.flatnonzero(np.diff(rows) > gap) + 1).tolist(), len(rows)]
@@ -133,14 +149,19 @@ class RowReader:
     def opened(self) -> Iterator[OpenRows]:
         """The files, open for as long as the context lasts; DataError where one is gone."""
         files: dict[str, FileReader] = {}
+        ragged: list[RaggedReader] = []
         try:
-            keeps_open = len(self._regions) <= _MOST_OPEN_FILES
+            keeps_open = len(self._regions) + len(self._ragged) <= _MOST_OPEN_FILES
             for name, region in self._regions.items():
                 files[name] = FileReader(region, keeps_open=keeps_open)
-            yield OpenRows(self._data, self._fields, self._arrays, files, self._by_data)
+            for stored in self._ragged.values():
+                ragged.append(RaggedReader(stored, keeps_open=keeps_open))
+            yield OpenRows(self._data, self._fields, self._arrays, files, self._by_data, ragged)
         finally:
             for file in files.values():
                 file.close()
+            for reader in ragged:
+                reader.close()
 
     @property
     def _read_columns(self) -> list[str]:
@@ -149,13 +170,13 @@ class RowReader:
         ]
 
     def _is_in_memory(self, field: Field) -> bool:
+        """Whether it needs no buffer; a ragged one has none, also where it is in a map."""
         name = field.names[0]
         is_array = self._arrays[name] is not None and name not in self._regions
         return is_array and not field.is_stacked
 
     def _column_bytes(self, name: str) -> int:
-        column = self._data.column(name)
-        return max(1, column.dtype.itemsize * math.prod(column.shape))
+        return max(1, row_bytes(self._data, self._data.column(name)))
 
 
 class OpenRows:
@@ -168,12 +189,14 @@ class OpenRows:
         arrays: dict[str, NDArray[Any] | None],
         files: dict[str, FileReader],
         by_data: list[str],
+        ragged: Sequence[RaggedReader] = (),
     ) -> None:
         self._data = data
         self._fields = fields
         self._arrays = arrays
         self._files = files
         self._by_data = by_data
+        self._ragged = ragged
 
     def read(self, rows: NDArray[np.int64], outs: Buffers) -> None:
         """Read ascending `rows`, which lie near one another, into `outs`, (len(rows), …) a field.
@@ -182,6 +205,8 @@ class OpenRows:
         own reading raises.
         """
         begin, end = int(rows[0]), int(rows[-1]) + 1
+        for reader in self._ragged:
+            reader.read_ahead(begin, end)
         is_run = end - begin == len(rows)
         columns: Arrays = {}
         if self._by_data:

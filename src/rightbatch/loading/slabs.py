@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rightbatch.data.dataset import Dataset
 from rightbatch.data.file_region import cut_off
+from rightbatch.data.ragged import MAKE_ARRAYS, Ragged
 from rightbatch.errors import BadSampleError, OptionError
 from rightbatch.loading.ahead import RowsAhead
 from rightbatch.loading.parts import Part
@@ -237,6 +238,8 @@ class SlabReader:
 
         if isinstance(values, dict):
             return {name: self._to_torch(array) for name, array in values.items()}
+        if isinstance(values, Ragged):
+            raise ragged_for_torch(self._part.data)
         if not isinstance(values, torch.Tensor):
             array = np.asarray(values)
             # A function may have returned a flipped or a broadcast view; torch takes neither.
@@ -277,8 +280,17 @@ def _cut(
 def _to_numpy(values: Any) -> Any:
     """What functions return may be lists or tensors."""
     if isinstance(values, dict):
-        return {name: as_numpy(array) for name, array in values.items()}
-    return as_numpy(values)
+        return {name: _to_numpy(array) for name, array in values.items()}
+    return values if isinstance(values, Ragged) else as_numpy(values)
+
+
+def ragged_for_torch(data: Dataset) -> OptionError:
+    """What to say where a batch of tensors would have entries of varying length."""
+    names = ", ".join(repr(column.name) for column in data.columns if column.is_ragged)
+    return OptionError(
+        f"output='torch' makes tensors, and the entries of {names} vary in length: {MAKE_ARRAYS}. "
+        "Or take batches of output='numpy', in which they are a Ragged"
+    )
 
 
 def find_device(device: Any) -> Any:

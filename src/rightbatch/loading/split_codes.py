@@ -22,9 +22,14 @@ _PIECE_ROWS = 4096
 def column_codes(data: Dataset, name: str, option: str, candidates: RowSet) -> NDArray[np.int64]:
     """Codes 0, 1, … of a column's distinct values, for the candidate rows."""
     column: Column = data.column(name)
-    if column.shape != () or (option == "stratify" and column.dtype.kind == "f"):
+    if (
+        column.shape != ()
+        or column.is_ragged
+        or (option == "stratify" and column.dtype.kind == "f")
+    ):
         raise DataError(
-            f"{option}={name!r}: the column is {column.dtype} of shape {column.shape}; "
+            f"{option}={name!r}: the column is {column.dtype} of shape {column.shape}"
+            f"{', in entries that vary in length' if column.is_ragged else ''}; "
             f"{option} takes a column of one whole number or text a sample"
         )
     values = data.array(name)

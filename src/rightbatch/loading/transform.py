@@ -40,7 +40,10 @@ class Transform(ABC):
 
     @abstractmethod
     def describe(self, column: Column) -> Column:
-        """The column that comes out when `column` goes in; DataError where it can not go in."""
+        """The column that comes out when `column` goes in; DataError where it can not go in.
+
+        `apply` gets arrays: a ragged column can not go in.
+        """
 
     @abstractmethod
     def apply(self, values: Values) -> Values:
@@ -53,6 +56,8 @@ class Transform(ABC):
 
 class Function:
     """A user's function of a whole batch.
+
+    Of a ragged column it gets a `Ragged`, of which it may make arrays.
 
     It is called as `function(inputs, target)` and returns both, or, with a single positional
     parameter, as `function(inputs)` and returns the inputs. With a parameter called `rng` it gets

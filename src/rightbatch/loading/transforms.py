@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from typing_extensions import override
 
 from rightbatch.data.column import Column
+from rightbatch.data.ragged import MAKE_ARRAYS
 from rightbatch.errors import DataError, OptionError, did_you_mean
 from rightbatch.loading.affine import AffineMap
 from rightbatch.loading.transform import Transform, Values
@@ -185,6 +186,7 @@ class OneHot(Transform):
 
     @override
     def describe(self, column: Column) -> Column:
+        _refuse_ragged(self, column)
         if column.dtype.kind not in "bui" or column.shape != ():
             raise DataError(
                 f"one_hot() takes a column of whole numbers, one a sample; {column.name!r} is "
@@ -234,6 +236,7 @@ class Flatten(Transform):
 
     @override
     def describe(self, column: Column) -> Column:
+        _refuse_ragged(self, column)
         return replace(column, shape=(math.prod(column.shape),))
 
     @override
@@ -328,7 +331,17 @@ def transform_from_json(described: dict[str, Any]) -> Transform:
     )
 
 
+def _refuse_ragged(transform: Transform, column: Column) -> None:
+    if column.is_ragged:
+        raise DataError(
+            f"{type(transform).__name__.lower()}() takes arrays, and the entries of "
+            f"{column.name!r} vary in length ({column.kind}): first {MAKE_ARRAYS}. Or name "
+            "another column: column=…"
+        )
+
+
 def _require_numbers(transform: Transform, column: Column) -> None:
+    _refuse_ragged(transform, column)
     if not column.is_numeric:
         raise DataError(
             f"{type(transform).__name__.lower()}() takes numbers; column {column.name!r} "

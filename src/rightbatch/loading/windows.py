@@ -6,12 +6,15 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rightbatch.data.ragged import Ragged
 from rightbatch.errors import DataError
 from rightbatch.loading.quarantine import Quarantine, fillers, read_around
+from rightbatch.loading.ragged_track import empty_entries
 from rightbatch.loading.row_reader import Buffers, OpenRows, Piece, RowReader
 from rightbatch.loading.track import Track
 from rightbatch.loading.transform import Values
@@ -146,6 +149,14 @@ class WindowStream:
             found[at - start : until - start] = window.row_ids[inside]
             wanted = len(rows) + (length - (stop - start) if until == stop else 0)
             sources = self._reader.arrays(window.buffers)
+            if (window.row_ids < 0).all():
+                # Not through the map: the file may have been cut off before any of these rows.
+                sources = [
+                    (empty_entries(array, window.end - window.begin), True)
+                    if isinstance(array, Ragged)
+                    else (array, is_buffer)
+                    for array, is_buffer in sources
+                ]
             parts.append(
                 [
                     track.gather_from(array, places if is_buffer else rows, wanted)
@@ -156,7 +167,7 @@ class WindowStream:
             at = until
         if len(parts) == 1:
             return found, parts[0]
-        return found, [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        return found, [_joined(pieces) for pieces in zip(*parts, strict=True)]
 
     def close(self) -> None:
         """Stop reading; whoever waits is told. No thread is left, unless the disk holds it."""
@@ -323,6 +334,13 @@ class WindowStream:
         self._plan_next()
         while self._pieces:
             self._read(*self._pieces.popleft())
+
+
+def _joined(pieces: Sequence[Any]) -> Any:
+    """Values of one field, gathered from several windows."""
+    if isinstance(pieces[0], Ragged):
+        return Ragged.concatenate(pieces)
+    return np.concatenate(pieces)
 
 
 def _fill_in(window: Window, is_bad: NDArray[np.bool_], in_order: NDArray[np.int64]) -> None:

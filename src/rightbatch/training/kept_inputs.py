@@ -37,7 +37,8 @@ def files_of(data: Dataset) -> Iterator[Path]:
     """The files that the data are read from, as far as they can be known."""
     yield from data.files
     for column in data.columns:
-        array: Any = data.array(column.name)
+        ragged = data.ragged(column.name)
+        array: Any = data.array(column.name) if ragged is None else ragged.values
         while array is not None:
             if isinstance(array, np.memmap) and array.filename is not None:
                 yield Path(os.fsdecode(array.filename))

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from rightbatch.data.column import Column
 from rightbatch.data.dataset import Arrays, Dataset
+from rightbatch.data.ragged import Ragged
+from rightbatch.data.ragged_region import RaggedRegion
 from rightbatch.errors import DataError, did_you_mean
 from rightbatch.loading.parts import Part
 from rightbatch.training.recoding import Recoding, codes_of_numbers
@@ -93,6 +95,16 @@ class MatchedData(Dataset):
                 self._arrays[name] = source.read(values)
         return self._arrays[name]
 
+    def ragged(self, name: str) -> Ragged | None:
+        """The whole ragged column where the data have it at hand, else None."""
+        source = self._sources[name]
+        return None if source is None else self._data.ragged(source.name)
+
+    def ragged_region(self, name: str) -> RaggedRegion | None:
+        """Where values and offsets of a ragged column lie in files, else None."""
+        source = self._sources[name]
+        return None if source is None else self._data.ragged_region(source.name)
+
     def _read(self, arrays: Arrays, samples: int) -> Arrays:
         read = {}
         for column in self.columns:
@@ -162,6 +174,7 @@ class _Matching:
             len(inputs) > 1
             and len(self._given) == 1
             and self._given[0].shape == (len(inputs),)
+            and not self._given[0].is_ragged
             and all(column.shape == () and column.categories is None for column in inputs)
         )
         self._is_single = len(inputs) == len(self._given) == 1
@@ -183,6 +196,12 @@ class _Matching:
                 f"{did_you_mean(wanted.name, self._by_name)} It needs {_listed(self._wanted)}; "
                 f"the data have {_listed(list(self._by_name)) or 'no inputs'}. Open the data with "
                 "the options of the training"
+            )
+        if found.is_ragged != wanted.is_ragged:
+            raise DataError(
+                f"{self._data.name}: {found.name!r} is {found.kind}, and the model was trained on "
+                f"{wanted.name!r}, {wanted.kind}; … is a length that varies. Open the data that "
+                "belong to the model"
             )
         if found.shape != wanted.shape:
             raise DataError(
@@ -224,8 +243,9 @@ class _Matching:
         """The column that comes out."""
         if source is None:
             return wanted
-        dtype = self._data.column(source.name).dtype if source.recoding is None else wanted.dtype
-        return replace(wanted, dtype=dtype)
+        found = self._data.column(source.name)
+        dtype = found.dtype if source.recoding is None else wanted.dtype
+        return replace(wanted, dtype=dtype, is_ragged=found.is_ragged, is_text=found.is_text)
 
     def unused(self, sources: Mapping[str, Source | None]) -> list[str]:
         """Input columns that the model does not know; DataError for those it would have coded."""

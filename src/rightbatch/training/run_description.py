@@ -182,6 +182,8 @@ def _column(described: dict[str, Any]) -> Column:
         dtype=np.dtype(described["dtype"]),
         shape=tuple(described["shape"]),
         categories=None if categories is None else tuple(categories),
+        is_ragged=bool(described.get("is_ragged", False)),
+        is_text=bool(described.get("is_text", False)),
     )
 
 

@@ -101,6 +101,8 @@ def describe_columns(data: Dataset) -> list[dict[str, Any]]:
             "dtype": str(column.dtype),
             "shape": list(column.shape),
             "categories": None if column.categories is None else list(column.categories),
+            # Of a ragged column alone: what others say stays as it was.
+            **({"is_ragged": True, "is_text": column.is_text} if column.is_ragged else {}),
         }
         for column in data.columns
     ]

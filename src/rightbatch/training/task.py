@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from rightbatch.data.column import Column
 from rightbatch.data.dataset import Dataset
+from rightbatch.data.ragged import MAKE_ARRAYS, Ragged
 from rightbatch.errors import DataError, OptionError
 from rightbatch.loading.parts import Part
 from rightbatch.loading.transform import Function, Transform, Values, as_numpy
@@ -100,6 +101,11 @@ class Task:
         inputs, target = part.example()
         added: list[Transform | Function] = []
         for name, values in inputs.items() if isinstance(inputs, dict) else [(None, inputs)]:
+            if isinstance(values, Ragged):
+                raise DataError(
+                    f"a model takes arrays, and the entries of "
+                    f"{name or part.data.inputs[0].name!r} vary in length: {MAKE_ARRAYS}"
+                )
             dtype = as_numpy(values).dtype
             is_index = self.keeps_integers and dtype.kind in "ui" and dtype.itemsize > 1
             if dtype.kind not in "buif":
@@ -150,6 +156,11 @@ def resolve_task(
         )
     name = model.partition(":")[0] if model else None
     given = None if loss is None else find_loss(loss)
+    if data.column(data.target).is_ragged and isinstance(part.example()[1], Ragged):
+        raise DataError(
+            f"a loss takes arrays, and the entries of the target {data.target!r} vary in length: "
+            f"{MAKE_ARRAYS}"
+        )
     target = as_numpy(part.example()[1])
     width = prod(target.shape[1:])
     wants_numbers = name == "linear" or (given is not None and given.name == "squared_error")
