@@ -42,6 +42,8 @@ def test_memory_chooses_blocks_and_a_window_that_fit(file) -> None:
 def test_where_everything_fits_the_shuffle_is_uniform(file) -> None:
     assert rb.Batches(file, 64, memory="100MB").order == Order(kind="uniform")
     assert rb.Batches(np.zeros((LENGTH, 30)), 64, memory="5MB").order == Order(kind="uniform")
+    table = {"a": np.zeros(LENGTH), "b": np.zeros(LENGTH), "c": np.zeros(LENGTH)}
+    assert rb.Batches(table, 64, memory="500kB").order == Order(kind="uniform")
 
 
 def test_without_shuffling_the_order_is_kept(file) -> None:

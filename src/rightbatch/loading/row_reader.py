@@ -68,10 +68,10 @@ class RowReader:
 
     @property
     def is_needed(self) -> bool:
-        """Whether any field has to be read at all."""
+        """Whether any column has to be read at all, rather than lying in memory."""
         if any(self._data.column(name).is_ragged for name in self._by_data):
             return False  # the data set alone can read them, and windows have no place for them
-        return bool(self._ragged) or any(not self._is_in_memory(field) for field in self._fields)
+        return bool(self._ragged or self._regions or self._by_data)
 
     @property
     def sample_bytes(self) -> int:
