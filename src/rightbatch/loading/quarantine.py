@@ -43,7 +43,8 @@ class Quarantine:
     def __init__(self, *, max_bad: int) -> None:
         self.max_bad = max_bad
         self._reasons: dict[int, str] = {}
-        self._rows: NDArray[np.int64] = np.empty(0, np.int64)
+        # In ascending order; None after another one came, until somebody asks.
+        self._rows: NDArray[np.int64] | None = np.empty(0, np.int64)
         self._lock = threading.Lock()
 
     @classmethod
@@ -92,21 +93,31 @@ class Quarantine:
             if row in self._reasons:
                 return
             self._reasons[row] = reason[:_MOST_REASON_CHARACTERS]
-            self._rows = np.array(sorted(self._reasons), np.int64)
+            self._rows = None
             count = len(self._reasons)
         logger.warning(f"row {row:,} is left out: {reason}")
         if count > self.max_bad:
-            rows = self._rows[:_LISTED].tolist()
+            bad = self.rows.tolist()
+            rows = bad[:_LISTED]
             shown = ", ".join(f"{row:,}" for row in rows) + (", …" if count > _LISTED else "")
             raise BadSampleError(
                 f"{count:,} samples can not be read (rows {shown}), and max_bad allows "
                 f"{self.max_bad:,}; the last: {reason}. Repair the data, or allow more",
-                rows=self._rows.tolist(),
+                rows=bad,
             )
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The rows that are left out, int64, ascending; not to be changed."""
+        with self._lock:
+            if self._rows is None:
+                self._rows = np.array(sorted(self._reasons), np.int64)
+            return self._rows
 
     def is_bad(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of `rows` are left out."""
-        return np.isin(rows, self._rows) if len(self._rows) else np.zeros(len(rows), np.bool_)
+        bad = self.rows
+        return np.isin(rows, bad) if len(bad) else np.zeros(len(rows), np.bool_)
 
     def to_json(self) -> list[dict[str, Any]]:
         """The bad samples as JSON; `restore` reads them back."""
@@ -124,7 +135,7 @@ class Quarantine:
             raise ResumeError(f"the list of bad samples can not be read: {error!r}") from error
         with self._lock:
             self._reasons.update(found)
-            self._rows = np.array(sorted(self._reasons), np.int64)
+            self._rows = None
 
 
 def read_around(

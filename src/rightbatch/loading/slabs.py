@@ -100,6 +100,7 @@ class SlabReader:
         self._reader = reader
         self._windows = windows
         self._quarantine = quarantine
+        self._good_row: NDArray[np.int64] | None = None
         self.batches_per_slab = batches_per_slab(pipeline, plan.batch_size, memory_bytes)
         longest = self.batches_per_slab * plan.batch_size
         if plan.remainder != "pad":
@@ -190,14 +191,19 @@ class SlabReader:
     def _any_good_row(self, count: int) -> NDArray[np.int64]:
         """A row of the part that can be read, as often as asked: of a slab no row can."""
         assert self._quarantine is not None  # else nothing is left out
+        if self._good_row is None:
+            self._good_row = self._find_good_row(self._quarantine)
+        return np.repeat(self._good_row, count)
+
+    def _find_good_row(self, quarantine: Quarantine) -> NDArray[np.int64]:
         for rows in self._part.rows.chunks():
-            for row in rows.reshape(-1, 1):
+            for row in rows[~quarantine.is_bad(rows)].reshape(-1, 1):
                 self._look_for_bad(row)
-                if not self._quarantine.is_bad(row).any():
-                    return np.repeat(row, count)
+                if not quarantine.is_bad(row).any():
+                    return row
         raise BadSampleError(
             f"no sample of {self._part.data.name} can be read; repair the data",
-            rows=[sample.row for sample in self._quarantine],
+            rows=quarantine.rows.tolist(),
         )
 
     def _load(self, gather: Gather, spans: Spans, epoch: int) -> Slab:
