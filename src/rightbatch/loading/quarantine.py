@@ -21,6 +21,7 @@ OnBadSample = Literal["stop", "quarantine"]
 # A state stays small enough for a line of JSON.
 _MOST_REASON_CHARACTERS = 200
 _LISTED = 3
+_TOLD = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,10 @@ class Quarantine:
             self._reasons[row] = reason[:_MOST_REASON_CHARACTERS]
             self._rows = None
             count = len(self._reasons)
-        logger.warning(f"row {row:,} is left out: {reason}")
+        if count <= _TOLD:
+            logger.warning(f"row {row:,} is left out: {reason}")
+        elif count == _TOLD + 1:
+            logger.warning("more rows are left out; bad_samples lists all of them")
         if count > self.max_bad:
             bad = self.rows.tolist()
             rows = bad[:_LISTED]
