@@ -291,9 +291,11 @@ class Batches:
         """Pairs of (samples of the epoch taken, batch)."""
         # With a single slab there is nothing to read ahead, and a thread costs more than it gives.
         threads = 0 if len(self) <= self._reader.batches_per_slab else self.threads
-        slabs = self._reader.slabs(epoch, start, reads_ahead=self.threads > 0)
-        # Reading stops first: a thread of the loader may wait for a window that nobody needs now.
+        reads_ahead = self.threads > 0
+        # Reading stops first, hence the third: a thread of the loader may wait for a window that
+        # nobody needs any more. The first is for what comes between the two.
         with (
+            contextlib.closing(self._reader.slabs(epoch, start, reads_ahead=reads_ahead)) as slabs,
             contextlib.closing(in_order(slabs, threads=threads)) as loaded,
             contextlib.closing(slabs),
         ):

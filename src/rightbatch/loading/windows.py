@@ -125,8 +125,12 @@ class WindowStream:
             )
             for number in range(READING_THREADS if reads_ahead else 0)
         ]
-        for thread in self._threads:
-            thread.start()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except BaseException:  # Ctrl-C between two of them would leave the others waiting
+            self.close()
+            raise
 
     def gather(
         self, tracks: Sequence[Track], start: int, stop: int, length: int
@@ -174,18 +178,16 @@ class WindowStream:
         with self._changed:
             self._is_closed = True
             self._pieces.clear()
-            self._changed.notify_all()
+            # Their buffers are let go for good: a thread may be gathering from them right now.
             for window in self._windows:
                 window.is_ready.set()
+            self._windows.clear()
+            self._changed.notify_all()
         for thread in self._threads:
-            if thread is not threading.current_thread():
+            if thread.ident is not None and thread is not threading.current_thread():
                 thread.join(_CLOSING_SECONDS)
         if not any(thread.is_alive() for thread in self._threads):
             self._resources.close()
-            for window in self._windows:
-                if window.buffers:
-                    self._pool.give_back(window.buffers)
-        self._windows.clear()
 
     def _wait_for(self, place: int) -> Window:
         """The window that holds the place, read."""
@@ -223,7 +225,7 @@ class WindowStream:
     def _let_go(self, window: Window, samples: int) -> None:
         with self._changed:
             window.samples_left -= samples
-            if window.samples_left == 0:
+            if window.samples_left == 0 and not self._is_closed:
                 self._windows.remove(window)
                 self._pool.give_back(window.buffers)
                 self._held -= 1
