@@ -15,10 +15,12 @@ from rightbatch.advice.landscape import PathMap
 from rightbatch.data.builtin import BUILTIN_NAMES
 from rightbatch.errors import OptionError
 from rightbatch.loading.parts import Parts
+from rightbatch.loading.quarantine import Quarantine
 from rightbatch.options import DataOptions, TrainOptions
 from rightbatch.preparation import model_to_fit
 from rightbatch.report.page import write_report
 from rightbatch.run_report import RunReport
+from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE
 from rightbatch.training.fit import evaluate, fit
 from rightbatch.training.history import finite_json
 from rightbatch.training.progress import Watcher
@@ -61,6 +63,10 @@ def fit_and_test(
         progress=progress,
         on_step=path,
     )
+    # The test part's bad samples count with those of training and validation.
+    quarantine = Quarantine.resolve(options.on_bad_sample, options.max_bad, len(parts.data))
+    if quarantine is not None:
+        quarantine.restore([asdict(sample) for sample in result.bad_samples])
     row = result.history[result.best_epoch - 1]
     metric = result.task.loss.metric
     made = RunReport(
@@ -80,9 +86,9 @@ def fit_and_test(
         test=evaluate(
             result,
             parts.test,
+            batch_size=options.evaluation_batch_size or EVALUATION_BATCH_SIZE,
             memory=options.memory,
-            on_bad_sample=options.on_bad_sample,
-            max_bad=options.max_bad,
+            on_bad_sample="stop" if quarantine is None else quarantine,
         )
         if parts.test
         else None,
@@ -90,10 +96,13 @@ def fit_and_test(
         loading_seconds=result.history[-1].get("loading_seconds", 0.0),
         samples_per_second=result.samples_per_second,
         leaked_samples=result.leaked_samples,
-        bad_samples=len(result.bad_samples),
+        bad_samples=0,
         duplicate_samples=parts.duplicate_samples,
         advice=None if isinstance(advice, Path) else advice,
     )
+    if quarantine is not None and len(quarantine):
+        made = replace(made, bad_samples=len(quarantine))
+        folder.write_json(folder.bad_samples, quarantine.to_json())
     folder.write_json(folder.result, finite_json(made.result_json()))
     landscape = path.landscape() if path is not None else None
     if landscape is not None:

@@ -509,3 +509,19 @@ def test_memory_stays_bounded(tmp_path):
     most_kib, duplicates = map(int, done.stdout.split())
     assert duplicates == 786_432 // 2
     assert most_kib <= 96 * 1024  # 64 MiB, and a span that the source holds
+
+
+def test_places_that_can_not_be_written_are_told_in_words(tmp_path):
+    source = rb.open({"x": np.arange(5)})
+    with pytest.raises(rb.OptionError, match="is no folder that a pack can be written to"):
+        rb.pack(source, "/", overwrite=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(rb.OptionError, match="can not be written"):
+        rb.pack(source, tmp_path / "file" / "pack")
+
+
+def test_parts_are_no_data_to_pack(tmp_path):
+    parts = rb.split(rb.open({"x": np.arange(50)}), val=0.2)
+    for thing in (parts, parts.train):
+        with pytest.raises(rb.OptionError, match="pack the data set, and split the pack"):
+            rb.pack(thing, tmp_path / "pack")

@@ -175,7 +175,7 @@ class Streamed(rb.Dataset):
 
 
 @pytest.mark.parametrize("name", sorted(COLUMNS))
-@pytest.mark.parametrize("options", [{}, {"memory": "5MB"}, {"window": 24, "block": 6}])
+@pytest.mark.parametrize("options", [{}, {"memory": "8MB"}, {"window": 24, "block": 6}])
 def test_a_source_without_whole_columns_gives_the_same_batches(sources, name, options):
     whole = sources[name]["memory"]
     one, other = (
@@ -184,7 +184,7 @@ def test_a_source_without_whole_columns_gives_the_same_batches(sources, name, op
     assert all(equal(mine, its) for mine, its in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("memory", ["8MB", "5MB"])
+@pytest.mark.parametrize("memory", ["10MB", "8MB"])
 def test_a_budget_of_memory_changes_the_order_and_nothing_else(tmp_path, memory):
     lengths = np.random.default_rng(1).integers(0, 9000, 4000)
     entries = rb.Ragged(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ import rightbatch as rb
 from rightbatch.data.array_dataset import ArrayDataset
 from rightbatch.data.file_region import FileReader, FileRegion
 from rightbatch.errors import BadSampleError, DataError, OptionError, ResumeError
+from rightbatch.loading.windows import WindowPool
 
 LENGTH = 2_000
 # Rows of 6,000 bytes, so that the file is more than what is read at once.
@@ -242,3 +244,107 @@ def test_an_epoch_that_is_given_up_leaves_no_thread_and_no_open_file(file, threa
     assert set(threading.enumerate()) - before == set()
     if Path("/proc/self/fd").exists():
         assert open_files() == by_the_map
+
+
+def test_epochs_that_were_given_up_leave_the_next_ones_right(file, monkeypatch) -> None:
+    # Slowed down where a thread of the loader and the one that gives up meet.
+    whole = WindowPool.give_back
+
+    def slow(pool, buffers) -> None:
+        whole(pool, buffers)
+        time.sleep(0.002)
+
+    monkeypatch.setattr(WindowPool, "give_back", slow)
+    loader = batches(file, threads=2, block=10, window=50)
+    generator = np.random.default_rng(0)
+    for number in range(20):
+        for place, _ in enumerate(loader.epoch(number)):
+            if place == generator.integers(1, 30):
+                break
+    for number in range(2):
+        for x, rows in loader.epoch(number):
+            assert np.array_equal(x[:, 0], rows * WIDTH)
+
+
+def test_ctrl_c_while_threads_start_leaves_none(file, monkeypatch) -> None:
+    before, starts = set(threading.enumerate()), []
+    whole = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        whole(thread)
+        starts.append(thread)
+        if len(starts) == 3:
+            raise KeyboardInterrupt
+
+    loader = batches(file, **WINDOWS)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        next(iter(loader))
+    monkeypatch.undo()
+    assert set(threading.enumerate()) - before == set()
+
+
+def test_a_file_in_the_place_of_the_one_that_was_opened_is_refused(file) -> None:
+    loader = batches(file, **WINDOWS)
+    list(loader.epoch(0))
+    other = file.with_name("other.npy")
+    np.save(other, np.zeros((LENGTH, WIDTH), np.int64))
+    other.replace(file)
+    with pytest.raises(DataError, match="replaced by another file since the data were opened"):
+        list(loader.epoch(1))
+
+
+CUT = """
+import os, sys
+import numpy as np
+import rightbatch as rb
+
+folder, doing = sys.argv[1:]
+data = rb.pack({"x": np.ones((5000, 300)), "y": np.arange(5000) % 2}, folder, target="y")
+os.truncate(f"{folder}/x.npy", 100_000)
+try:
+    eval(doing)
+except rb.DataError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    "doing",
+    [
+        "data.rows([4999])",
+        "data.span(10, 5000)",
+        "rb.split(data, val=0.1, on_duplicates='error')",
+        "rb.split(data, val=0.1).transform(rb.standardize())",
+        "rb.pack(data, folder + '2')",
+        "rb.open(folder + '/y.npy') and data.rows([4999])",
+        "list(rb.Batches(data, 32))",
+        "rb.fit('logistic', rb.split(data), on_bad_sample='quarantine', max_bad=10)",
+    ],
+)
+def test_what_reads_a_file_that_was_cut_off_says_so_and_lives(tmp_path, doing) -> None:
+    """Through the map of a file that has become shorter, reading would end the process."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", CUT, str(tmp_path / "pack"), doing],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    assert "x.npy" in done.stdout
+    assert "ends before row" in done.stdout
+
+
+def test_a_split_goes_on_where_equal_samples_can_not_be_looked_for() -> None:
+    class Strange(Failing):
+        def rows(self, indices) -> dict[str, np.ndarray]:
+            if 7 in np.asarray(indices):
+                raise ValueError("no image")
+            return self.held.rows(indices)
+
+    assert rb.split(Strange(set()), val=0.1).duplicate_samples is None
+    with pytest.raises(DataError, match=r"can not be looked for, .* ValueError: no image"):
+        rb.split(Strange(set()), val=0.1, on_duplicates="error")

@@ -10,7 +10,8 @@ import torch
 
 import rightbatch as rb
 from rightbatch.data.array_dataset import ArrayDataset
-from rightbatch.errors import BadSampleError, ResumeError
+from rightbatch.errors import BadSampleError, DataError, ResumeError
+from rightbatch.training.evaluate import Score
 
 LENGTH = 300
 BAD = {3, 77, 150, 299}
@@ -134,3 +135,24 @@ def test_bad_samples_of_validation_do_not_count(tmp_path) -> None:
     )
     assert 0 <= score["accuracy"] <= 1
     assert np.isfinite(score["loss"])
+
+
+def test_bad_samples_of_validation_are_listed_and_left_out_on_resume_too(tmp_path) -> None:
+    split = parts()
+    assert split.val is not None
+    held_out = set(split.val.rows.take(np.arange(60)).tolist())
+    bad = {min(held_out), max(held_out)} | {sorted(set(range(LENGTH)) - held_out)[5]}
+    whole = train(parts(bad), tmp_path / "whole", epochs=4)
+    assert {sample.row for sample in whole.bad_samples} == bad
+    train(parts(bad), tmp_path / "run", epochs=2)
+    listed = json.loads((tmp_path / "run" / "bad_samples.json").read_text())
+    assert {sample["row"] for sample in listed} == bad
+    resumed = train(parts(set()), tmp_path / "run", epochs=4, resume=True)
+    assert [row["val_loss"] for row in resumed.history] == [
+        row["val_loss"] for row in whole.history
+    ]
+
+
+def test_a_score_of_no_sample_is_an_error_in_words() -> None:
+    with pytest.raises(DataError, match="no sample of the part could be read"):
+        Score(metric="accuracy").result()

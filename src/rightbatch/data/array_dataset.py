@@ -11,9 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from rightbatch.data.column import Column
 from rightbatch.data.dataset import Arrays, Dataset, check_span, valid_rows
+from rightbatch.data.file_region import FileRegion, cut_off, drop_pages
 from rightbatch.data.fingerprint import fingerprint_columns
 from rightbatch.data.ragged import Ragged
+from rightbatch.data.ragged_region import RaggedRegion
 from rightbatch.errors import DataError
+
+# Looking at a file takes a microsecond or two.
+_MOST_LOOKED_AT = 64
 
 
 class ArrayDataset(Dataset):
@@ -66,6 +71,8 @@ class ArrayDataset(Dataset):
             own_parts=own_parts,
             notes=notes,
         )
+        # Found now: later another file may stand in the place of the one that is mapped.
+        self._regions = self._find_regions()
 
     def __len__(self) -> int:
         return self._length
@@ -73,11 +80,14 @@ class ArrayDataset(Dataset):
     def rows(self, indices: ArrayLike) -> Arrays:
         """Copies of the samples at `indices`, one array a column; IndexError past either end."""
         rows = valid_rows(indices, self._length)
+        if self._regions and len(rows):
+            self.refuse_cut_off(int(rows.max()) + 1)
         return {name: _gather(array, rows) for name, array in self._arrays.items()}
 
     def span(self, start: int, stop: int) -> Arrays:
         """Views of the samples from `start` up to `stop`; IndexError past either end."""
         check_span(start, stop, self._length)
+        self.refuse_cut_off(stop)
         return {name: array[start:stop] for name, array in self._arrays.items()}
 
     def array(self, name: str) -> NDArray[Any] | None:
@@ -96,7 +106,51 @@ class ArrayDataset(Dataset):
     @cached_property
     def fingerprint(self) -> str:
         """BLAKE2b of names, dtypes, shapes, categories and content, computed once."""
-        return fingerprint_columns(self.columns, self._arrays)
+        self.refuse_cut_off(self._length)
+        return fingerprint_columns(self.columns, self._arrays, after_piece=self.release_pages)
+
+    def region(self, name: str) -> FileRegion | None:
+        """Where the rows of a column lie in a file, to be read without a map; None in memory."""
+        found = self._regions.get(self.column(name).name)
+        return found if isinstance(found, FileRegion) else None
+
+    def ragged_region(self, name: str) -> RaggedRegion | None:
+        """Where values and offsets of a ragged column lie in files; None where not in files."""
+        found = self._regions.get(self.column(name).name)
+        return found if isinstance(found, RaggedRegion) else None
+
+    def refuse_cut_off(self, stop: int) -> None:
+        """Raise DataError where a mapped file was cut off since, and lacks samples before `stop`.
+
+        Of more than 64 files none is looked at: it would take longer than reading a batch.
+        """
+        if len(self._regions) > _MOST_LOOKED_AT:
+            return
+        for region in self._regions.values():
+            whole = region.whole_rows
+            if whole < min(stop, region.length):
+                raise cut_off(region, whole)
+
+    def release_pages(self) -> None:
+        """Let the process forget what it has read through memory maps."""
+        for name in self._regions:
+            values = self._arrays[name]
+            ragged = [values.values, values.offsets] if isinstance(values, Ragged) else [values]
+            for array in ragged:
+                drop_pages(array)
+
+    def _find_regions(self) -> dict[str, FileRegion | RaggedRegion]:
+        """Where the columns lie that are in files."""
+        found = {
+            name: super(ArrayDataset, self).region(name)
+            or super(ArrayDataset, self).ragged_region(name)
+            for name in self._arrays
+        }
+        return {name: region for name, region in found.items() if region is not None}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Arrays are pickled with their values: there are no files behind them elsewhere.
+        return {**super().__getstate__(), "_regions": {}}
 
 
 def _ragged_column(name: str, values: Ragged) -> Column:

@@ -117,6 +117,15 @@ class Dataset(ABC):
             return None
         return RaggedRegion(ragged=ragged, values=values, offsets=offsets)
 
+    def refuse_cut_off(self, stop: int) -> None:  # noqa: B027  # for sources in files to override
+        """Raise DataError where a file was cut off since, and lacks samples before `stop`.
+
+        Reading those through a memory map would end the process.
+        """
+
+    def release_pages(self) -> None:  # noqa: B027  # for sources in files to override
+        """Let the process forget what it has read through memory maps."""
+
     def region(self, name: str) -> FileRegion | None:
         """Where the rows of a column lie in a file, to be read without a map; None in memory."""
         array = self.array(name)
@@ -137,6 +146,7 @@ class Dataset(ABC):
             is_large = len(self) * len(names) * dtype.itemsize > _MOST_STACKED_BYTES
             if is_large and any(self.region(name) is not None for name in names):
                 return None
+            self.refuse_cut_off(len(self))
             block = np.empty((len(self), len(names)), dtype)
             for position, array in enumerate(present):
                 block[:, position] = array

@@ -18,6 +18,7 @@ from rightbatch.data.ragged import Ragged
 from rightbatch.data.row_bytes import column_bytes, row_bytes
 
 _CHUNK_BYTES = 2**20
+_RELEASED_CHUNKS = 64
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST_FACTOR = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND_FACTOR = np.uint64(0x94D049BB133111EB)
@@ -39,8 +40,10 @@ def content_keys(data: Dataset) -> NDArray[np.uint64]:
     Equal inputs have equal keys; unequal ones differ but for chance of about 2**-64 a pair.
     """
     keys = np.empty(len(data), dtype=np.uint64)
-    for start, stop in _chunks(len(data), _row_bytes(data)):
+    for number, (start, stop) in enumerate(_chunks(len(data), _row_bytes(data))):
         keys[start:stop] = _keys(data, data.span(start, stop))
+        if number % _RELEASED_CHUNKS == _RELEASED_CHUNKS - 1:
+            data.release_pages()
     return keys
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ class FileRegion:
     """The rows of one column, one after the other, from byte `offset` of a file on.
 
     `dtype` and `shape` (of one row) say how the bytes are read, `unit` what a row is called.
+    `inode` tells the file that was opened from another one in its place; None does not ask.
     """
 
     path: Path
@@ -30,6 +32,7 @@ class FileRegion:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     unit: str = "row"
+    inode: int | None = None
 
     @property
     def row_bytes(self) -> int:
@@ -43,9 +46,12 @@ class FileRegion:
         Reading the others through a map would end the process.
         """
         try:
-            size = self.path.stat().st_size
+            found = self.path.stat()
         except FileNotFoundError:
             return self.length  # whoever has mapped or opened it still has all of it
+        if self.inode not in (None, found.st_ino):
+            return self.length  # as of one that was replaced
+        size = found.st_size
         return max(0, min(self.length, (size - self.offset) // max(1, self.row_bytes)))
 
 
@@ -98,14 +104,21 @@ class FileReader:
             done += count
 
     def _opened(self) -> int:
-        path = self.region.path
+        path, inode = self.region.path, self.region.inode
         try:
-            return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         except OSError as error:
             raise DataError(
                 f"{path} can not be opened any more ({error.strerror}): it was there when the data "
                 "were opened. Put it back, and go on from the last checkpoint"
             ) from error
+        if inode not in (None, os.fstat(descriptor).st_ino):
+            os.close(descriptor)
+            raise DataError(
+                f"{path} has been replaced by another file since the data were opened: open them "
+                "again"
+            )
+        return descriptor
 
     def close(self) -> None:
         """Give the file back; not while somebody reads."""
@@ -153,13 +166,8 @@ def file_region(array: NDArray[Any]) -> FileRegion | None:
     """
     if array.ndim == 0 or not array.flags.c_contiguous or array.dtype.itemsize == 0:
         return None
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        # A view of a memory map has the map's attributes only while its class is kept.
-        if isinstance(owner, np.memmap) and not isinstance(owner.base, np.memmap):
-            break
-        owner = owner.base
-    if not isinstance(owner, np.memmap) or owner.filename is None:
+    owner = _memory_map(array)
+    if owner is None or owner.filename is None:
         return None
     inside = array.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
     return FileRegion(
@@ -168,4 +176,32 @@ def file_region(array: NDArray[Any]) -> FileRegion | None:
         length=len(array),
         dtype=array.dtype,
         shape=array.shape[1:],
+        inode=inode_of(Path(owner.filename)),
     )
+
+
+def inode_of(path: Path) -> int | None:
+    """The number of the file that has this name now; None where there is none."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
+
+
+def drop_pages(array: NDArray[Any]) -> None:
+    """Let the process forget what of a mapped array it has read: the system's cache keeps it."""
+    owner = _memory_map(array)
+    pages = None if owner is None else owner._mmap
+    if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
+
+
+def _memory_map(array: NDArray[Any]) -> Any:
+    """The memory map that an array is a view of; None where there is none."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        # A view of a memory map has the map's attributes only while its class is kept.
+        if isinstance(owner, np.memmap) and not isinstance(owner.base, np.memmap):
+            return owner
+        owner = owner.base
+    return None

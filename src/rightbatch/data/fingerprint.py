@@ -16,6 +16,7 @@ WHOLE_CONTENT_BYTES = 2**30
 _SAMPLED_BLOCKS = 1024
 _BLOCK_BYTES = 2**16
 _CHUNK_BYTES = 2**22
+_PIECE_BYTES = 2**26
 
 
 class ReadColumn:
@@ -41,13 +42,15 @@ def fingerprint_columns(
     arrays: Mapping[str, NDArray[Any] | Ragged] | Mapping[str, ReadColumn],
     *,
     whole_content_bytes: int = WHOLE_CONTENT_BYTES,
+    after_piece: Callable[[], None] = lambda: None,
 ) -> str:
     """BLAKE2b of names, dtypes, shapes, categories and content, as 32 hexadecimal digits.
 
     The content is hashed whole up to `whole_content_bytes` (1 GiB) for all columns together;
     beyond that, 1,024 evenly spaced blocks of 64 KiB and both ends of each column are. How an
     array is stored (C or Fortran order, memory map, strides) makes no difference. Of a ragged
-    column the offsets are hashed like an array, and then the values.
+    column the offsets are hashed like an array, and then the values. `after_piece` is called after
+    every 64 MiB or so.
 
     >>> column = Column(name="x", dtype=np.dtype("int64"))
     >>> fingerprint_columns([column], {"x": np.arange(3)})
@@ -55,6 +58,7 @@ def fingerprint_columns(
     """
     whole = sum(arrays[column.name].nbytes for column in columns) <= whole_content_bytes
     digest = hashlib.blake2b(digest_size=16)
+    hashed = 0
     for column in columns:
         values = arrays[column.name]
         stored: Sequence[NDArray[Any] | ReadColumn]
@@ -70,7 +74,13 @@ def fingerprint_columns(
         digest.update(repr(described).encode("utf-8", errors="surrogatepass"))
         for array in stored:
             for start, stop in _spans(array, whole=whole):
-                digest.update(np.ascontiguousarray(array[start:stop]).view(np.uint8).data)
+                piece = np.ascontiguousarray(array[start:stop]).view(np.uint8)
+                digest.update(piece.data)
+                hashed += piece.nbytes
+                if hashed >= _PIECE_BYTES:
+                    del piece
+                    after_piece()
+                    hashed = 0
     return digest.hexdigest()
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rightbatch.data.array_dataset import ArrayDataset
 from rightbatch.data.arrays import check_target
 from rightbatch.data.dataset import Arrays
-from rightbatch.data.file_region import FileRegion
+from rightbatch.data.file_region import FileRegion, inode_of
 from rightbatch.data.options import OpenOptions
 from rightbatch.data.packed_array import PackedArray
 from rightbatch.data.packed_column import map_columns
@@ -81,23 +81,21 @@ class PackedDataset(ArrayDataset):
             None if names == [column.name for column in self.manifest.columns] else names,
         )
 
-    def region(self, name: str) -> FileRegion | None:
-        """Where the rows of a column lie in its file; None of a ragged one."""
-        self.column(name)
-        stored = {column.name: column for column in self.manifest.columns}[name]
-        return None if stored.offsets is not None else self._region(stored.array)
-
-    def ragged_region(self, name: str) -> RaggedRegion | None:
-        """Where values and offsets of a ragged column lie in their files; None of another one."""
-        ragged = self.ragged(name)
-        stored = {column.name: column for column in self.manifest.columns}[name]
-        if ragged is None or stored.offsets is None:
-            return None
-        return RaggedRegion(
-            ragged=ragged,
-            values=self._region(stored.array),
-            offsets=self._region(stored.offsets),
-        )
+    def _find_regions(self) -> dict[str, FileRegion | RaggedRegion]:
+        """Where the columns lie, as the manifest says."""
+        stored = {column.name: column for column in self.manifest.columns}
+        found: dict[str, FileRegion | RaggedRegion] = {}
+        for name, values in self._arrays.items():
+            column = stored[name]
+            if column.offsets is None:
+                found[name] = self._region(column.array)
+            else:
+                found[name] = RaggedRegion(
+                    ragged=values,
+                    values=self._region(column.array),
+                    offsets=self._region(column.offsets),
+                )
+        return found
 
     def _region(self, stored: PackedArray) -> FileRegion:
         values_bytes = math.prod(stored.file_shape) * stored.dtype.itemsize
@@ -107,6 +105,7 @@ class PackedDataset(ArrayDataset):
             length=stored.file_shape[0],
             dtype=stored.dtype,
             shape=stored.shape[1:],
+            inode=inode_of(self.folder / stored.file),
         )
 
     def _map(self, columns: Sequence[str]) -> Arrays:
@@ -147,6 +146,7 @@ class PackedDataset(ArrayDataset):
                 f"{self.folder} has been packed anew since it was opened; open it again."
             )
         self._arrays = self._map(state["_arrays"])
+        self._regions = self._find_regions()
         self._map_beside()
 
 

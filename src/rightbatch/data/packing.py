@@ -133,7 +133,11 @@ def write_pack(
         return found
     if overwrite and is_unfinished(partial) and not _goes_on(partial, draft):
         shutil.rmtree(partial)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir(exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
     with PackingFolder(partial, draft) as packing:
         try:
             try:
@@ -145,9 +149,11 @@ def write_pack(
             manifest = _write(data, source or data, packing, progress)
             packing.finish(manifest)
             put_in_place(partial, folder)
+        except DiskSpaceError:
+            raise
         except OSError as error:
             if error.errno not in _FULL:
-                raise
+                raise _unwritable(folder, error) from error
             raise _full_disk(packing, folder, data) from error
     return PackedDataset(folder)
 
@@ -341,6 +347,13 @@ def _missing_bytes(packing: PackingFolder, data: Dataset) -> int:
     missing = draft.length - packing.rows_done
     return missing * (sum(column_sizes(data)) + KEYS_BYTES) + draft.length * (
         _SCRATCH_BYTES - KEYS_BYTES
+    )
+
+
+def _unwritable(folder: Path, error: OSError) -> OptionError:
+    return OptionError(
+        f"{folder} can not be written ({error.strerror}: {error.filename}). Name a folder in a "
+        "place where you may write, or look at the disk"
     )
 
 

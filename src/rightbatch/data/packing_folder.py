@@ -43,6 +43,8 @@ def partial_folder(folder: Path) -> Path:
     >>> partial_folder(Path("data/mnist")).as_posix()
     'data/mnist.partial'
     """
+    if not folder.name:
+        raise OptionError(f"{folder} is no folder that a pack can be written to: name one in it")
     return folder.with_name(f"{folder.name}.partial")
 
 

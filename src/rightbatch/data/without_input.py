@@ -66,6 +66,14 @@ class WithoutInput(Dataset):
         """The samples from `start` up to `stop`, every column."""
         return self._data.span(start, stop)
 
+    def refuse_cut_off(self, stop: int) -> None:
+        """Raise DataError where a file was cut off since, and lacks samples before `stop`."""
+        self._data.refuse_cut_off(stop)
+
+    def release_pages(self) -> None:
+        """Let the process forget what it has read through memory maps."""
+        self._data.release_pages()
+
     def region(self, name: str) -> FileRegion | None:
         """Where the rows of a column lie in a file, else None."""
         return self._data.region(name)

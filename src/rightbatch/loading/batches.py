@@ -100,7 +100,7 @@ class Batches:
         block: int | None = None,
         memory: str | int | float | None = None,
         remainder: Remainder = "keep",
-        on_bad_sample: OnBadSample = "stop",
+        on_bad_sample: OnBadSample | Quarantine = "stop",
         max_bad: int | float | None = None,
         with_rows: bool = False,
         output: Output = "numpy",
@@ -120,7 +120,11 @@ class Batches:
         self.threads = whole_number("threads", threads, at_least=0)
         length = len(self.part)
         batch_size = resolve_batch_size(batch_size, length)
-        self._quarantine = Quarantine.resolve(on_bad_sample, max_bad, length)
+        self._quarantine = (
+            on_bad_sample
+            if isinstance(on_bad_sample, Quarantine)
+            else Quarantine.resolve(on_bad_sample, max_bad, length)
+        )
         self._make_reader = partial(
             SlabReader,
             self.part,
@@ -215,6 +219,11 @@ class Batches:
         epoch = whole_number("epoch", epoch, at_least=0)
         return Epoch(lambda: self._read(epoch, 0), len(self), epoch)
 
+    def release_memory(self) -> None:
+        """Let go of what is kept for the next epoch of data that are read in windows."""
+        if self._windows is not None:
+            self._windows.clear()
+
     def state_dict(self) -> dict[str, Any]:
         """Where the consumer stands, as small JSON: what it has taken, not what was prefetched."""
         state = self._cursor().to_json()
@@ -269,11 +278,12 @@ class Batches:
     def _use(self, plan: Plan) -> None:
         """Read by this plan from now on."""
         self.plan = plan
-        windows = None
+        windows = self._windows = None
         if self._rows.is_needed and (self._budget is not None or plan.order.block is not None):
             room = None if self._budget is None else self._budget.window
             samples = most_samples(plan.order, plan.length, room, self._rows)
             windows = None if samples is None else WindowPool(self._rows, samples)
+            self._windows = windows
         if windows is None and self._rows.is_needed:
             data = self.part.data
             warn_of_random_reads(data.name, plan.order, len(data), self._rows, free_memory())

@@ -21,17 +21,22 @@ _LEAST_BLOCKS = 16
 # Row numbers of a window in the epoch's order, places in the buffers, and what sorting them takes.
 _INDEX_BYTES = 40
 _WINDOWS_HELD = 2
+_LEAST_WINDOWS = 4
 # What reading takes beside the windows: a thread's memory for rows it can not read into place.
-_BESIDE_BYTES = 4 << 20
+_BESIDE_BYTES = 6 << 20
 # Without shuffling there is nothing to mix: small windows are read ahead just as well.
 _SEQUENTIAL_BYTES = 16 << 20
+
+
+class BudgetError(OptionError):
+    """The budget of memory has no room for windows beside batches of this size."""
 
 
 class MemoryBudget:
     """How reading and batching share a budget of memory.
 
     Two windows of samples with their index, and the batches that are made ahead and held
-    (`batches_bytes` in all), have to fit into `total_bytes`. Raises OptionError where not even
+    (`batches_bytes` in all), have to fit into `total_bytes`. Raises BudgetError where not even
     windows of a few samples do.
     """
 
@@ -43,7 +48,7 @@ class MemoryBudget:
         self.window = max(0, total_bytes - beside) // sample_bytes
         if self.window < _LEAST_BLOCKS:
             least = beside + sample_bytes * _LEAST_BLOCKS
-            raise OptionError(
+            raise BudgetError(
                 f"memory={bytes_text(total_bytes)} has no room for two windows of {_LEAST_BLOCKS} "
                 f"samples of {bytes_text(reader.sample_bytes)} and for the batches beside them "
                 f"({bytes_text(batches_bytes)}): give {bytes_text(least)} or more, or a smaller "
@@ -56,10 +61,11 @@ class MemoryBudget:
 
     def order(self, length: int) -> Order:
         """The order of shuffled samples: uniform where one window holds them all."""
-        block = self._block
-        window = self.window // block * block
-        if window >= length:
+        if self.window >= length:
             return Order(kind="uniform")
+        block = self._block
+        # Nothing is handed out before the first window is read: it is a fourth at most.
+        window = min(self.window // block, -(-length // (_LEAST_WINDOWS * block))) * block
         return Order(kind="block-window", block=block, window=window)
 
     @property

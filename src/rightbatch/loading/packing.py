@@ -12,6 +12,7 @@ from rightbatch.data.packed import PackedDataset
 from rightbatch.data.packing import PackProgress, write_pack
 from rightbatch.errors import OptionError, did_you_mean
 from rightbatch.loading.applied import Applied
+from rightbatch.loading.parts import Part, Parts
 from rightbatch.loading.transform import Function, Transform
 
 PackedTransforms = Literal["leave", "apply"]
@@ -68,6 +69,11 @@ def pack(
         raise OptionError(
             f"transforms={transforms!r} is not valid; valid are 'leave' and 'apply'."
             f"{did_you_mean(str(transforms), ('leave', 'apply'))}"
+        )
+    if isinstance(data, Part | Parts):
+        raise OptionError(
+            f"pack takes the data, and was given {type(data).__name__}: pack the data set, and "
+            "split the pack with the same seed; it has the same parts"
         )
     data = open_to_pack(
         data,

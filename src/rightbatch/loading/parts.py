@@ -37,6 +37,7 @@ AnyTransform = Transform | Function
 
 _CONTENT_LIMIT_BYTES = 1 << 30
 _FIT_ROWS = 4096
+_RELEASED_PIECES = 16
 _EXAMPLES_TRIED = 16
 
 
@@ -179,7 +180,7 @@ class Parts:
                 if transform.needs_fit:
                     before = [*self.train.transforms, *added]
                     pipeline = Pipeline(self.data, before, narrows=False, stacks=False)
-                    values = pipeline.values_for(transform, _chunks(self.train.rows))
+                    values = pipeline.values_for(transform, _chunks(self.data, self.train.rows))
                     transform = transform.fitted(values)
                 added.append(transform)
             elif isinstance(transform, Function):
@@ -345,7 +346,15 @@ def whole(data: Any) -> Part:
     return Parts(data=data, train=part).transform(*attached).train if attached else part
 
 
-def _chunks(rows: RowSet) -> Iterator[NDArray[np.int64]]:
+def _chunks(data: Dataset, rows: RowSet) -> Iterator[NDArray[np.int64]]:
+    """Rows to read in one pass over the data, of which the process keeps nothing in memory."""
+    for number, chunk in enumerate(_pieces(rows)):
+        yield chunk
+        if number % _RELEASED_PIECES == _RELEASED_PIECES - 1:
+            data.release_pages()
+
+
+def _pieces(rows: RowSet) -> Iterator[NDArray[np.int64]]:
     for start in range(0, len(rows), _FIT_ROWS):
         yield rows.take(np.arange(start, min(start + _FIT_ROWS, len(rows))))
 

@@ -94,6 +94,8 @@ class Pipeline:
 
     def gather(self, rows: NDArray[np.int64]) -> list[Values]:
         """The fields of `rows` after gathering, casting and the transforms of single samples."""
+        if not self._stacks and len(rows):
+            self.data.refuse_cut_off(int(rows.max()) + 1)
         columns = None if self._has_arrays else self.data.rows(rows)
         return [track.gather(rows, columns) for track in self.tracks]
 

@@ -32,6 +32,7 @@ def column_codes(data: Dataset, name: str, option: str, candidates: RowSet) -> N
             f"{', in entries that vary in length' if column.is_ragged else ''}; "
             f"{option} takes a column of one whole number or text a sample"
         )
+    data.refuse_cut_off(len(data))
     values = data.array(name)
     if values is None:
         values = np.concatenate([data.rows(rows)[name] for rows in _pieces(candidates)])
@@ -44,12 +45,17 @@ def content_groups(data: Dataset, *, asked: bool) -> NDArray[np.int64] | None:
     """Groups of samples of equal inputs; None where a sample can not be read and nobody asked."""
     try:
         return equal_content_groups(data)
-    except (DataError, OSError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
         if asked:
-            raise
+            raise DataError(
+                f"{data.name}: samples of equal inputs can not be looked for, since not all can be "
+                f"read: {type(error).__name__}: {error}"
+            ) from error
         logger.warning(
             f"{data.name}: samples of equal inputs were not looked for, since not all can be read: "
-            f"{error}"
+            f"{type(error).__name__}: {error}"
         )
         return None
 

@@ -64,7 +64,8 @@ class WindowPool:
         self.samples = samples
         self.reader = reader
         self._free: list[Buffers] = []
-        self._lock = threading.Lock()
+        # Not a plain one: the garbage collector may close an epoch inside of `take`.
+        self._lock = threading.RLock()
 
     def take(self) -> Buffers:
         """Buffers that nobody uses."""
@@ -72,6 +73,11 @@ class WindowPool:
             if self._free:
                 return self._free.pop()
         return self.reader.new_buffers(self.samples)
+
+    def clear(self) -> None:
+        """Let go of what nobody uses."""
+        with self._lock:
+            self._free.clear()
 
     def give_back(self, buffers: Buffers) -> None:
         """Nobody reads from them or writes into them any more."""

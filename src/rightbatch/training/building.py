@@ -7,11 +7,11 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rightbatch.errors import OptionError, is_out_of_memory
-from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part
 from rightbatch.training.evaluate import evaluation_mode
 from rightbatch.training.losses import find_loss
@@ -68,10 +68,8 @@ def count_outputs(model: nn.Module, part: Part, *, keeps_integers: bool) -> int 
         target=part.data.target or "",
         keeps_integers=keeps_integers,
     )
-    batches = Batches(any_classes.prepare(part), 1, shuffle=False, output="torch", threads=0)
-    inputs = next(iter(batches))
-    if part.data.target is not None:
-        inputs = inputs[0]
+    # By the part's own way for a few rows, which stacks no columns of all samples.
+    inputs = _tensors(any_classes.prepare(part).example()[0])
     first = next(model.parameters(), None)
     if first is not None:
         inputs = _to(inputs, first.device)
@@ -94,6 +92,12 @@ def count_outputs(model: nn.Module, part: Part, *, keeps_integers: bool) -> int 
 def _has_integers(inputs: Any) -> bool:
     tensors = inputs.values() if isinstance(inputs, dict) else [inputs]
     return any(not tensor.is_floating_point() for tensor in tensors)
+
+
+def _tensors(inputs: Any) -> Any:
+    if isinstance(inputs, dict):
+        return {name: _tensors(values) for name, values in inputs.items()}
+    return inputs if isinstance(inputs, Tensor) else torch.from_numpy(np.array(inputs))
 
 
 def _to(inputs: Any, device: torch.device) -> Any:

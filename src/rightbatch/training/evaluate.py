@@ -12,9 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rightbatch.errors import MemoryLimitError, is_out_of_memory
+from rightbatch.errors import DataError, MemoryLimitError, is_out_of_memory
 from rightbatch.loading.batches import Batches
+from rightbatch.loading.memory_budget import BudgetError
 from rightbatch.loading.parts import Part
+from rightbatch.loading.quarantine import Quarantine
+from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.training.losses import Loss
 from rightbatch.training.memory import release_memory
 
@@ -71,6 +74,11 @@ class Score:
         R² is 1 - Σ (ŷ - y)² / Σ (y - mean y)², both sums over all outputs, so that an output
         weighs as much as it varies.
         """
+        if not self.samples:
+            raise DataError(
+                "no sample of the part could be read, so there is nothing to score; look at the "
+                "samples that were left out"
+            )
         result = {"loss": self.loss_sum / self.samples}
         if self.metric == "accuracy":
             result["accuracy"] = self.correct / self.samples
@@ -114,19 +122,20 @@ def score(model: nn.Module, batches: Batches, loss: Loss) -> dict[str, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How batches are read: `memory`, `on_bad_sample` and `max_bad` of `Batches`."""
+    """How batches are read: `memory` and `on_bad_sample` of `Batches`, None for a bad one to stop.
+
+    Several parts of the data may share a quarantine, which counts their bad samples together.
+    """
 
     memory: str | int | float | None = None
-    on_bad_sample: str = "stop"
-    max_bad: int | float | None = None
+    quarantine: Quarantine | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """The options by name, for `Batches`."""
         return {
             "memory": self.memory,
-            "on_bad_sample": self.on_bad_sample,
-            "max_bad": self.max_bad,
+            "on_bad_sample": "stop" if self.quarantine is None else self.quarantine,
         }
 
 
@@ -183,7 +192,9 @@ class Evaluation:
         while True:
             size = self.batch_size
             try:
-                return score(model, self._batches, loss)
+                result = score(model, self._batches, loss)
+                self._batches.release_memory()
+                return result
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -203,15 +214,23 @@ class Evaluation:
             self.shrink(smaller)
 
     def _cut(self, batch_size: int | str, threads: int | None) -> Batches:
-        return Batches(
-            self._part,
-            batch_size,
-            shuffle=False,
-            output="torch",
-            device=self._device,
-            threads=threads,
-            **self._reading.options,
-        )
+        size = resolve_batch_size(batch_size, len(self._part))
+        while True:
+            try:
+                return Batches(
+                    self._part,
+                    size,
+                    shuffle=False,
+                    output="torch",
+                    device=self._device,
+                    threads=threads,
+                    **self._reading.options,
+                )
+            except BudgetError:
+                # The scores do not depend on it.
+                if size == 1:
+                    raise
+                size = -(-size // 2)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from rightbatch.errors import OptionError, ResumeError
 from rightbatch.loading.parts import Part, Parts
+from rightbatch.loading.quarantine import Quarantine
 from rightbatch.loading.slabs import find_device
 from rightbatch.training.building import build, task_of
 from rightbatch.training.checkpoint import model_tensors, save_checkpoint
@@ -165,6 +167,10 @@ def fit(
         if torch_device is not None:
             network = network.to(torch_device)
         folder = None if out is None else RunFolder(Path(out))
+        if folder is not None and resume and memory is None:
+            # The order that memory called for is the run's; so is the budget, unless given anew.
+            stored = folder.read_config().get("options", {}).get("memory")
+            options = replace(options, memory=stored)
         asked = {
             "model": model if isinstance(model, str) else type(model).__name__,
             "options": options.to_json(),
@@ -227,7 +233,7 @@ def evaluate(
     *,
     batch_size: int | str = EVALUATION_BATCH_SIZE,
     memory: str | int | float | None = None,
-    on_bad_sample: str = "stop",
+    on_bad_sample: str | Quarantine = "stop",
     max_bad: int | float | None = None,
     loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
     device: str | torch.device | None = None,
@@ -266,7 +272,12 @@ def evaluate(
         device = first.device
     size = min(batch_size, len(part)) if isinstance(batch_size, int) else batch_size
     prepared = task.prepare(part, is_checked=True)
-    reading = Reading(memory=memory, on_bad_sample=on_bad_sample, max_bad=max_bad)
+    quarantine = (
+        on_bad_sample
+        if isinstance(on_bad_sample, Quarantine)
+        else Quarantine.resolve(on_bad_sample, max_bad, len(part))
+    )
+    reading = Reading(memory=memory, quarantine=quarantine)
     return Evaluation(prepared, size, device=device, reading=reading).score(network, task.loss)
 
 

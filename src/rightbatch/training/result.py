@@ -26,8 +26,9 @@ class FitResult:
     cut down to. `micro_batch_size` is what the run ended with, None where batches were learned
     from whole. `step_losses` are pairs of (step from 1, loss). `seconds` is the time of this call,
     `samples_per_second` that of training alone, without validation. `leaked_samples` counts the
-    held-out samples that training read, `bad_samples` lists those of the training part
-    that could not be read and were left out. `best_epoch` is the epoch whose weights the model has.
+    held-out samples that training read, `bad_samples` lists those of training and
+    validation that could not be read and were left out. `best_epoch` is the epoch whose weights
+    the model has.
     `inputs` and `target` are the columns that it learned from, `transforms` those of the held-out
     parts: predictions find columns by name and texts by themselves, and take these transforms.
     """

@@ -9,10 +9,10 @@ from dataclasses import asdict
 import torch
 from torch import nn
 
-from rightbatch.errors import ResumeError
+from rightbatch.errors import DataError, ResumeError
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Parts
-from rightbatch.loading.quarantine import BadSample
+from rightbatch.loading.quarantine import BadSample, Quarantine
 from rightbatch.training import checkpoint
 from rightbatch.training.coupling import refuse_coupling, refuse_single_samples
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, Evaluation, Reading, without_fillers
@@ -55,9 +55,11 @@ class Trainer:
         self.watcher = watcher
         self.observer = observer
         self.loss = task.loss
-        reading = Reading(
-            memory=options.memory, on_bad_sample=options.on_bad_sample, max_bad=options.max_bad
+        # One for training and validation: what is left out is counted together.
+        self.quarantine = Quarantine.resolve(
+            options.on_bad_sample, options.max_bad, len(parts.data)
         )
+        reading = Reading(memory=options.memory, quarantine=self.quarantine)
         self.train = Batches(
             task.prepare(parts.train),
             options.batch_size,
@@ -196,7 +198,7 @@ class Trainer:
 
     @property
     def bad_samples(self) -> tuple[BadSample, ...]:
-        """The training samples that could not be read and were left out."""
+        """The samples of training and validation that could not be read and were left out."""
         return self.train.bad_samples
 
     @property
@@ -239,6 +241,7 @@ class Trainer:
                 inputs, target = without_fillers(inputs, target, weights[0])
                 rows = rows[rows >= 0]
                 if not len(rows):
+                    waiting = time.perf_counter()
                     continue
             loss = self.step(inputs, target)
             standing.steps += 1
@@ -300,6 +303,11 @@ class Trainer:
 
     def _end_epoch(self, seconds: float) -> None:
         standing = self.standing
+        if not standing.epoch_samples:
+            raise DataError(
+                f"no sample of {self.parts.data.name} that an epoch trains on could be read; look "
+                "at the samples that were left out"
+            )
         row: Row = {
             "epoch": len(self.history) + 1,
             "steps": standing.steps,
@@ -314,6 +322,8 @@ class Trainer:
             row["micro_batch_size"] = self.step.micro_batch_size
         validation = time.perf_counter()
         if self.validation is not None:
+            # Validation has the whole budget of memory for itself.
+            self.train.release_memory()
             scores = self.validation.score(self.model, self.loss)
             row.update({f"val_{name}": value for name, value in scores.items()})
         standing.seconds = seconds + time.perf_counter() - validation
