@@ -268,13 +268,11 @@ def split(
     asked = on_duplicates != "report"
     content = None
     known = data.known_duplicates
-    if known is not None and content_bytes(data) > _CONTENT_LIMIT_BYTES:
+    if known is not None:
         if on_duplicates == "together":
             content = groups_of_known(len(data), known)
     elif asked or content_bytes(data) <= _CONTENT_LIMIT_BYTES:
-        known, content = None, content_groups(data, asked=asked)
-    else:
-        known = None
+        content = content_groups(data, asked=asked)
     groups = None if group is None else column_codes(data, group, "group", candidates)
     if on_duplicates == "together" and content is not None:
         groups = merged_groups(groups, content[own_train.start : own_train.stop])
