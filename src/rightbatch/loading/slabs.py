@@ -160,9 +160,8 @@ class SlabReader:
             except MemoryError:
                 raise
             except Exception:
-                known = len(quarantine)
                 self._look_for_bad(rows)
-                if len(quarantine) == known:
+                if np.array_equal(quarantine.is_bad(rows), is_bad):
                     raise  # the samples can be read, and what is made of them fails
                 continue
             return np.where(is_bad, -1, rows), values
