@@ -314,7 +314,7 @@ except rb.DataError as error:
     [
         "data.rows([4999])",
         "data.span(10, 5000)",
-        "rb.split(data, val=0.1, on_duplicates='error')",
+        "rb.split(data, val=0.1, stratify='y') and data.rows([4999])",
         "rb.split(data, val=0.1).transform(rb.standardize())",
         "rb.pack(data, folder + '2')",
         "rb.open(folder + '/y.npy') and data.rows([4999])",
