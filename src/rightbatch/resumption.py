@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from rightbatch.errors import OptionError, ResumeError
+from rightbatch.data.builtin import BUILTIN_NAMES
+from rightbatch.errors import DataError, OptionError, ResumeError
 from rightbatch.execution import absolute, fit_and_test, stored_command
 from rightbatch.options import AUTO, AdviceOptions, DataOptions, TrainOptions
 from rightbatch.preparation import prepare
@@ -40,7 +42,16 @@ def resume(
     folder = RunFolder(Path(run))
     config = folder.read_config()
     data, training = _with_changes(folder.path, *_stored_options(folder.path, config), given)
-    parts = prepare(data)
+    try:
+        parts = prepare(data)
+    except DataError as error:
+        if "data" in given or _is_there(data.data):
+            raise
+        raise DataError(
+            f"{folder.path} was trained on {data.data}, which is not there any more ({error}). "
+            "Where the data lie elsewhere now, name them: rightbatch train DATA --resume "
+            f"{folder.path}"
+        ) from error
     if started is not None:
         started(folder.path)
     return fit_and_test(
@@ -54,6 +65,13 @@ def resume(
         progress=progress,
         is_resumed=True,
         allow_new_batch_size="batch_size" in given,
+    )
+
+
+def _is_there(data: str) -> bool:
+    # Path.glob takes no absolute pattern.
+    return (
+        data in BUILTIN_NAMES or Path(data).exists() or bool(glob.glob(data, recursive=True))  # noqa: PTH207
     )
 
 

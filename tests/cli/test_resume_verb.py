@@ -160,3 +160,17 @@ def test_ctrl_c_exits_130_keeps_the_checkpoint_and_says_how_to_go_on(
     assert done.code == 0, done.err
     assert json.loads(done.out)["epochs"] == epochs + 1
     assert len(rows_of(run)) == epochs + 1
+
+
+def test_data_that_were_moved_are_found_where_they_are_named(rightbatch, tmp_path) -> None:
+    rows = "\n".join(f"{value / 7:.3f},{value % 2}" for value in range(60))
+    (tmp_path / "table.csv").write_text(f"x,y\n{rows}")
+    options = ["--target", "y", "--epochs", 1, "--out", tmp_path / "run"]
+    assert rightbatch("train", tmp_path / "table.csv", *options).code == 0
+    (tmp_path / "table.csv").rename(tmp_path / "moved.csv")
+    gone = rightbatch("train", "--resume", tmp_path / "run", "--epochs", 2)
+    assert gone.code == 3
+    assert "table.csv, which is not there any more" in gone.err
+    assert "name them: rightbatch train DATA --resume" in gone.err
+    found = rightbatch("train", tmp_path / "moved.csv", "--resume", tmp_path / "run", "--epochs", 2)
+    assert found.code == 0, found.err
