@@ -160,6 +160,11 @@ class TrainOptions:
                 f"window={self.window} shuffles within a window, and shuffling is switched off; "
                 "leave out one of the two"
             )
+        if self.block is not None:
+            from rightbatch.plan.order import Order
+
+            # Of any length: what is refused are a block without a window, and parts of blocks.
+            Order.resolve(self.shuffle, self.window, 1, self.block)
         if self.memory is not None and (self.window is not None or self.block is not None):
             raise OptionError(
                 f"memory={self.memory} chooses block and window by itself: leave out those two, or "

@@ -169,15 +169,9 @@ def held_out(value: float | str) -> int | float:
     >>> held_out("5000"), held_out("0.1")
     (5000, 0.1)
     """
-    number = _whole(value)
-    if number is not None and number >= 0:
-        return number
-    try:
-        share = float(value)
-    except ValueError:
-        share = -1.0
-    if 0 < share < 1:
-        return share
+    found = _count_or_share(value, least=0)
+    if found is not None:
+        return found
     raise click.BadParameter(
         f"{value!r} is neither a share between 0 and 1, such as 0.1, nor a count, such as 5000 "
         "(0 holds nothing out)."
@@ -190,15 +184,9 @@ def most_bad(value: float | str) -> int | float:
     >>> most_bad("20"), most_bad("0.001")
     (20, 0.001)
     """
-    number = _whole(value)
-    if number is not None and number >= 1:
-        return number
-    try:
-        share = float(value)
-    except ValueError:
-        share = -1.0
-    if 0 < share < 1:
-        return share
+    found = _count_or_share(value, least=1)
+    if found is not None:
+        return found
     raise click.BadParameter(
         f"{value!r} is neither a count from 1, such as 20, nor a share between 0 and 1, such as "
         "0.001."
@@ -215,6 +203,18 @@ def names(value: str) -> tuple[str, ...]:
     if not found or not all(found):
         raise click.BadParameter(f"{value!r} holds an empty name; write names as a,b,c.")
     return found
+
+
+def _count_or_share(value: float | str, *, least: int) -> int | float | None:
+    """A count from `least`, as int, or a share between 0 and 1, as float; None of anything else."""
+    number = _whole(value)
+    if number is not None and number >= least:
+        return number
+    try:
+        share = float(value)
+    except ValueError:
+        return None
+    return share if 0 < share < 1 else None
 
 
 def _whole(value: float | str) -> int | None:

@@ -8,6 +8,7 @@ from rightbatch.byte_sizes import bytes_text
 from rightbatch.errors import OptionError
 from rightbatch.free_memory import Limit
 from rightbatch.loading.row_reader import RowReader
+from rightbatch.loading.windows import WINDOWS_HELD
 from rightbatch.plan.order import Order
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,6 @@ _COLUMN_BYTES = 64 << 10
 _LEAST_BLOCKS = 16
 # Row numbers of a window in the epoch's order, places in the buffers, and what sorting them takes.
 _INDEX_BYTES = 40
-_WINDOWS_HELD = 2
 _LEAST_WINDOWS = 4
 # What reading takes beside the windows: a thread's memory for rows it can not read into place.
 _BESIDE_BYTES = 6 << 20
@@ -44,7 +44,7 @@ class MemoryBudget:
         self.total_bytes = total_bytes
         self._reader = reader
         beside = _BESIDE_BYTES + batches_bytes
-        sample_bytes = _WINDOWS_HELD * (reader.sample_bytes + _INDEX_BYTES)
+        sample_bytes = WINDOWS_HELD * (reader.sample_bytes + _INDEX_BYTES)
         self.window = max(0, total_bytes - beside) // sample_bytes
         if self.window < _LEAST_BLOCKS:
             least = beside + sample_bytes * _LEAST_BLOCKS

@@ -22,7 +22,7 @@ from rightbatch.loading.transform import Values
 # Reading waits for the disk most of the time: with fewer the disk has too little to do at once.
 READING_THREADS = 4
 # One window is consumed while the next one is read.
-_WINDOWS_HELD = 2
+WINDOWS_HELD = 2
 # How long to wait before looking whether anybody is still reading.
 _LOOK_SECONDS = 1.0
 _CLOSING_SECONDS = 10.0
@@ -82,7 +82,7 @@ class WindowPool:
     def give_back(self, buffers: Buffers) -> None:
         """Nobody reads from them or writes into them any more."""
         with self._lock:
-            if len(self._free) < _WINDOWS_HELD:
+            if len(self._free) < WINDOWS_HELD:
                 self._free.append(buffers)
 
 
@@ -267,7 +267,7 @@ class WindowStream:
     @property
     def _can_plan(self) -> bool:
         return (
-            self._held < _WINDOWS_HELD
+            self._held < WINDOWS_HELD
             and not self._is_planning
             and not self._is_exhausted
             and self._failure is None
