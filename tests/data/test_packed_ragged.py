@@ -5,12 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import signal
-import subprocess
-import sys
 import tempfile
-import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
@@ -73,14 +68,6 @@ class Streamed(Dataset):
         return self._data.span(start, stop)
 
 
-def content_of(folder: Path) -> dict[str, bytes]:
-    """Every file, the manifest without what tells of its time and sources."""
-    content = {path.name: path.read_bytes() for path in folder.iterdir()}
-    described = json.loads(content.pop("manifest.json"))
-    del described["created"], described["checksum"]
-    return {**content, "manifest": json.dumps(described).encode()}
-
-
 @given(columns=tables(), is_streamed=st.booleans())
 def test_entries_lengths_dtypes_and_fingerprint_stay(columns, is_streamed):
     source = ArrayDataset(columns)
@@ -103,7 +90,7 @@ def test_entries_lengths_dtypes_and_fingerprint_stay(columns, is_streamed):
 
 @settings(max_examples=40)
 @given(columns=tables(), drawn=st.data())
-def test_a_packing_that_stopped_goes_on_to_the_same_files(columns, drawn):
+def test_a_packing_that_stopped_goes_on_to_the_same_files(columns, drawn, content_of):
     source = ArrayDataset(columns)
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(block_checksums, "BLOCK_BYTES", 40)
@@ -139,7 +126,9 @@ def test_a_packing_that_stopped_goes_on_to_the_same_files(columns, drawn):
 
 
 @pytest.mark.parametrize("damage", ["journal", "journal end", "values", "offsets", "header"])
-def test_help_files_that_were_damaged_cost_work_and_nothing_else(damage, tmp_path, monkeypatch):
+def test_help_files_that_were_damaged_cost_work_and_nothing_else(
+    damage, tmp_path, monkeypatch, content_of
+):
     monkeypatch.setattr(block_checksums, "BLOCK_BYTES", 64)
     monkeypatch.setattr(packing, "_SPAN_BYTES", 128)
     monkeypatch.setattr(packing, "_SYNC_BYTES", 64)
@@ -186,30 +175,8 @@ SCRIPT = """
 """
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_files(tmp_path):
-    command = [sys.executable, "-c", textwrap.dedent(SCRIPT)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(rb.__file__).parent.parent)}
-    began = time.monotonic()
-    subprocess.run(
-        [*command, str(tmp_path / "whole")], env=environment, check=True, stdout=subprocess.DEVNULL
-    )
-    seconds = time.monotonic() - began
-    generator = np.random.default_rng()
-    for _ in range(4):
-        process = subprocess.Popen(
-            [*command, str(tmp_path / "killed")],
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(float(generator.random()) * seconds / 4)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-    subprocess.run([*command, str(tmp_path / "killed")], env=environment, check=True)
-    assert content_of(tmp_path / "killed") == content_of(tmp_path / "whole")
+def test_killed_at_random_moments_it_ends_with_the_same_files(pack_with_kills):
+    pack_with_kills(SCRIPT)
 
 
 def test_numpy_opens_both_files_and_they_are_mapped(tmp_path):

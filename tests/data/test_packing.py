@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
@@ -54,14 +51,6 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(block_checksums, "BLOCK_BYTES", 64)
     monkeypatch.setattr(packing, "_SPAN_BYTES", 128)
     monkeypatch.setattr(packing, "_SYNC_BYTES", 256)
-
-
-def content_of(folder: Path) -> dict[str, bytes]:
-    """Every file, the manifest without what tells of its time and sources."""
-    content = {path.name: path.read_bytes() for path in folder.iterdir()}
-    described = json.loads(content.pop("manifest.json"))
-    del described["created"], described["checksum"]
-    return {**content, "manifest": json.dumps(described).encode()}
 
 
 @given(columns=tables())
@@ -112,7 +101,7 @@ def test_colliding_keys_are_told_apart(kinds, tmp_path, monkeypatch):
 
 @settings(max_examples=25)
 @given(columns=tables(), drawn=st.data())
-def test_a_packing_that_stopped_goes_on_to_the_same_files(columns, drawn):
+def test_a_packing_that_stopped_goes_on_to_the_same_files(columns, drawn, content_of):
     source = dataset(columns)
     monkeypatch = pytest.MonkeyPatch()
     with monkeypatch.context() as patch, tempfile.TemporaryDirectory() as folder:
@@ -148,7 +137,9 @@ def test_a_packing_that_stopped_goes_on_to_the_same_files(columns, drawn):
 
 
 @pytest.mark.parametrize("damage", ["journal", "journal end", "column", "header", "keys"])
-def test_help_files_that_were_damaged_cost_work_and_nothing_else(damage, tmp_path, small_blocks):
+def test_help_files_that_were_damaged_cost_work_and_nothing_else(
+    damage, tmp_path, small_blocks, content_of
+):
     rb.pack((X, Y), tmp_path / "whole")
 
     def stop(progress):
@@ -195,38 +186,8 @@ SCRIPT = """
 """
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_files(tmp_path):
-    command = [sys.executable, "-c", textwrap.dedent(SCRIPT)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(rb.__file__).parent.parent)}
-    began = time.monotonic()
-    subprocess.run(
-        [*command, str(tmp_path / "whole")], env=environment, check=True, stdout=subprocess.DEVNULL
-    )
-    seconds = time.monotonic() - began
-    generator = np.random.default_rng()
-    for _ in range(4):
-        process = subprocess.Popen(
-            [*command, str(tmp_path / "killed")],
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(float(generator.random()) * seconds / 6)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-    done = subprocess.run(
-        [*command, str(tmp_path / "killed")],
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.endswith("end\n")
-    assert content_of(tmp_path / "killed") == content_of(tmp_path / "whole")
-    assert not (tmp_path / "killed.partial").exists()
+def test_killed_at_random_moments_it_ends_with_the_same_files(pack_with_kills):
+    pack_with_kills(SCRIPT)
 
 
 def test_a_kill_between_the_last_file_and_the_name_costs_nothing(tmp_path):
