@@ -375,6 +375,24 @@ def test_layers_that_couple_samples_are_refused(make, telling, cancer, tmp_path)
     assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
 
 
+class RarelyCoupled(nn.Module):
+    """Dropout leaves little of what the samples beside a sample say of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.beside = nn.Dropout(0.6)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs + self.beside(torch.ones(1)) * inputs.mean(0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_layers_that_couple_samples_in_some_draws_are_refused(seed, cancer):
+    model = Cramped(layers(RarelyCoupled()), 60)
+    with pytest.raises(MemoryLimitError, match="depends on the samples beside it"):
+        rb.fit(model, cancer, **{**OPTIONS, "seed": seed})
+
+
 @pytest.mark.parametrize(
     "layer", [nn.BatchNorm1d(8).eval(), nn.LayerNorm(8), nn.Dropout(0.9), nn.AlphaDropout(0.2)]
 )

@@ -16,6 +16,9 @@ from rightbatch.training.step import samples_at
 
 # A batch may begin with equal samples, which say nothing of one another.
 _MOST_LOOKED_AT = 16
+# Dropout may drop the very values that couple two samples: attention over samples was taken for
+# uncoupled in up to one of sixteen draws.
+_MOST_DRAWS = 6
 # Equal inputs give equal numbers, but for the order in which a GPU adds them up.
 _ROUNDING = 1e-4
 _REMEDY = (
@@ -55,7 +58,8 @@ def why_not_cut(
     Layers that normalise over a batch are known by their class. Of others the first sample is
     computed twice, beside another sample and beside itself: where that makes a difference, samples
     are coupled, and where it leaves other values in a buffer, passes are counted. Both are drawn
-    from the random state `start`, so that dropout makes none.
+    from the same random state, so that dropout makes none: `start`, and those after it where the
+    model draws.
     """
     layer = _normalisation(model)
     if layer is not None:
@@ -71,6 +75,14 @@ def why_not_cut(
     versions = _buffer_versions(model)
     pairs = [torch.tensor([0, place], device=target.device) for place in (other, 0)]
     values = [_first_values(model, loss, inputs, target, pair, start) for pair in pairs]
+    is_coupled = not _all_close(*values)
+    for _ in range(_MOST_DRAWS - 1):
+        if is_coupled or not start.has_moved:
+            break
+        start = start.next()
+        is_coupled = not _all_close(
+            *(_first_values(model, loss, inputs, target, pair, start) for pair in pairs)
+        )
     changed = [
         name
         for name, (buffer, version) in _buffer_versions(model).items()
@@ -87,7 +99,7 @@ def why_not_cut(
             f"each pass changes {changed[0]!r}, and several passes a step would leave other values "
             f"there than one. {_REMEDY}"
         )
-    if any(not _close(*both) for both in zip(*values, strict=False)):
+    if is_coupled:
         return (
             "what the model or its loss says of a sample depends on the samples beside it, so the "
             f"batch can not be cut into micro-batches without changing the mathematics. {_REMEDY}"
@@ -126,6 +138,10 @@ def _first_values(
             if not is_out_of_memory(error):
                 raise
     return []
+
+
+def _all_close(ones: list[Tensor], others: list[Tensor]) -> bool:
+    return all(_close(*both) for both in zip(ones, others, strict=False))
 
 
 def _close(one: Tensor, two: Tensor) -> bool:

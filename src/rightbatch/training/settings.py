@@ -41,6 +41,10 @@ class RandomState:
             not torch.equal(state, torch.cuda.get_rng_state(device)) for device, state in self._cuda
         )
 
+    def next(self) -> RandomState:
+        """The state of now, on the same devices."""
+        return RandomState([device for device, _ in self._cuda])
+
     def restore(self) -> None:
         """Draw from here on what was drawn since."""
         torch.set_rng_state(self._cpu)
