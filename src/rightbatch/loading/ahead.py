@@ -34,12 +34,12 @@ class RowsAhead:
         if start < self._start or stop > self._start + len(self._stretch):
             length = len(self._rows)
             end = min(length, max(stop, start + _STRETCH))
-            if self._order.kind == "uniform" and self._rows.is_arithmetic:
-                # The first rows come at once; from then on it pays to have the set at hand.
-                if len(self._stretch):
-                    self._rows = self._rows.scattered
-                else:
+            if self._order.kind == "uniform":
+                # The first rows come at once: of 65,536 out of a million the order takes 1 ms.
+                if not len(self._stretch):
                     end = stop
+                elif self._rows.is_arithmetic:
+                    self._rows = self._rows.scattered  # from here on it pays to have it at hand
             positions = self._order.positions(length, self._seed, self._epoch, start, end)
             self._stretch = self._rows.take(positions)
             self._start = start
