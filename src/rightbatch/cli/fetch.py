@@ -159,7 +159,7 @@ def _texts(done: FetchedSet, report: dict[str, Any]) -> Iterator[RenderableType]
     yield str(done)
     files = table("file", "size", "from", right=["size"])
     for file in done.files:
-        files.add_row(file.file, bytes_text(file.bytes), file.address or "there already")
+        files.add_row(file.file, bytes_text(file.bytes), file.origin)
     yield files
     yield f"Every file is as published: its sha256 was checked. Licence: {report['licence']}"
     yield f"Open it: rightbatch inspect {done.name}, or rb.open({done.name!r}) in Python"

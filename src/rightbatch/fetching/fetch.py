@@ -20,6 +20,7 @@ from rightbatch.fetching.archive import extract, read_checksums
 from rightbatch.fetching.download import DownloadOptions, download
 from rightbatch.fetching.partial_file import PartialFile
 from rightbatch.fetching.responses import check_address
+from rightbatch.notebook import html_table
 
 _logger = logging.getLogger(__name__)
 
@@ -49,6 +50,11 @@ class FetchedFile:
     sha256: str
     address: str | None
 
+    @property
+    def origin(self) -> str:
+        """Where the file came from, in words."""
+        return self.address or "there already"
+
 
 @dataclass(frozen=True, kw_only=True)
 class FetchedSet:
@@ -70,6 +76,13 @@ class FetchedSet:
             else "there already, and whole"
         )
         return f"{self.name}: {self.samples:,} samples in {self.folder}, {came}"
+
+    def _repr_html_(self) -> str:
+        return html_table(
+            ["file", "size", "from"],
+            [(file.file, bytes_text(file.bytes), file.origin) for file in self.files],
+            caption=str(self),
+        )
 
 
 def fetch(

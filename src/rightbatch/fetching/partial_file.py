@@ -9,8 +9,6 @@ from typing import IO, NamedTuple
 
 from rightbatch.durable_files import sync_folder
 
-_READ_BYTES = 1 << 20
-
 
 class Origin(NamedTuple):
     """The address that the bytes came from, and the server's mark of the file's state there."""

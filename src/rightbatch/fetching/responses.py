@@ -107,8 +107,8 @@ def request_rest(
     try:
         answer = _opener(allow_http=allows_http).open(request, timeout=timeout_seconds)
     except urllib.error.HTTPError as error:
-        with error:
-            raise _refused(error) from error
+        error.close()
+        raise _refused(error) from error
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise MirrorError(f"has no valid certificate: {error.reason.verify_message}") from error
@@ -149,17 +149,21 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         newurl: str,
     ) -> urllib.request.Request | None:
         """The request to go on with; MirrorError where it must not be followed."""
-        if urlsplit(newurl).scheme == "http" and not self._allow_http:
+        scheme = urlsplit(newurl).scheme
+        if scheme == "http" and not self._allow_http:
             fp.close()
             raise MirrorError(
                 f"redirects to {newurl}, which is plain http; allow_http=True (--allow-http) "
                 "follows it"
             )
+        if scheme not in ("http", "https"):
+            fp.close()
+            raise MirrorError(f"redirects to {newurl}, which is no web address")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _refused(error: urllib.error.HTTPError) -> AttemptError | MirrorError:
-    words = f"answers {error.code} {error.reason}".rstrip()
+    words = " ".join(f"answers {error.code} {error.reason}".split())
     if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
         return RestartError(words)
     if error.code >= 500 or error.code in _PASSING_CODES:
