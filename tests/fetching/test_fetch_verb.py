@@ -55,6 +55,15 @@ def test_from_nothing_to_a_trained_model_by_name(mnist, home, capsys, tmp_path):
     assert run(["train", "--resume", out, "--steps", "22"]) == 0
 
 
+def test_a_set_with_missing_values_says_how_to_open_it(server, real_data, capsys):
+    server.files["/adult.data"] = (real_data / "adult" / "adult.data").read_bytes() + b"\n"
+    assert run(["fetch", "adult", "--mirror", server.mirror]) == 0
+    told = "rightbatch inspect adult --missing drop, or rb.open('adult', missing='drop') in Python"
+    assert told in capsys.readouterr().out
+    assert run(["inspect", "adult", "--missing", "drop"]) == 0
+    assert "adult: 30,162 samples, the target is 'income' of 2 classes" in capsys.readouterr().out
+
+
 def test_json_tells_of_every_file(mnist, home, capsys):
     arguments = ["fetch", "mnist", "--mirror", mnist, "--json", "--quiet"]
     reports = []

@@ -155,6 +155,7 @@ def _report(done: FetchedSet, seconds: float) -> dict[str, Any]:
 
 def _texts(done: FetchedSet, report: dict[str, Any]) -> Iterator[RenderableType]:
     from rightbatch.data.fetched_sets import data_home
+    from rightbatch.data.known_sets import KNOWN_SETS
 
     yield str(done)
     files = table("file", "size", "from", right=["size"])
@@ -162,7 +163,12 @@ def _texts(done: FetchedSet, report: dict[str, Any]) -> Iterator[RenderableType]
         files.add_row(file.file, bytes_text(file.bytes), file.origin)
     yield files
     yield f"Every file is as published: its sha256 was checked. Licence: {report['licence']}"
-    yield f"Open it: rightbatch inspect {done.name}, or rb.open({done.name!r}) in Python"
+    has_missing = KNOWN_SETS[done.name].has_missing
+    option, argument = (" --missing drop", ", missing='drop'") if has_missing else ("", "")
+    yield (
+        f"Open it: rightbatch inspect {done.name}{option}, or "
+        f"rb.open({done.name!r}{argument}) in Python"
+    )
     if done.folder.parent != data_home():
         yield f"For the name to be found there: export RIGHTBATCH_HOME={done.folder.parent}"
 

@@ -37,7 +37,7 @@ class KnownSet:
 
     `downloads` are the files as published. Where `members` stand, the one download is a `.tar.gz`
     that holds them, and they are what is kept. `mirrors` are the addresses to which the name of a
-    file is appended.
+    file is appended. A set that `has_missing` values opens once it is said what becomes of them.
     """
 
     name: str
@@ -47,6 +47,7 @@ class KnownSet:
     downloads: tuple[KnownFile, ...]
     mirrors: tuple[str, ...]
     members: tuple[KnownMember, ...] = ()
+    has_missing: bool = False
 
     @property
     def kept(self) -> tuple[KnownFile | KnownMember, ...]:
@@ -165,6 +166,7 @@ _ADULT = KnownSet(
     samples=32_561,
     licence="CC BY 4.0 (UCI Machine Learning Repository)",
     homepage="https://archive.ics.uci.edu/dataset/2/adult",
+    has_missing=True,
     # UCI's own file, which ends with a blank line. Some copies lack that byte: another sha256.
     downloads=(
         _file(
