@@ -15,7 +15,7 @@ from rightbatch.data.known_sets import KNOWN_SETS
 from rightbatch.fetching.download import DownloadOptions
 
 
-@pytest.mark.parametrize("known", KNOWN_SETS.values(), ids=str)
+@pytest.mark.parametrize("known", KNOWN_SETS.values(), ids=lambda known: known.name)
 def test_every_entry_can_be_fetched(known):
     assert KNOWN_SETS[known.name] is known
     assert re.fullmatch(r"[a-z0-9-]+", known.name)

@@ -219,7 +219,7 @@ def test_a_server_that_trickles_is_left_too(server, second_server, fetched, capl
         return True
 
     server.faults = [trickle]
-    assert fetched(second_server, options=DownloadOptions(timeout_seconds=0.3)) == CONTENT
+    assert fetched(second_server, options=DownloadOptions(timeout_seconds=1)) == CONTENT
     over.set()
     assert "is slower than 1,024 bytes a second" in caplog.text
 

@@ -246,6 +246,12 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_asked(server, cifar
         ({"mirrors": []}, "mirrors is empty"),
         ({"mirrors": ["mnist.org/"]}, "mirrors='mnist.org/' is no address"),
         ({"mirrors": "file:///etc/"}, "mirrors='file:///etc/' is no address"),
+        ({"mirrors": [3]}, "mirrors=3 is no address"),
+        ({"mirrors": ["https://ada:secret@example.org"]}, "is no address"),
+        ({"mirrors": ["https://example.org/?a=b"]}, "is no address"),
+        ({"mirrors": ["https://example.org:port/"]}, "is no address"),
+        ({"mirrors": ["https://example.org/a b"]}, "is no address"),
+        ({"name": []}, r"by the name \[\]"),
         ({"mirrors": ["https://"]}, "mirrors='https://' is no address"),
         ({"timeout_seconds": -1}, "timeout_seconds=-1 is not valid"),
     ],
@@ -279,7 +285,8 @@ def start(script: str, *arguments: object, home: Path) -> subprocess.Popen[str]:
 FETCH = """
     import sys
     import rightbatch as rb
-    print(rb.fetch("mnist", mirrors=[sys.argv[1]]).downloaded_bytes)
+    done = rb.fetch("mnist", mirrors=[sys.argv[1]], timeout_seconds=100)
+    print(done.downloaded_bytes)
 """
 
 
@@ -293,7 +300,7 @@ def half_then(wait: threading.Event) -> Callable[[object], bool]:
         handler.send_header("ETag", f'"{hashlib.md5(content).hexdigest()}"')  # noqa: S324
         handler.end_headers()
         handler.wfile.write(content[:6_000_000])
-        wait.wait(20)
+        wait.wait(90)
         handler.wfile.write(content[6_000_000:])
         return True
 

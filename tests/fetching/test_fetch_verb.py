@@ -172,7 +172,14 @@ def test_ctrl_c_keeps_what_there_is_and_says_how_to_go_on(mnist, server, home, c
     server.faults = [half]
     arguments = ["fetch", "mnist", "--mirror", mnist]
     process = subprocess.Popen(
-        [sys.executable, "-m", "rightbatch", *arguments],
+        # A shell that starts the tests in the background has them ignore the signal.
+        [
+            sys.executable,
+            "-c",
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+            "from rightbatch.cli.main import main; main()",
+            *arguments,
+        ],
         env={**os.environ, "PYTHONPATH": str(Path(rb.__file__).parent.parent)},
         stderr=subprocess.PIPE,
         text=True,

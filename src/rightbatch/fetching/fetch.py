@@ -123,7 +123,7 @@ def fetch(
     rightbatch.errors.OptionError: no set can be fetched by the name 'minst'. Did you mean
     'mnist'? Valid are mnist, fashion-mnist, cifar-10, adult
     """
-    known = KNOWN_SETS.get(name)
+    known = KNOWN_SETS.get(str(name))
     if known is None:
         raise OptionError(
             f"no set can be fetched by the name {name!r}.{did_you_mean(str(name), KNOWN_SETS)} "

@@ -23,9 +23,17 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 def check_address(address: str, *, option: str) -> None:
-    """Raise OptionError, naming `option`, where `address` is no http or https one."""
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    """Raise OptionError, naming `option`, where `address` is no http or https one.
+
+    Nor may it have a password, which messages would show, or a query, which names would end up in.
+    """
+    try:
+        parts = urlsplit(address)
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_bare = parts.username is None and not parts.query and not parts.fragment
+    except (ValueError, AttributeError):
+        is_valid = is_bare = False
+    if not is_valid or not is_bare or any(mark.isspace() for mark in address):
         raise OptionError(
             f"{option}={address!r} is no address of a folder on the web; give one such as "
             "https://example.org/mnist/, to which the names of the files are appended"
