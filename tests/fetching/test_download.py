@@ -150,6 +150,13 @@ def test_a_wrong_digest_is_deleted_and_the_next_mirror_asked(
     assert "gave another file: its sha256 is" in caplog.text
 
 
+def test_nothing_of_a_wrong_file_is_left(server, fetched, tmp_path):
+    server.files["/a"] = bytes(len(CONTENT))
+    with pytest.raises(DownloadError, match="gave another file"):
+        fetched()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_wrong_everywhere_names_each_mirror_and_what_it_did(
     server, second_server, fetched, tmp_path
 ):
