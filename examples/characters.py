@@ -55,7 +55,7 @@ def continued(model: CharacterModel, text: str, characters: tuple[str, ...], len
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("text", help="a file of text, or a glob of such files")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--out", help="the folder of the run, which --resume goes on with")
     parser.add_argument("--resume", action="store_true")
