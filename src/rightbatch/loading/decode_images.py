@@ -208,7 +208,8 @@ def decode_images(
 
 
 def _sides(size: Any) -> tuple[int, int]:
-    sides = (size, size) if isinstance(size, int) else tuple(size)
+    is_pair = isinstance(size, Sequence) and not isinstance(size, str)
+    sides = tuple(size) if is_pair else (size, size)
     for side in sides:
         if len(sides) != 2 or type(side) is not int or not 1 <= side <= _MOST_SIDE:
             raise OptionError(

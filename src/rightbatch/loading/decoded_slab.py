@@ -143,13 +143,8 @@ class DecodedSlab:
         if is_bad.all():
             out[...] = 0
             return
-        # As they come once it is known which are bad: decoded anew, with the draws of no row.
         filled = np.array(sorted(wrong))
-        stand_ins = entries.take(fillers(is_bad)[filled])
-        room = np.empty((len(filled), *out.shape[1:]), out.dtype)
-        nobody = np.full(len(filled), -1)
-        track.decode(stand_ins, nobody, room, seed=self._seed, epoch=self._epoch)
-        out[filled] = room
+        out[filled] = out[fillers(is_bad)[filled]]
 
     def _gathered(self) -> Gathered:
         values: list[Values] = []

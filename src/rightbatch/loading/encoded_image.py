@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from rightbatch.errors import DataError
 # As Pillow: what is larger than this is taken for an attack on the memory.
 MOST_PIXELS = 178_956_970
 # All that Pillow opens but for those that run other programs or have no use here.
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "MPO")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 _JPEG = b"\xff\xd8\xff"
 _EXIF = b"Exif\x00\x00"
 _ORIENTATION = 0x0112
@@ -126,12 +127,29 @@ class EncodedImage:
     def _load(self) -> None:
         image = self._opened
         try:
+            if image.format == "PNG":
+                _check_png(self._content.tobytes())
             image.load()
             self.orientation = _valid_orientation(image.getexif().get(_ORIENTATION))
         except MemoryError:
             raise
         except Exception as error:
             raise DataError(f"the {image.format} is damaged or cut off: {error}") from error
+
+
+def _check_png(content: bytes) -> None:
+    """Raise ValueError where a chunk does not fit its checksum: Pillow skips those of pixels."""
+    place = 8
+    kind = b""
+    while kind != b"IEND":
+        length = int.from_bytes(content[place : place + 4], "big")
+        kind = content[place + 4 : place + 8]
+        end = place + 8 + length
+        if end + 4 > len(content):
+            raise ValueError("it ends before its last chunk")
+        if zlib.crc32(content[place + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
+            raise ValueError(f"the checksum of the chunk {kind.decode('latin-1')!r} is wrong")
+        place = end + 4
 
 
 def _to_rgb(image: Any) -> NDArray[np.uint8]:
