@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -48,9 +49,11 @@ def test_the_script_learns_and_its_run_predicts(some_flowers, tmp_path) -> None:
     assert packed.returncode == 0, packed.stderr
     for data in (some_flowers, tmp_path / "pack"):
         network = f"{EXAMPLES / 'flower_net.py'}:small"
-        predicted = run("-m", "rightbatch", "predict", tmp_path / "run", data, "--model", network)
+        predicted = run(
+            *("-m", "rightbatch", "predict", tmp_path / "run", data),
+            *("--model", network, "--json", "--quiet"),
+        )
         assert predicted.returncode == 0, predicted.stderr
-        assert "the test part" in predicted.stdout
-        accuracy = re.search(r"accuracy +([\d.]+)", predicted.stdout)
-        assert accuracy is not None
-        assert abs(float(accuracy[1]) - float(found[2])) < 1e-3
+        report = json.loads(predicted.stdout)
+        assert report["part"] == "test"
+        assert abs(report["accuracy"] - float(found[2])) < 1e-3
