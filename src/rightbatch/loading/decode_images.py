@@ -24,6 +24,7 @@ Channels = Literal["first", "last"]
 
 _MOST_SIDE = 1 << 14
 _CHANNELS = 3
+_SCRATCH_BYTES = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ class DecodeImages(Transform):
         pixels = image.pixels(
             min(image.height, high * image.height / box.height),
             min(image.width, wide * image.width / box.width),
+            _scratch.memory,
         )
         piece = _cut(pixels, box, image)
         is_flipped = self.flip and draws is not None and draws.is_flipped(place)
@@ -231,6 +233,21 @@ def _range(name: str, value: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
+class _Scratch(threading.local):
+    """Memory of a thread: for an image before it is resized, and for one that is mirrored after.
+
+    The same memory for each image stays in the processor's cache: 2 % of the time. What is larger
+    gets memory of its own, so that a thread keeps little.
+    """
+
+    def __init__(self) -> None:
+        self.memory = np.empty(_SCRATCH_BYTES, np.uint8)
+        self.images: dict[tuple[int, ...], Any] = {}
+
+
+_scratch = _Scratch()
+
+
 def _cut(pixels: NDArray[np.uint8], box: Box, image: EncodedImage) -> NDArray[np.uint8]:
     """The piece of an image that may have been decoded at a reduced scale."""
     height, width = pixels.shape[:2]
@@ -241,16 +258,6 @@ def _cut(pixels: NDArray[np.uint8], box: Box, image: EncodedImage) -> NDArray[np
     high = max(1, min(height - top, round(box.height * down)))
     wide = max(1, min(width - left, round(box.width * across)))
     return pixels[top : top + high, left : left + wide]
-
-
-class _Scratch(threading.local):
-    """Memory of a thread for an image that is mirrored after it was resized."""
-
-    def __init__(self) -> None:
-        self.images: dict[tuple[int, ...], Any] = {}
-
-
-_scratch = _Scratch()
 
 
 def _resize(piece: NDArray[np.uint8], out: NDArray[np.uint8], *, is_flipped: bool) -> None:

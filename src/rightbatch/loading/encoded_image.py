@@ -52,8 +52,10 @@ class EncodedImage:
         self._is_turned = self.orientation >= 5
         self.height, self.width = (width, height) if self._is_turned else (height, width)
 
-    def pixels(self, least_height: float, least_width: float) -> NDArray[np.uint8]:
-        """The upright image, (height, width, 3) uint8 RGB.
+    def pixels(
+        self, least_height: float, least_width: float, memory: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
+        """The upright image, (height, width, 3) uint8 RGB, in `memory` where it is there and fits.
 
         A JPEG is decoded at a half, a quarter or an eighth where that leaves `least_height` and
         `least_width` pixels: fewer coefficients are read, which takes less time.
@@ -63,7 +65,7 @@ class EncodedImage:
         else:
             if self._is_turned:
                 least_height, least_width = least_width, least_height
-            pixels = self._decode_jpeg(least_height, least_width)
+            pixels = self._decode_jpeg(least_height, least_width, memory)
         return _upright(pixels, self.orientation)
 
     def _read_jpeg_header(self) -> tuple[int, int]:
@@ -81,25 +83,27 @@ class EncodedImage:
             self.orientation = orientation
         return int(height), int(width)
 
-    def _decode_jpeg(self, least_height: float, least_width: float) -> NDArray[np.uint8]:
+    def _decode_jpeg(
+        self, least_height: float, least_width: float, memory: NDArray[np.uint8] | None
+    ) -> NDArray[np.uint8]:
         import simplejpeg
 
         height, width = (self.width, self.height) if self._is_turned else (self.height, self.width)
-        smallest = {}
+        options: dict[str, Any] = {}
         for divisor in _DIVISORS:
             if height >= least_height * divisor and width >= least_width * divisor:
-                smallest = {
-                    "min_height": -(-height // divisor),
-                    "min_width": -(-width // divisor),
-                }
+                height, width = -(-height // divisor), -(-width // divisor)
+                options = {"min_height": height, "min_width": width}
                 break
+        if memory is not None and height * width * 3 <= memory.size:
+            options["buffer"] = memory
         try:
-            pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(self._content, "RGB", **smallest)
+            pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(self._content, "RGB", **options)
         except ValueError as error:
             if _HARMLESS not in str(error):
                 raise DataError(f"the JPEG is damaged or cut off: {error}") from error
             # Bytes after the last pixel, which some cameras write: the image is whole.
-            pixels = simplejpeg.decode_jpeg(self._content, "RGB", strict=False, **smallest)
+            pixels = simplejpeg.decode_jpeg(self._content, "RGB", strict=False, **options)
         return pixels
 
     def _open_with_pillow(self, start: bytes) -> tuple[int, int]:
