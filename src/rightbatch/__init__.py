@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from rightbatch.fetching.fetch import FetchedSet, FetchProgress, fetch
     from rightbatch.integrations.scikit_learn import MiniBatchClassifier, MiniBatchRegressor
     from rightbatch.loading.batches import Batches
+    from rightbatch.loading.decode_images import decode_images
     from rightbatch.loading.packing import pack
     from rightbatch.loading.parts import Part, Parts, split
     from rightbatch.loading.shuffle_quality import shuffle_quality
@@ -83,6 +84,7 @@ _HOMES = {
     "fetch": "fetching.fetch",
     "Batches": "loading.batches",
     "batches": "loading.slices",
+    "decode_images": "loading.decode_images",
     "pack": "loading.packing",
     "Part": "loading.parts",
     "Parts": "loading.parts",
@@ -147,6 +149,7 @@ __all__ = [
     "batches",
     "cast",
     "compare",
+    "decode_images",
     "evaluate",
     "fetch",
     "fit",

@@ -113,6 +113,15 @@ def table_of_numbers() -> dict[str, np.ndarray]:
     return {"a": X[:, 0], "b": Y.astype(np.uint8), "y": Y}
 
 
+def images(folder: Path, classes: tuple[str, ...]) -> Path:
+    folder = folder / "images"
+    for number, length in enumerate(GENERATOR.integers(0, 90, 37).tolist()):
+        home = folder / classes[number % len(classes)]
+        home.mkdir(parents=True, exist_ok=True)
+        (home / f"{number} ü.jpg").write_bytes(GENERATOR.bytes(length))
+    return folder
+
+
 def in_chunks(paths: list[Path], **options) -> rb.Dataset:
     return open_table_chunks(paths, OpenOptions(**options), source="t", chunk_bytes=100)
 
@@ -163,6 +172,9 @@ SOURCES: dict[str, Callable[[Path], rb.Dataset]] = {
     "ragged, transforms applied": lambda _: Applied(
         rb.open(ragged_columns(), target="y"), [scale(2.0, column="x")]
     ),
+    "images": lambda folder: rb.open(images(folder, ("a", "é", "z"))),
+    "images without classes": lambda folder: rb.open(images(folder, ("",))),
+    "images, packed": lambda folder: pack(images(folder, ("a", "b")), folder / "pack"),
     "transformed": lambda _: rb.open((X, Y)).transform(np.negative),
     **{name: partial(builtin, name) for name in BUILTIN_NAMES},
 }
@@ -200,6 +212,8 @@ def test_rows_equal_the_whole_span_indexed(data, drawn):
         ("mnist", {}),
         ("fashion-mnist", {}),
         ("adult", {"header": False, "target": -1, "missing": "drop"}),
+        ("flowers", {}),
+        ("cifar10-jpeg", {}),
         ("nyc-taxi-2019", {"target": "fare_amount", "missing": "fill"}),
     ],
 )

@@ -111,6 +111,14 @@ class Dataset(ABC):
         """The whole ragged column where it lies in memory or in a memory map, else None."""
         return None
 
+    def ragged_bytes(self, name: str) -> int | None:  # noqa: ARG002  # for sources to override
+        """The bytes of all values of a ragged column where they are known without reading them."""
+        return None
+
+    def locate(self, row: int) -> str:
+        """Where a row stands, for messages: its number, and its file where it has one."""
+        return f"row {row:,} (counting from 0)"
+
     def ragged_region(self, name: str) -> RaggedRegion | None:
         """Where values and offsets of a ragged column lie in files; None where not in files."""
         ragged = self.ragged(name)

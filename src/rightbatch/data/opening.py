@@ -11,6 +11,7 @@ from typing import Any
 
 from rightbatch.data import arrays, builtin, cifar, fetched_sets, idx, numpy_files
 from rightbatch.data.dataset import Dataset
+from rightbatch.data.image_folder import ImageFolder, holds_images
 from rightbatch.data.known_sets import KNOWN_SETS
 from rightbatch.data.missing import MissingPolicy
 from rightbatch.data.options import OpenOptions
@@ -21,9 +22,8 @@ from rightbatch.free_memory import free_memory
 _VALID = (
     "Valid are arrays, tensors, lists, (X, y), a dict of arrays, a frame (pandas, polars, "
     "pyarrow), a path or glob of .csv, .tsv, .parquet, .npy, .npz or IDX files, a folder of them, "
-    "text with sequence_length, "
-    f"a packed data set, and the names {', '.join(builtin.BUILTIN_NAMES)}; once fetched, "
-    f"{', '.join(KNOWN_SETS)}."
+    "a folder of images (in a folder for each class), text with sequence_length, a packed data set, "
+    f"and the names {', '.join(builtin.BUILTIN_NAMES)}; once fetched, {', '.join(KNOWN_SETS)}."
 )
 
 
@@ -48,10 +48,11 @@ def open(
     Args:
         thing: An array, tensor or list (column `x`), `(X, y)` (columns `x` and `y`, target `y`),
             a dict of arrays (a `Ragged` where samples vary in length), a frame that speaks Arrow,
-            a path, folder or glob (`.csv`, `.tsv`, `.parquet`, `.npy`, `.npz`, IDX), a folder that
-            `pack` wrote, or the name of a built-in set (`breast_cancer`, `diabetes`, `digits`,
-            `iris`, `wine`) or of a set that `fetch` brought here (`mnist`, `fashion-mnist`,
-            `cifar-10`, `adult`); `./wine` is a path. Opening never touches the network for them.
+            a path, folder or glob (`.csv`, `.tsv`, `.parquet`, `.npy`, `.npz`, IDX), a folder of
+            images (columns `image` and, of class folders, `class`), a folder that `pack` wrote, or
+            the name of a built-in set (`breast_cancer`, `diabetes`, `digits`, `iris`, `wine`) or of
+            a set that `fetch` brought here (`mnist`, `fashion-mnist`, `cifar-10`, `adult`);
+            `./wine` is a path. Opening never touches the network for them.
         target: The column to be learned, by name or by position (-1 is the last).
         columns: The columns to keep; the target is kept too.
         header: For CSV, whether the first row holds the names; by default yes, unless it looks
@@ -317,6 +318,8 @@ def _open_folder(folder: Path, options: OpenOptions) -> Dataset:
         from rightbatch.data.packed import PackedDataset
 
         return PackedDataset(folder, options)
+    if holds_images(folder):
+        return ImageFolder(folder, options)
     held = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
     if not held:
         raise DataError(f"{folder} is an empty folder. {_VALID}")

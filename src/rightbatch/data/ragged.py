@@ -273,7 +273,8 @@ class Ragged:
 
 MAKE_ARRAYS = (
     "attach a function of a batch that makes arrays of them, such as one that pads: "
-    "values, mask = inputs.padded()"
+    "values, mask = inputs.padded(); encoded images are decoded by rb.decode_images(224) "
+    "(--image-size 224)"
 )
 
 

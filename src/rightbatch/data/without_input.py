@@ -67,6 +67,14 @@ class WithoutInput(Dataset):
         """The samples from `start` up to `stop`, every column."""
         return self._data.span(start, stop)
 
+    def ragged_bytes(self, name: str) -> int | None:
+        """The bytes of all values of a ragged column where the data know them."""
+        return self._data.ragged_bytes(name)
+
+    def locate(self, row: int) -> str:
+        """Where a row stands, as the data say."""
+        return self._data.locate(row)
+
     def refuse_cut_off(self, stop: int) -> None:
         """Raise DataError where a file was cut off since, and lacks samples before `stop`."""
         self._data.refuse_cut_off(stop)

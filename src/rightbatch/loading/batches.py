@@ -33,6 +33,9 @@ Remainder = Literal["keep", "drop", "pad"]
 # machine two threads. More take cores from the training itself, and the interpreter's lock goes
 # from hand to hand.
 _MOST_THREADS = 2
+# Decoding takes the time of many batches: it may have all cores but one, which is the consumer's
+# own. With more than eight the interpreter's lock, held for a twentieth of the work, is in the way.
+_MOST_DECODING_THREADS = 8
 # Two and one a thread ahead, one at hand, and one that the consumer holds. The number is the same
 # for fewer threads: the order that a budget calls for must not depend on them.
 _SLABS_HELD = 6
@@ -115,9 +118,6 @@ class Batches:
             output = "torch"
         if output not in ("numpy", "torch"):
             raise OptionError(f"output={output!r} is not valid; valid are 'numpy' and 'torch'")
-        if threads is None:
-            threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) - 1))
-        self.threads = whole_number("threads", threads, at_least=0)
         length = len(self.part)
         batch_size = resolve_batch_size(batch_size, length)
         self._quarantine = (
@@ -135,6 +135,10 @@ class Batches:
             memory_bytes=None if memory is None else parse_bytes(memory, name="memory"),
         )
         self._pipeline = Pipeline(self.part.data, self.part.transforms)
+        if threads is None:
+            most = _MOST_DECODING_THREADS if self._pipeline.decoding_tracks else _MOST_THREADS
+            threads = max(1, min(most, (os.cpu_count() or 1) - 1))
+        self.threads = whole_number("threads", threads, at_least=0)
         if output == "torch" and not self._pipeline.has_functions and self._pipeline.has_ragged:
             raise ragged_for_torch(self.part.data)
         self._rows = RowReader(self.part.data, [track.source for track in self._pipeline.tracks])
@@ -300,16 +304,21 @@ class Batches:
     def _read(self, epoch: int, start: int) -> Generator[tuple[int, Any], None, None]:
         """Pairs of (samples of the epoch taken, batch)."""
         # With a single slab there is nothing to read ahead, and a thread costs more than it gives.
-        threads = 0 if len(self) <= self._reader.batches_per_slab else self.threads
+        # Unless it is decoded, piece by piece.
+        is_alone = len(self) <= self._reader.batches_per_slab
+        ahead = self._reader.tasks_ahead(self.threads)
+        threads = 0 if is_alone and ahead is None else self.threads
         reads_ahead = self.threads > 0
         # Reading stops first, hence the third: a thread of the loader may wait for a window that
         # nobody needs any more. The first is for what comes between the two.
         with (
             contextlib.closing(self._reader.slabs(epoch, start, reads_ahead=reads_ahead)) as slabs,
-            contextlib.closing(in_order(slabs, threads=threads)) as loaded,
+            contextlib.closing(in_order(slabs, threads=threads, ahead=ahead)) as loaded,
             contextlib.closing(slabs),
         ):
             for slab in loaded:
+                if slab is None:
+                    continue
                 # The slab's last batch must be the only thing that keeps its memory, hence pop.
                 slab.reverse()
                 while slab:

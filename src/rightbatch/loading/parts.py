@@ -192,15 +192,16 @@ class Parts:
                     f"{transform!r} is no transform: pass rb.scale(…), rb.standardize() or such, "
                     "or a function of a batch"
                 )
+        held_out = [each.held_out() if isinstance(each, Transform) else each for each in added]
         parts: dict[str, Any] = {}
         for name, part in self.all.items():
             if name == "train" or not train_only:
-                attached = (*part.transforms, *added)
+                attached = (*part.transforms, *(added if name == "train" else held_out))
                 # Compiling here refuses, where the mistake was made, what does not fit.
                 Pipeline(self.data, attached)
                 parts[name] = replace(part, transforms=attached)
         if not train_only:
-            parts["held_out_transforms"] = (*self.held_out_transforms, *added)
+            parts["held_out_transforms"] = (*self.held_out_transforms, *held_out)
         return replace(self, **parts)
 
     def __repr__(self) -> str:

@@ -122,7 +122,7 @@ class RunDescription:
             return tuple(
                 NamedFunction(str(described.get("name")))
                 if described.get("kind") == "function"
-                else transform_from_json(described)
+                else transform_from_json(described).held_out()
                 for described in folder.read_transforms()
                 if not described.get("train_only")
             )
