@@ -118,6 +118,7 @@ class Batches:
         if threads is None:
             threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) - 1))
         self.threads = whole_number("threads", threads, at_least=0)
+        self.output: Output = output
         length = len(self.part)
         batch_size = resolve_batch_size(batch_size, length)
         self._quarantine = (
@@ -209,10 +210,12 @@ class Batches:
     def __iter__(self) -> Iterator[Any]:
         return self._consume()
 
-    def epoch(self, epoch: int) -> Epoch:
-        """Epoch number `epoch` from its first batch, without moving this object's cursor."""
+    def epoch(self, epoch: int, *, first_batch: int = 0) -> Epoch:
+        """Epoch number `epoch` from batch `first_batch` on, without moving this object's cursor."""
         epoch = whole_number("epoch", epoch, at_least=0)
-        return Epoch(lambda: self._read(epoch, 0), len(self), epoch)
+        first_batch = whole_number("first_batch", first_batch, at_least=0)
+        start = min(first_batch * self.batch_size, self.plan.length)
+        return Epoch(lambda: self._read(epoch, start), max(0, len(self) - first_batch), epoch)
 
     def release_memory(self) -> None:
         """Let go of what is kept for the next epoch of data that are read in windows."""
