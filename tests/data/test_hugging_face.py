@@ -159,6 +159,8 @@ def test_lists_of_one_length_are_arrays_and_that_is_told() -> None:
     ],
 )
 def test_every_layout(values, feature, kind) -> None:
+    if isinstance(feature, datasets.Image):
+        pytest.importorskip("PIL", reason="Pillow is not installed: the library encodes with it")
     features = datasets.Features({"x": feature})
     dataset = datasets.Dataset.from_dict({"x": values}, features=features)
     data = rb.open(dataset)
@@ -244,6 +246,7 @@ def test_a_format_of_columns_chooses_them() -> None:
 
 
 def encoded_paths() -> Any:
+    pytest.importorskip("PIL", reason="Pillow is not installed: the library encodes with it")
     features = datasets.Features({"x": datasets.Image(decode=False)})
     return datasets.Dataset.from_dict({"x": ["a.png", "b.png"]}, features=features)
 
