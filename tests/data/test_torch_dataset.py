@@ -378,3 +378,28 @@ def test_an_opened_data_set_can_be_sent_to_another_process() -> None:
     copy = pickle.loads(pickle.dumps(data))  # noqa: S301 - our own object
     assert copy.fingerprint == data.fingerprint
     assert copy.rows([3])["y"].texts() == ["d"]
+
+
+@pytest.mark.parametrize("length", [1, 5])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda row: (X[row], row, 0.5),
+        lambda row: (X[row].numpy(), True),
+        lambda row: {"a": X[row].double(), "b": np.float32(row)},
+        lambda row: (X[row].numpy() if row % 2 else X[row], row if row % 3 else np.int64(row)),
+        lambda row: (X[row].expand(2, 3), torch.tensor(row)),
+        lambda row: (X[:, row % 3], np.arange(4)[::-1]),
+    ],
+)
+def test_values_are_the_same_however_many_are_taken(make, length) -> None:
+    """A batch is stacked at once where its values are plain, and value by value elsewhere."""
+    data = rb.open(Items(make))
+    rows = np.arange(0, 40, 8)[:length]
+    together = data.rows(rows)
+    for place, row in enumerate(rows):
+        sample = make(row)
+        values = sample.values() if isinstance(sample, dict) else sample
+        for column, value in zip(data.columns, values, strict=True):
+            assert together[column.name].dtype == column.dtype
+            np.testing.assert_array_equal(together[column.name][place], np.asarray(value))

@@ -10,19 +10,24 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from rightbatch.data.arrays import open_arrays
 from rightbatch.data.column import Column
 from rightbatch.data.dataset import Arrays, Dataset, check_span, valid_rows
 from rightbatch.data.options import OpenOptions
-from rightbatch.data.ragged import Ragged
+from rightbatch.data.sample_values import (
+    Sample,
+    as_array,
+    collate,
+    digest,
+    named_values,
+    value_names,
+)
 from rightbatch.errors import DataError
 
 LOOKED_AT = 32
 """Samples, evenly spaced from the first to the last, that opening reads twice."""
-
-Sample = dict[str, Any]
 
 
 def open_torch_dataset(dataset: Any, options: OpenOptions) -> Dataset:
@@ -58,7 +63,7 @@ def open_torch_dataset(dataset: Any, options: OpenOptions) -> Dataset:
     tensors = _tensors(dataset)
     if tensors is not None:
         name = options.name or kind
-        named = dict(zip(_names(len(tensors)), tensors, strict=True))
+        named = dict(zip(value_names(len(tensors)), tensors, strict=True))
         default_target = "y" if len(tensors) == 2 else None
         return open_arrays(named, options, source=name, default_target=default_target)
     return TorchDataset(dataset, options)
@@ -133,11 +138,7 @@ class TorchDataset(Dataset):
         Raises DataError, naming the row, where that raises or gives another kind of sample.
         """
         rows = valid_rows(indices, self._length).tolist()
-        samples = self._read(rows)
-        return {
-            column.name: self._gather(column, [sample[column.name] for sample in samples], rows)
-            for column in self.columns
-        }
+        return collate(self._read(rows), self.columns, rows, self._label)
 
     def span(self, start: int, stop: int) -> Arrays:
         """The samples from `start` up to `stop`."""
@@ -153,13 +154,12 @@ class TorchDataset(Dataset):
         words = repr((type(self._dataset).__name__, self._length, columns, based_on))
         return hashlib.blake2b(words.encode(), digest_size=16).hexdigest()
 
-    def _read(self, rows: Sequence[int]) -> list[Sample]:
-        """The samples at `rows`, each as values by column name."""
+    def _read(self, rows: Sequence[int]) -> list[Any]:
+        """The samples at `rows`, as the data set gives them."""
         if not rows:
             return []
         with self._reading:
-            found = self._fetch(rows)
-        return [self._named(sample, row) for sample, row in zip(found, rows, strict=True)]
+            return self._fetch(rows)
 
     @property
     def _reading(self) -> AbstractContextManager[Any]:
@@ -198,64 +198,13 @@ class TorchDataset(Dataset):
                 f"{self._label}, row {row:,} (counting from 0): the data set raised {_told(error)}."
             ) from error
 
-    def _named(self, sample: Any, row: int) -> Sample:
-        """A sample's values by name; DataError where it has other ones than the columns."""
-        values = _values(sample)
-        # While the data are being opened there are no columns yet.
-        for column in getattr(self, "columns", ()):
-            if column.name not in values:
-                raise DataError(
-                    f"{self._label}, row {row:,} (counting from 0): the sample has "
-                    f"{', '.join(values) or 'nothing'}, and lacks {column.name!r}; every sample "
-                    "needs the same parts."
-                )
-        return values
-
-    def _gather(self, column: Column, values: Sequence[Any], rows: Sequence[int]) -> Any:
-        arrays = [
-            self._checked(column, value, row) for value, row in zip(values, rows, strict=True)
-        ]
-        if not column.is_ragged:
-            out = np.empty((len(rows), *column.shape), column.dtype)
-            for place, array in enumerate(arrays):
-                out[place] = array
-            return out
-        flat = np.concatenate([*arrays, np.empty((0, *column.shape), column.dtype)])
-        offsets = np.cumsum([0, *map(len, arrays)], dtype=np.int64)
-        return Ragged(flat, offsets, is_text=column.is_text)
-
-    def _checked(self, column: Column, value: Any, row: int) -> NDArray[Any]:
-        """One value of a column as an array; DataError where it is of another kind than others."""
-        where = f"{self._label}, row {row:,} (counting from 0), {column.name!r}"
-        array = _array(value, where)
-        shape = array.shape[1:] if column.is_ragged else array.shape
-        is_same_kind = isinstance(value, str) == column.is_text and (
-            array.ndim == len(column.shape) + column.is_ragged
-        )
-        if not is_same_kind or shape != column.shape or not _fits(array.dtype, column.dtype):
-            remedy = (
-                "give all samples one shape: resize, crop or pad them in the data set"
-                if shape != column.shape
-                else "give all samples one kind of values"
-            )
-            raise DataError(
-                f"{where}: the value is {array.dtype} of shape {array.shape}, and of the samples "
-                f"looked at first it is {column.kind}; {remedy}."
-            )
-        if column.categories is not None and not 0 <= int(array) < len(column.categories):
-            raise DataError(
-                f"{where}: the class {int(array)} is none of the {len(column.categories)} in the "
-                "data set's classes."
-            )
-        return array
-
     def _readable(self, rows: Sequence[int]) -> dict[int, Sample]:
         """The samples that can be read; DataError where none can."""
         samples: dict[int, Sample] = {}
         failed: DataError | None = None
         for row in rows:
             try:
-                samples[row] = self._read([row])[0]
+                samples[row] = named_values(self._read([row])[0])
             except DataError as error:
                 failed = failed or error
         if failed is not None and not samples:
@@ -265,7 +214,7 @@ class TorchDataset(Dataset):
     def _describe(self, name: str, values: Mapping[int, Any]) -> Column:
         """The column that these values belong to."""
         arrays = [
-            _array(value, f"{self._label}, row {row:,} (counting from 0), {name!r}")
+            as_array(value, f"{self._label}, row {row:,} (counting from 0), {name!r}")
             for row, value in values.items()
         ]
         is_text = any(isinstance(value, str) for value in values.values())
@@ -302,7 +251,7 @@ class TorchDataset(Dataset):
         unsteady: list[str] = []
         for column in self.columns:
             first, second = (
-                [(row, _digest(values[row][column.name])) for row in values]
+                [(row, digest(values[row][column.name])) for row in values]
                 for values in (samples, again)
             )
             if first == second:
@@ -335,56 +284,6 @@ def _tensors(dataset: Any) -> tuple[Any, ...] | None:
     if len(indices) and np.array_equal(indices, np.arange(indices[0], indices[0] + len(indices))):
         return tuple(tensor[int(indices[0]) : int(indices[-1]) + 1] for tensor in tensors)
     return tuple(tensor[indices] for tensor in tensors)
-
-
-def _names(count: int) -> list[str]:
-    """What the values of a tuple are called."""
-    return {1: ["x"], 2: ["x", "y"]}.get(count) or [f"column_{place}" for place in range(count)]
-
-
-def _values(sample: Any) -> Sample:
-    """A sample's values by column name."""
-    if isinstance(sample, Mapping):
-        return {str(name): value for name, value in sample.items()}
-    if isinstance(sample, tuple):
-        names = getattr(sample, "_fields", None) or _names(len(sample))
-        return dict(zip(names, sample, strict=True))
-    # A list of numbers is an array; torch's own collation would make a column of each.
-    if isinstance(sample, list) and not all(isinstance(value, (int, float)) for value in sample):
-        return dict(zip(_names(len(sample)), sample, strict=True))
-    return {"x": sample}
-
-
-def _array(value: Any, where: str) -> NDArray[Any]:
-    """A value as an array of numbers; texts and bytes as their bytes."""
-    if isinstance(value, str):
-        return np.frombuffer(value.encode(), np.uint8)
-    if isinstance(value, (bytes, bytearray)):
-        return np.frombuffer(value, np.uint8)
-    if hasattr(value, "requires_grad") and hasattr(value, "detach"):
-        value = value.detach().cpu()
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"{where}: {type(value).__name__} is no array: {error}.") from error
-    if array.dtype.kind not in "buif":
-        raise DataError(
-            f"{where}: the value is {type(value).__name__} ({array.dtype}); valid are tensors, "
-            "arrays, numbers, texts and bytes. Convert it in the data set, as with a transform to "
-            "a tensor."
-        )
-    return array
-
-
-def _fits(found: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
-    """Whether values lose nothing, as whole numbers among floats do not."""
-    return found == wanted or np.can_cast(found, wanted, "safe")
-
-
-def _digest(value: Any) -> str:
-    array = np.ascontiguousarray(_array(value, ""))
-    described = repr((array.dtype.str, array.shape)).encode()
-    return hashlib.blake2b(described + array.tobytes(), digest_size=16).hexdigest()
 
 
 def _told(error: Exception) -> str:
