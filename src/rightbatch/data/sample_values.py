@@ -88,7 +88,10 @@ def collate(
     """
     by_name = _transposed(samples)
     if by_name is None or any(column.name not in by_name for column in columns):
-        named = [_complete(sample, columns, row, label) for sample, row in zip(samples, rows)]
+        named = [
+            _complete(sample, columns, row, label)
+            for sample, row in zip(samples, rows, strict=True)
+        ]
         by_name = {column.name: [each[column.name] for each in named] for column in columns}
     return {
         column.name: _gather(column, by_name.get(column.name, ()), rows, label)
@@ -123,7 +126,7 @@ def _complete(sample: Any, columns: Sequence[Column], row: int, label: str) -> S
 
 def _gather(column: Column, values: Sequence[Any], rows: Sequence[int], label: str) -> Any:
     stacked = _stacked(column, values)
-    if stacked is not None:
+    if stacked is not None and _has_codes(column, stacked):
         return stacked
     arrays = [
         _checked(column, value, f"{label}, row {row:,} (counting from 0), {column.name!r}")
@@ -144,7 +147,7 @@ def _stacked(column: Column, values: Sequence[Any]) -> NDArray[Any] | None:
 
     Where they are not, somebody has to look at each to say which.
     """
-    if column.is_ragged or column.categories is not None or not values:
+    if column.is_ragged or not values:
         return None
     kinds = set(map(type, values))
     kind = kinds.pop()
@@ -154,13 +157,18 @@ def _stacked(column: Column, values: Sequence[Any]) -> NDArray[Any] | None:
         made = np.array(values)
         return made if made.dtype == column.dtype and made.ndim == 1 else None
     if kind is np.ndarray:
-        is_alike = {(value.dtype, value.shape) for value in values} == {
-            (column.dtype, column.shape)
-        }
+        wanted = {(column.dtype, column.shape)}
+        is_alike = {(value.dtype, value.shape) for value in values} == wanted
         return np.stack(values) if is_alike else None
     if kind.__module__ == "torch" and kind.__name__ == "Tensor":
         return _stacked_tensors(column, values)
     return None
+
+
+def _has_codes(column: Column, codes: NDArray[Any]) -> bool:
+    """Whether every code has its category, where the column has any."""
+    categories = column.categories
+    return categories is None or bool(codes.min() >= 0 and codes.max() < len(categories))
 
 
 def _stacked_tensors(column: Column, values: Sequence[Any]) -> NDArray[Any] | None:
