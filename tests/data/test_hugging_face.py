@@ -321,3 +321,17 @@ def test_an_opened_data_set_can_be_sent_to_another_process() -> None:
     copy = pickle.loads(pickle.dumps(data))  # noqa: S301 - our own object
     assert copy.fingerprint == data.fingerprint
     assert copy.rows([3])["text"] == data.rows([3])["text"]
+
+
+def test_a_real_table_of_many_chunks(real_data, tmp_path) -> None:
+    names = [f"column_{place}" for place in range(15)]
+    rows = datasets.Dataset.from_csv(
+        str(real_data / "adult" / "adult.data"), column_names=names, cache_dir=str(tmp_path)
+    )
+    assert rows.data.column("column_0").num_chunks > 1
+    data = rb.open(rows, target="column_14")
+    check_dataset(data)
+    ours = rb.open(real_data / "adult", header=False, columns=[0])
+    np.testing.assert_array_equal(data.array("column_0"), ours.array("column_0"))
+    picked = rb.open(rows.shuffle(seed=1).select(range(100)), target="column_14")
+    check_dataset(picked)
