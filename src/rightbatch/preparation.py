@@ -40,9 +40,12 @@ def prepare(options: DataOptions, source: object = None) -> Parts:
     data = open_dataset(options, source)
     own_test = "test" in data.own_parts
     test = DEFAULT_HELD_OUT if options.test is None and not own_test else options.test
+    # The default share gives way to a part that the data bring.
+    has_val = "val" in data.own_parts
+    val = None if has_val and options.val == DEFAULT_HELD_OUT else options.val
     parts = split(
         data,
-        val=options.val or None,
+        val=val or None,
         # Data with a test part of their own refuse to give up another one, 0 included.
         test=test if own_test else test or None,
         stratify=options.stratify or None,

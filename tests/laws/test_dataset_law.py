@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import struct
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import StackDataset, Subset, TensorDataset
 
 import rightbatch.data as rb
 from rightbatch.data.builtin import BUILTIN_NAMES
@@ -126,6 +128,19 @@ def in_chunks(paths: list[Path], **options) -> rb.Dataset:
     return open_table_chunks(paths, OpenOptions(**options), source="t", chunk_bytes=100)
 
 
+def torch_items() -> StackDataset:
+    return StackDataset(torch.tensor(X), [f"word {label}" for label in Y])
+
+
+def hugging_face(view: str, _folder: Path) -> rb.Dataset:
+    import datasets
+
+    rows = datasets.Dataset.from_dict({**FRAME, "x": X, "steps": [[1] * (k % 4) for k in Y]})
+    if view == "parts":
+        return rb.open(rows.train_test_split(9, seed=1))
+    return rb.open(rows if view == "whole" else rows.shuffle(seed=1))
+
+
 def builtin(name: str, _folder: Path) -> rb.Dataset:
     return rb.open(name)
 
@@ -176,8 +191,17 @@ SOURCES: dict[str, Callable[[Path], rb.Dataset]] = {
     "images without classes": lambda folder: rb.open(images(folder, ("",))),
     "images, packed": lambda folder: pack(images(folder, ("a", "b")), folder / "pack"),
     "transformed": lambda _: rb.open((X, Y)).transform(np.negative),
+    "torch tensors": lambda _: rb.open(TensorDataset(torch.tensor(X), torch.tensor(Y))),
+    "torch items": lambda _: rb.open(torch_items()),
+    "torch subset": lambda _: rb.open(Subset(torch_items(), [3, 1, 30, 3])),
     **{name: partial(builtin, name) for name in BUILTIN_NAMES},
 }
+# The library comes with the group `integrations`.
+if importlib.util.find_spec("datasets"):
+    SOURCES |= {
+        f"hugging face, {view}": partial(hugging_face, view)
+        for view in ("whole", "shuffled", "parts")
+    }
 
 
 @pytest.fixture(params=SOURCES, scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,14 @@ from rightbatch.free_memory import free_memory
 
 _VALID = (
     "Valid are arrays, tensors, lists, (X, y), a dict of arrays, a frame (pandas, polars, "
-    "pyarrow), a path or glob of .csv, .tsv, .parquet, .npy, .npz or IDX files, a folder of them, "
-    "a folder of images (in a folder for each class), text with sequence_length, a packed data set, "
-    f"and the names {', '.join(builtin.BUILTIN_NAMES)}; once fetched, {', '.join(KNOWN_SETS)}."
+    "pyarrow), a torch or Hugging Face data set, a path or glob of .csv, .tsv, .parquet, .npy, "
+    ".npz or IDX files, a folder of them, a folder of images (in a folder for each class), text "
+    "with sequence_length, a packed data set, and the names "
+    f"{', '.join(builtin.BUILTIN_NAMES)}; once fetched, {', '.join(KNOWN_SETS)}."
 )
+
+_HUGGING_FACE = ("Dataset", "DatasetDict", "IterableDataset", "IterableDatasetDict")
+_TORCH = ("Dataset", "DataLoader")
 
 
 def open(
@@ -48,7 +53,8 @@ def open(
     Args:
         thing: An array, tensor or list (column `x`), `(X, y)` (columns `x` and `y`, target `y`),
             a dict of arrays (a `Ragged` where samples vary in length), a frame that speaks Arrow,
-            a path, folder or glob (`.csv`, `.tsv`, `.parquet`, `.npy`, `.npz`, IDX), a folder of
+            a map-style `torch.utils.data.Dataset`, a Hugging Face `Dataset` or `DatasetDict`, a
+            path, folder or glob (`.csv`, `.tsv`, `.parquet`, `.npy`, `.npz`, IDX), a folder of
             images (columns `image` and, of class folders, `class`), a folder that `pack` wrote, or
             the name of a built-in set (`breast_cancer`, `diabetes`, `digits`, `iris`, `wine`) or of
             a set that `fetch` brought here (`mnist`, `fashion-mnist`, `cifar-10`, `adult`);
@@ -154,6 +160,15 @@ def _open_object(thing: Any, options: OpenOptions) -> Dataset:
                 "opened first."
             )
         return thing
+    # Whoever has an object of a library has imported it.
+    if _is_one_of(thing, "datasets", _HUGGING_FACE):
+        from rightbatch.data.hugging_face import open_hugging_face
+
+        return open_hugging_face(thing, options)
+    if _is_one_of(thing, "torch.utils.data", _TORCH):
+        from rightbatch.data.torch_dataset import open_torch_dataset
+
+        return open_torch_dataset(thing, options)
     if isinstance(thing, tuple):
         return _open_pair(thing, options)
     if hasattr(thing, "__arrow_c_stream__"):
@@ -170,6 +185,13 @@ def _open_object(thing: Any, options: OpenOptions) -> Dataset:
         return arrays.open_arrays({"x": thing}, options)
     hint = " Make it dense first: .toarray()." if hasattr(thing, "toarray") else ""
     raise DataError(f"Cannot open an object of type {type(thing).__name__}.{hint} {_VALID}")
+
+
+def _is_one_of(thing: object, library: str, names: Sequence[str]) -> bool:
+    """Whether `thing` is an instance of one of the classes of a library that is imported."""
+    module = sys.modules.get(library)
+    found = [getattr(module, name, None) for name in names]
+    return isinstance(thing, tuple(kind for kind in found if isinstance(kind, type)))
 
 
 def _open_pair(pair: tuple[Any, ...], options: OpenOptions) -> Dataset:

@@ -38,6 +38,7 @@ class WithoutInput(Dataset):
         self.files = data.files
         self.source_rows = data.source_rows
         self.overlap = data.overlap
+        self.runs_others_code = data.runs_others_code
         if any(column.name == hidden for column in data.inputs):
             # Samples that differed in the hidden column alone are equal now.
             self.known_duplicates = None

@@ -52,8 +52,8 @@ class Batches:
     arrays (`Ragged.padded`); tensors are made of arrays alone.
 
     Iterating goes through the next epoch, or through the rest of the epoch that
-    `load_state_dict` stood in; of several iterations under way the newest moves the cursor.
-    `epoch(k)` is epoch k and changes nothing.
+    `load_state_dict` stood in, from when the first batch is taken; of several iterations under way
+    the newest moves the cursor. `epoch(k)` is epoch k and changes nothing.
 
     `batch_size` is a number or "full". `shuffle=True` is a uniform permutation, `window=w`
     shuffles inside windows of w samples, `shuffle=False` keeps the order. `block=b` beside a window
@@ -118,6 +118,7 @@ class Batches:
             output = "torch"
         if output not in ("numpy", "torch"):
             raise OptionError(f"output={output!r} is not valid; valid are 'numpy' and 'torch'")
+        self.output: Output = output
         length = len(self.part)
         batch_size = resolve_batch_size(batch_size, length)
         self._quarantine = (
@@ -211,17 +212,14 @@ class Batches:
         return self.plan.batch_count()
 
     def __iter__(self) -> Iterator[Any]:
-        if not self._goes_on:
-            self._epoch, self._samples = self._epoch + 1, 0
-        self._goes_on = False
-        self._moving = iteration = object()
-        # Epoch and sample are handed over now: another iteration may begin before this one runs.
-        return self._consume(iteration, self._epoch, self._samples)
+        return self._consume()
 
-    def epoch(self, epoch: int) -> Epoch:
-        """Epoch number `epoch` from its first batch, without moving this object's cursor."""
+    def epoch(self, epoch: int, *, first_batch: int = 0) -> Epoch:
+        """Epoch number `epoch` from batch `first_batch` on, without moving this object's cursor."""
         epoch = whole_number("epoch", epoch, at_least=0)
-        return Epoch(lambda: self._read(epoch, 0), len(self), epoch)
+        first_batch = whole_number("first_batch", first_batch, at_least=0)
+        start = min(first_batch * self.batch_size, self.plan.length)
+        return Epoch(lambda: self._read(epoch, start), max(0, len(self) - first_batch), epoch)
 
     def release_memory(self) -> None:
         """Let go of what is kept for the next epoch of data that are read in windows."""
@@ -324,7 +322,14 @@ class Batches:
                 while slab:
                     yield slab.pop()
 
-    def _consume(self, iteration: object, epoch: int, samples: int) -> Generator[Any, None, None]:
+    def _consume(self) -> Generator[Any, None, None]:
+        # This runs when the first batch is taken: trainers make iterators that they never use, and
+        # none of those may cost an epoch.
+        if not self._goes_on:
+            self._epoch, self._samples = self._epoch + 1, 0
+        self._goes_on = False
+        self._moving = iteration = object()
+        epoch, samples = self._epoch, self._samples
         last = self.plan.batch_count(samples) - 1
         end = self.plan.span(last, samples)[1]
         with contextlib.closing(self._read(epoch, samples)) as batches:

@@ -120,9 +120,9 @@ class Parts:
 
     `duplicate_samples` counts the held-out samples whose inputs are equal, byte for byte, to
     those of a training sample (or a test sample's to a validation sample's); None where the data
-    are larger than 1 GiB, do not know their duplicates, and nobody asked. `held_out_transforms`
-    are those of every part but train, which may have more (`train_only=True`); predictions take
-    them.
+    are larger than 1 GiB or read by others' code, do not know their duplicates, and nobody asked.
+    `held_out_transforms` are those of every part but train, which may have more
+    (`train_only=True`); predictions take them.
     """
 
     data: Dataset
@@ -224,12 +224,12 @@ def split(
     """Divide the samples into train, validation and test parts, before anything is shuffled.
 
     `val` and `test` are counts (integers) or shares of the whole (fractions below 1, rounded by
-    largest remainder); what is not asked for is not held out. Data that bring their own test
-    part keep it, and shares are then of their own train part. `stratify=True` keeps the classes
-    of the target in proportion, `stratify="column"` those of another column; `group="column"`
-    keeps samples of one group on one side, and that column is no input then. The split depends
-    on `seed` and the number of samples and never on an epoch's order, so reshuffling can not move
-    a sample across.
+    largest remainder); what is not asked for is not held out. Data that bring their own test or
+    validation part keep it, and shares are then of their own train part. `stratify=True` keeps the
+    classes of the target in proportion, `stratify="column"` those of another column;
+    `group="column"` keeps samples of one group on one side, and that column is no input then. The
+    split depends on `seed` and the number of samples and never on an epoch's order, so reshuffling
+    can not move a sample across.
 
     `contiguous=True` cuts the rows in their order instead: train first, then val, then test, as
     for time series and text. Windows of a stream that overlap are split in no other way, for one
@@ -239,7 +239,8 @@ def split(
     Samples whose inputs are equal byte for byte and stand on both sides are counted
     (`on_duplicates="report"`), refused (`"error"`, raises DuplicateError) or treated as a group
     (`"together"`). The count is made for data up to 1 GiB, for packed data of any size (they know
-    their duplicates), and for others where one of the latter two asks.
+    their duplicates), and for others, and for a torch data set's own code, where one of the latter
+    two asks.
 
     Raises OptionError where the sizes or options are not valid, DataError where the data do not
     allow them.
@@ -269,6 +270,12 @@ def split(
             f"{data.name} brings its own test part of {len(own_test):,} samples, and test={test} "
             "asks for another one: leave test out"
         )
+    own_val = data.own_parts.get("val")
+    if own_val is not None and val is not None:
+        raise OptionError(
+            f"{data.name} brings its own validation part of {len(own_val):,} samples, and "
+            f"val={val} asks for another one: leave val out"
+        )
     _check_contiguous(
         data,
         contiguous,
@@ -288,7 +295,7 @@ def split(
     if known is not None:
         if on_duplicates == "together":
             content = groups_of_known(len(data), known)
-    elif asked or content_bytes(data) <= _CONTENT_LIMIT_BYTES:
+    elif asked or (not data.runs_others_code and content_bytes(data) <= _CONTENT_LIMIT_BYTES):
         content = content_groups(data, asked=asked)
     groups = None if group is None else column_codes(data, group, "group", candidates)
     if on_duplicates == "together" and content is not None:
@@ -315,8 +322,9 @@ def split(
         rows = split_rows(candidates, val=val, test=test, seed=seed, strata=strata, groups=groups)
     if groups is not None:
         _warn_of_sizes(data.name, rows, part_sizes(len(candidates), val, test), groups)
-    if own_test is not None:
-        rows["test"] = RowSet.from_range(len(data), own_test.start, own_test.stop)
+    for name, own in (("val", own_val), ("test", own_test)):
+        if own is not None:
+            rows[name] = RowSet.from_range(len(data), own.start, own.stop)
     made = {
         name: Part(data=data, rows=members, name=name)
         for name, members in rows.items()

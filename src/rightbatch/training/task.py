@@ -358,4 +358,22 @@ def _target_pieces(data: Dataset, target: str) -> Iterator[NDArray[Any]]:
     step = _SPAN_ROWS if values is None else _PIECE_ROWS
     for start in range(0, len(data), step):
         stop = min(start + step, len(data))
-        yield data.span(start, stop)[target] if values is None else values[start:stop]
+        if values is None:
+            yield from _readable(data, target, start, stop)
+        else:
+            yield values[start:stop]
+
+
+def _readable(data: Dataset, target: str, start: int, stop: int) -> Iterator[NDArray[Any]]:
+    """The target of the samples that can be read: those that can not are told when trained on."""
+    waiting = [(start, stop)]
+    while waiting:
+        first, last = waiting.pop()
+        try:
+            yield data.span(first, last)[target]
+        except MemoryError:
+            raise
+        except Exception:
+            if last - first > 1:
+                middle = (first + last) // 2
+                waiting += [(middle, last), (first, middle)]
