@@ -32,6 +32,10 @@ PUBLIC_NAMES = {
     "shuffle_quality",
     "split",
     "standardize",
+    # fetching
+    "FetchProgress",
+    "FetchedSet",
+    "fetch",
     # training
     "FitResult",
     "Prediction",
@@ -56,6 +60,7 @@ PUBLIC_NAMES = {
     # errors
     "DataError",
     "DiskSpaceError",
+    "DownloadError",
     "DuplicateError",
     "MemoryLimitError",
     "MissingDependencyError",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rightbatch.errors import (
         DataError,
         DiskSpaceError,
+        DownloadError,
         DuplicateError,
         MemoryLimitError,
         MissingDependencyError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         RightbatchError,
         TrainingError,
     )
+    from rightbatch.fetching.fetch import FetchedSet, FetchProgress, fetch
     from rightbatch.integrations.scikit_learn import MiniBatchClassifier, MiniBatchRegressor
     from rightbatch.loading.batches import Batches
     from rightbatch.loading.packing import pack
@@ -67,6 +69,7 @@ _HOMES = {
     "Ragged": "data.ragged",
     "DataError": "errors",
     "DiskSpaceError": "errors",
+    "DownloadError": "errors",
     "DuplicateError": "errors",
     "MemoryLimitError": "errors",
     "MissingDependencyError": "errors",
@@ -75,6 +78,9 @@ _HOMES = {
     "ResumeError": "errors",
     "RightbatchError": "errors",
     "TrainingError": "errors",
+    "FetchProgress": "fetching.fetch",
+    "FetchedSet": "fetching.fetch",
+    "fetch": "fetching.fetch",
     "Batches": "loading.batches",
     "batches": "loading.slices",
     "pack": "loading.packing",
@@ -113,7 +119,10 @@ __all__ = [
     "DataError",
     "Dataset",
     "DiskSpaceError",
+    "DownloadError",
     "DuplicateError",
+    "FetchProgress",
+    "FetchedSet",
     "FitResult",
     "MemoryLimitError",
     "MiniBatchClassifier",
@@ -139,6 +148,7 @@ __all__ = [
     "cast",
     "compare",
     "evaluate",
+    "fetch",
     "fit",
     "flatten",
     "one_hot",
