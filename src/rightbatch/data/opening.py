@@ -28,6 +28,7 @@ _VALID = (
     f"{', '.join(builtin.BUILTIN_NAMES)}; once fetched, {', '.join(KNOWN_SETS)}."
 )
 
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HUGGING_FACE = ("Dataset", "DatasetDict", "IterableDataset", "IterableDatasetDict")
 _TORCH = ("Dataset", "DataLoader")
 
@@ -101,11 +102,9 @@ def open(
         tokenizer=tokenizer,
         vocabulary_size=vocabulary_size,
     )
-    if sequence_length is not None and not isinstance(thing, Dataset):
-        from rightbatch.data.token_streams import open_tokens
-
-        is_uri = isinstance(thing, str) and thing.startswith("file://")
-        return open_tokens(_local_path(str(thing)) if is_uri else thing, options)
+    is_uri = isinstance(thing, str) and _URI.match(thing) is not None
+    if sequence_length is not None and not isinstance(thing, Dataset) and not is_uri:
+        return _open_stream(thing, options)
     if isinstance(thing, str):
         return _open_text(thing, options)
     if isinstance(thing, os.PathLike):
@@ -251,7 +250,7 @@ def _open_text(text: str, options: OpenOptions) -> Dataset:
         return fetched_sets.open_fetched(text, options)
     if text.startswith("file://"):
         return _open_path(Path(_local_path(text)), options)
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+    if _URI.match(text):
         raise DataError(
             f"{text} is a remote source, which this version cannot open yet; download it first and "
             "give the path."
@@ -310,10 +309,18 @@ def _open_path(path: Path, options: OpenOptions, *, given: str | None = None) ->
             f"set has that name.{near} The built-in sets are {', '.join(names)}; "
             f"`rightbatch fetch` brings {', '.join(KNOWN_SETS)}."
         )
+    if options.sequence_length is not None:
+        return _open_stream(path, options)
     try:
         return _open_folder(path, options) if path.is_dir() else _open_file(path, options)
     except PermissionError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}. Look at its rights.") from error
+
+
+def _open_stream(thing: object, options: OpenOptions) -> Dataset:
+    from rightbatch.data.token_streams import open_tokens
+
+    return open_tokens(thing, options)
 
 
 def _open_folder(folder: Path, options: OpenOptions) -> Dataset:
