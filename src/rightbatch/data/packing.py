@@ -296,10 +296,16 @@ def _draft(
         own_parts=data.own_parts,
         notes=source.notes,
         source_files=source_files(source.files),
-        options=options,
+        options={**options, **_source_objects(source)},
         packed_transforms=packed_transforms,
         left_transforms=left_transforms,
     )
+
+
+def _source_objects(source: Dataset) -> dict[str, Any]:
+    """The remote objects that are packed, with their tags; nothing where there are none."""
+    objects = [found._asdict() for found in source.remote_objects]
+    return {"source_objects": objects} if objects else {}
 
 
 def _version() -> str:

@@ -62,6 +62,7 @@ class Applied(Dataset):
             notes=data.notes,
         )
         self.files = data.files
+        self.remote_objects = data.remote_objects
         self.source_rows = data.source_rows
         self._pipeline = pipeline
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,10 +33,11 @@ def pack(
     on_bad_sample: str = "stop",
     max_bad: int | float | None = None,
     name: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> PackedDataset:
     """Write data to a folder of .npy files, one a column, and open it mapped into memory.
 
-    `data` is a Dataset or anything that `open` takes, with its options `target` to `name`; CSV and
+    `data` is a Dataset or anything that `open` takes, with its options from `target` on; CSV and
     Parquet files may be larger than memory. Order, values, dtypes, target and own parts
     stay as they are, so that a plan gives the same batches, and a cursor or a run of the source
     goes on with the pack. Samples of equal inputs are looked for, however large the data are.
@@ -85,6 +86,7 @@ def pack(
         on_bad_sample=on_bad_sample,
         max_bad=max_bad,
         name=name,
+        storage_options=storage_options,
     )
     attached = data.transforms
     if transforms == "leave":
