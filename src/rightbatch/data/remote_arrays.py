@@ -15,6 +15,7 @@ from rightbatch.data.dataset import Arrays, Dataset, check_span, valid_rows
 from rightbatch.data.file_region import FileRegion
 from rightbatch.data.fingerprint import fingerprint_columns
 from rightbatch.data.ragged import Ragged
+from rightbatch.data.ragged_region import RaggedRegion
 from rightbatch.data.remote_ragged import RemoteRagged
 from rightbatch.data.remote_region import RemoteColumn
 from rightbatch.free_memory import free_memory
@@ -82,14 +83,19 @@ class RemoteArrays(Dataset):
     @override
     def array(self, name: str) -> NDArray[Any] | None:
         """The whole column, fetched when it is first asked for; None where it is too large."""
-        found = self._whole(name)
-        return None if isinstance(found, Ragged) else found
+        found: NDArray[Any] | None = None if self.column(name).is_ragged else self._whole(name)
+        return found
 
     @override
     def ragged(self, name: str) -> Ragged | None:
         """The whole ragged column, fetched when it is asked for; None where it is too large."""
-        found = self._whole(name)
-        return found if isinstance(found, Ragged) else None
+        found: Ragged | None = self._whole(name) if self.column(name).is_ragged else None
+        return found
+
+    @override
+    def ragged_region(self, name: str) -> RaggedRegion | None:
+        """None: entries are read by rows, or held."""
+        return None
 
     @override
     def region(self, name: str) -> FileRegion | None:
@@ -103,7 +109,7 @@ class RemoteArrays(Dataset):
         return fingerprint_columns(self.columns, self._stored)  # type: ignore[arg-type]  # sliced as arrays are
 
     def _whole(self, name: str) -> Any:
-        stored = self._stored[self.column(name).name]
+        stored = self._stored[name]
         with self._lock:
             if name not in self._held:
                 free = free_memory()

@@ -70,18 +70,20 @@ class BlockCache:
         """
         path = self._path(key, index)
         try:
-            with path.open("rb") as file:
-                found = file.read()
+            # Without a buffer, and apart: the content is what is handed out, without a copy.
+            with path.open("rb", buffering=0) as file:
+                header = file.read(_HEADER.size)
+                content = file.readall()
                 # The descriptor, for the name may be another file's by now.
                 os.utime(file.fileno())
         except OSError:
             return None
-        content = _content(found, length)
-        if content is None:
+        if not _is_whole(header, content, length):
             path.unlink(missing_ok=True)
             logger.warning(
                 f"{path}, a block of the cache of remote data, is damaged: it is fetched anew"
             )
+            return None
         return content
 
     def write(self, key: str, index: int, content: bytes) -> None:
@@ -175,11 +177,10 @@ class BlockCache:
             yield True
 
 
-def _content(found: bytes, length: int) -> bytes | None:
-    """The content of a block's file; None where it is not as it was written."""
-    if len(found) < _HEADER.size:
-        return None
-    magic, expected, size = _HEADER.unpack_from(found)
-    content = found[_HEADER.size :]
-    is_whole = magic == _MAGIC and size == len(content) == length
-    return content if is_whole and checksum(content) == expected else None
+def _is_whole(header: bytes, content: bytes, length: int) -> bool:
+    """Whether a block is as it was written."""
+    if len(header) < _HEADER.size:
+        return False
+    magic, expected, size = _HEADER.unpack(header)
+    is_known = magic == _MAGIC and size == len(content) == length
+    return bool(is_known and checksum(content) == expected)

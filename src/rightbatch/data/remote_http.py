@@ -8,9 +8,9 @@ from typing import Any
 
 from typing_extensions import override
 
-from rightbatch.data.remote_errors import CutOffError
+from rightbatch.data.remote_errors import CutOffError, changed
 from rightbatch.data.remote_store import Entry, ObjectInfo, Store, refuse_changed_tag, whole
-from rightbatch.data.remote_url import name_of, path_of
+from rightbatch.data.remote_url import child_of, name_of, path_of
 
 _CONTENT_RANGE = re.compile(r"bytes\s+(?:(\d+)-(\d+)|\*)/(\d+)")
 _PARTIAL, _NOT_FOUND, _GONE, _NO_SUCH_RANGE = 206, 404, 410, 416
@@ -34,7 +34,13 @@ class HttpStore(Store):
         """
         if path_of(url).endswith("/"):
             return ObjectInfo(is_folder=True)
+        from rightbatch.data.packed_manifest import MANIFEST_FILE
+
         found: ObjectInfo | None = self._sync(self._describe, url)
+        if found is None and "." not in name_of(url):
+            # Many servers have no page for a folder; a pack is told by what it must hold.
+            manifest = self._sync(self._describe, child_of(url, MANIFEST_FILE))
+            return None if manifest is None else ObjectInfo(is_folder=True)
         return found
 
     async def _describe(self, url: str) -> ObjectInfo | None:
@@ -45,6 +51,9 @@ class HttpStore(Store):
             if answer.status == _NO_SUCH_RANGE:
                 return ObjectInfo(size=0, tag=tag)
             answer.raise_for_status()
+            if answer.url.path.endswith("/"):
+                # The server has sent on to the page of a folder.
+                return ObjectInfo(is_folder=True)
             if answer.status == _PARTIAL:
                 return ObjectInfo(size=_total(answer.headers), tag=tag)
             length = answer.headers.get("Content-Length")
@@ -62,8 +71,7 @@ class HttpStore(Store):
         async with await self._get(url, {"Range": f"bytes={start}-{stop - 1}"}) as answer:
             if answer.status == _NO_SUCH_RANGE:
                 # It ends before the range begins: another version.
-                now = ObjectInfo(size=_total(answer.headers), tag=_tag(answer.headers))
-                refuse_changed_tag(url, info, now.tag, now)
+                raise changed(url, info.tag, _tag(answer.headers) or "that of a shorter one")
             answer.raise_for_status()
             tag = _tag(answer.headers)
             if answer.status != _PARTIAL:

@@ -122,6 +122,8 @@ class RemoteColumn:
         order = np.argsort(rows, kind="stable")
         ascending = rows[order]
         taken = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        if not len(rows):
+            return taken
         flat = taken.reshape(len(rows), -1).view(np.uint8)
         for first, last in self._groups(ascending):
             self._take(file, ascending[first:last], flat[first:last])
