@@ -79,7 +79,7 @@ class RemotePath:
     @property
     def parts(self) -> tuple[str, ...]:
         """The pieces of the URL's path, protocol and host (or bucket) first."""
-        scheme, _, rest = path_of(self.url).partition("://")
+        scheme, _, rest = shown_url(path_of(self.url)).partition("://")
         host, *pieces = rest.rstrip("/").split("/")
         return (f"{scheme}://{host}", *pieces)
 

@@ -16,6 +16,8 @@ _NO_SUCH_RANGE = 416
 class S3Store(Store):
     """A bucket of Amazon's or of another server of the protocol, through s3fs."""
 
+    lists_tags = True
+
     @override
     def file_system_options(self) -> dict[str, Any]:
         """One try a request, for trying again is done here for all protocols alike."""

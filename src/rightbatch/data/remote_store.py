@@ -48,6 +48,9 @@ class Entry:
 class Store:
     """Any protocol that fsspec speaks. Every method makes one try, and raises what that raises."""
 
+    # Whether a listing tells an object's tag in the same words as asking for the object does.
+    lists_tags = False
+
     def __init__(self, protocol: str, options: Mapping[str, Any], timeout_seconds: float) -> None:
         self.options = dict(options)
         self.timeout_seconds = timeout_seconds
@@ -84,7 +87,7 @@ class Store:
         found = self.files.ls(url, detail=True)
         own = path_of(url).rstrip("/")
         entries = [
-            Entry(url=str(self.files.unstrip_protocol(each["name"])), info=info_of(each))
+            Entry(url=str(self.files.unstrip_protocol(each["name"])), info=self._listed(each))
             for each in found
         ]
         # Object stores may list the folder itself, as an object of no bytes.
@@ -95,11 +98,16 @@ class Store:
         """The files that match a pattern with *, ** and ?, in the order of the URLs."""
         found = self.files.glob(pattern, detail=True)
         entries = [
-            Entry(url=str(self.files.unstrip_protocol(name)), info=info_of(each))
+            Entry(url=str(self.files.unstrip_protocol(name)), info=self._listed(each))
             for name, each in found.items()
             if each.get("type") != "directory"
         ]
         return sorted(entries, key=lambda entry: entry.url)
+
+    def _listed(self, found: Mapping[str, Any]) -> ObjectInfo | None:
+        """What a listing tells for good; None where the object is to be asked for."""
+        info = info_of(found)
+        return info if info is not None and (info.is_folder or self.lists_tags) else None
 
     def close(self) -> None:
         """Let go of the connections."""

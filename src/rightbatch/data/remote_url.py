@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # A parameter of such a name signs the request or names who asks.
@@ -26,19 +26,25 @@ def shown_url(url: str) -> str:
 
     >>> shown_url("https://me:pw@host/a.csv?X-Amz-Signature=12ab"), shown_url("s3://b/k?versionId=1")
     ('https://host/a.csv?…', 's3://b/k?versionId=1')
+    >>> shown_url("s3://bucket/2019-0?.csv")
+    's3://bucket/2019-0?.csv'
     """
     if not is_url(url):
         return url
-    pieces = urlsplit(url)
-    names = [name for name, _ in parse_qsl(pieces.query, keep_blank_values=True)]
-    # A query without names (?TOKEN) may be a secret as a whole.
-    is_secret = bool(pieces.query) and (not names or any(_SECRET.search(name) for name in names))
-    is_bare = bool(pieces.query) and "=" not in pieces.query
-    query = HIDDEN if is_secret or is_bare else pieces.query
-    host = pieces.netloc
-    if "@" in host and (pieces.scheme in ("http", "https") or ":" in host.split("@")[0]):
+    # By hand: the standard library would write memory:///a as memory:/a.
+    scheme, _, rest = url.partition("://")
+    rest, _, fragment = rest.partition("#")
+    rest, question, query = rest.partition("?")
+    host, slash, path = rest.partition("/")
+    if "@" in host and (scheme in ("http", "https") or ":" in host.split("@")[0]):
         host = host.rpartition("@")[2]
-    return urlunsplit((pieces.scheme, host, pieces.path, query, pieces.fragment))
+    names = [name for name, _ in parse_qsl(query, keep_blank_values=True)]
+    # A query without names (?TOKEN) may be a secret as a whole; elsewhere ? stands in patterns.
+    is_bare = scheme in ("http", "https") and "=" not in query
+    if is_bare or any(_SECRET.search(name) for name in names):
+        query = HIDDEN if query else ""
+    shown = f"{scheme}://{host}{slash}{path}{question if query else ''}{query}"
+    return f"{shown}#{fragment}" if fragment else shown
 
 
 def path_of(url: str) -> str:
@@ -47,9 +53,8 @@ def path_of(url: str) -> str:
     >>> path_of("https://host/a/b.csv?version=2")
     'https://host/a/b.csv'
     """
-    pieces = urlsplit(url)
-    if pieces.scheme in ("http", "https"):
-        return urlunsplit((pieces.scheme, pieces.netloc, pieces.path, "", ""))
+    if url.partition("://")[0] in ("http", "https"):
+        return url.partition("#")[0].partition("?")[0]
     return url.partition("?versionId=")[0]
 
 
