@@ -343,6 +343,33 @@ def test_a_pack_that_lacks_a_file_or_has_another_one_is_refused(bucket, tmp_path
         rb.open(url)
 
 
+def test_a_pack_is_verified_where_it_is(bucket, tmp_path):
+    url = bucket.upload(pack(tmp_path / "p"), "p")
+    assert rb.verify_pack(url) == []
+    content = bytearray((tmp_path / "p" / "x.npy").read_bytes())
+    content[2_000_000] ^= 1
+    bucket.put("p/x.npy", bytes(content))
+    bucket.client.delete_object(Bucket=bucket.name, Key="p/y.npy")
+    flipped, missing = rb.verify_pack(url)
+    assert (flipped.file, missing.file, missing.problem) == (
+        "x.npy",
+        "y.npy",
+        "the file is missing",
+    )
+    assert flipped.start <= 2_000_000 // X[0].nbytes < flipped.stop
+    with pytest.raises(DataError, match=r"s3://bucket/none is no packed data set"):
+        rb.verify_pack(bucket.url("none"))
+
+
+def test_nothing_is_written_to_a_url(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OptionError, match="a pack is written to a folder here, and s3://b/p is a"):
+        rb.pack("iris", "s3://b/p")
+    with pytest.raises(OptionError, match="a run is written to a folder here"):
+        rb.fit("softmax", rb.split(rb.open("iris"), val=0.1), epochs=1, out="s3://b/run")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_pack_has_the_duplicates_and_the_source_rows_that_it_was_given(bucket, tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("a,b\n1,2\n,5\n1,2\n3,4\n")

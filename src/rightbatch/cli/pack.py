@@ -40,7 +40,6 @@ _packing_options = stacked(
     _packing(
         "--verify",
         metavar="FOLDER",
-        type=click.Path(path_type=Path),
         help="Read all of a packed folder and name every damaged file and its rows.",
     ),
 )
@@ -71,7 +70,7 @@ command goes on. numpy.load(FILE, mmap_mode="r") opens every file of FOLDER.
 def pack(
     data: str | None,
     folder: Path | None,
-    verify: Path | None,
+    verify: str | None,
     overwrite: bool,
     as_json: bool,
     quiet: bool,
@@ -178,7 +177,7 @@ def _refuse_beside_verify(data: str | None) -> None:
         )
 
 
-def _verify(folder: Path, output: Output) -> None:
+def _verify(folder: str, output: Output) -> None:
     from rightbatch.data.pack_verification import verify_pack
 
     began = time.monotonic()
@@ -196,7 +195,7 @@ def _verify(folder: Path, output: Output) -> None:
     output.result(
         _fault_texts(folder, faults, read_bytes, seconds),
         {
-            "folder": str(folder),
+            "folder": folder,
             "whole": not faults,
             "bytes": read_bytes,
             "seconds": seconds,
@@ -208,7 +207,7 @@ def _verify(folder: Path, output: Output) -> None:
 
 
 def _fault_texts(
-    folder: Path, faults: list[PackFault], read_bytes: int, seconds: float
+    folder: str, faults: list[PackFault], read_bytes: int, seconds: float
 ) -> Iterator[str]:
     if not faults:
         yield f"{folder} is whole: {bytes_text(read_bytes)} read in {seconds:.1f} s"

@@ -45,6 +45,7 @@ from rightbatch.data.packing_place import (
     refuse_or_remove,
     remove_replaced,
 )
+from rightbatch.data.remote_url import refuse_url
 from rightbatch.data.row_bytes import column_bytes
 from rightbatch.data.table_chunks import ChunkedTable
 from rightbatch.errors import DataError, DiskSpaceError, OptionError
@@ -111,6 +112,7 @@ def write_pack(
     Raises OptionError where `folder` or the place it needs is taken, DataError where the data can
     not be packed, DiskSpaceError where the disk is too small or becomes full.
     """
+    refuse_url(folder, "a pack")
     folder = folder.expanduser().absolute()
     draft = _draft(
         data,

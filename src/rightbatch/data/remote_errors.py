@@ -93,16 +93,14 @@ def failure(
 ) -> RemoteError:
     """The error that says what was asked of which URL, how often, what failed, and what to set."""
     shown = shown_url(url)
-    tried = (
-        f"{attempts} attempts within {seconds:.0f} seconds, the last one"
-        if attempts > 1
-        else "the server"
-    )
+    tried = "asking for it"
+    if attempts > 1:
+        tried = f"{attempts} attempts within {seconds:.0f} seconds, the last one"
     status, said = status_of(error), _said(error, url, options)
     if any(_is_named(found, _NO_CREDENTIALS_NAMES) for found in chain_of(error)):
         return RemoteError(f"{shown} needs credentials, and there are none ({said}). {_keys(url)}")
     if status in (401, 403) or any(isinstance(e, PermissionError) for e in chain_of(error)):
-        return RemoteError(f"{shown} may not be read: {tried} said {said}. {_keys(url)}")
+        return RemoteError(f"{shown} may not be read: the server said {said}. {_keys(url)}")
     if status in (404, 410) or any(isinstance(e, FileNotFoundError) for e in chain_of(error)):
         return RemoteError(f"{shown} is not there ({said}). {where_to_look(url)}")
     if any(isinstance(found, TimeoutError) for found in chain_of(error)):
@@ -114,6 +112,8 @@ def failure(
         return RemoteError(
             f"{shown}: its server can not be reached: {tried} failed with {said}. {_reach(url)}"
         )
+    if status is None and not is_passing(error):
+        return RemoteError(f"{shown} can not be read: {said}. {where_to_look(url)}")
     return RemoteError(
         f"{shown} can not be read: {tried} failed with {said}. Look at the network and the server, "
         "and go on from the last checkpoint"
@@ -151,7 +151,7 @@ def _said(error: BaseException, url: str, options: Mapping[str, Any]) -> str:
         if len(secret) >= _LEAST_SECRET:
             text = text.replace(secret, HIDDEN)
     kind = type(error).__name__
-    text = text[:_MOST_CHARACTERS]
+    text = text[:_MOST_CHARACTERS].rstrip(".")
     described = f"{kind}: {text}" if text else kind
     return described if status is None else f"HTTP {status}, {described}"
 

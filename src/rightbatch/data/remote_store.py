@@ -28,13 +28,15 @@ _TIMES = ("LastModified", "last_modified", "updated", "mtime", "modified", "crea
 class ObjectInfo:
     """An object as it is now: `tag` changes with its content, "" where the server gives none.
 
-    `has_ranges` says whether the server gives a piece of it, rather than all or nothing.
+    `has_ranges` says whether the server gives a piece of it, rather than all or nothing. `version`
+    is what a store asks for this very version by, where there is such a thing.
     """
 
     is_folder: bool = False
     size: int = 0
     tag: str = ""
     has_ranges: bool = True
+    version: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,6 +213,10 @@ def _kind_of(protocol: str) -> type[Store]:
         from rightbatch.data.remote_s3 import S3Store
 
         return S3Store
+    if protocol == "hf":
+        from rightbatch.data.remote_hugging_face import HuggingFaceStore
+
+        return HuggingFaceStore
     return Store
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import posixpath
 import re
+from pathlib import Path
 from urllib.parse import parse_qsl
+
+from rightbatch.errors import OptionError
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # A parameter of such a name signs the request or names who asks.
@@ -86,3 +89,17 @@ def child_of(url: str, name: str) -> str:
     """
     path = path_of(url)
     return f"{path.rstrip('/')}/{name.lstrip('/')}{url[len(path) :]}"
+
+
+def refuse_url(path: Path, what: str) -> None:
+    """Raise OptionError where `path`, to which `what` is to be written, was given as a URL.
+
+    >>> refuse_url(Path("runs/a"), "a run")
+    """
+    # A Path has made one slash of the two.
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", path.as_posix())
+    if found is not None:
+        raise OptionError(
+            f"{what} is written to a folder here, and {path.as_posix().replace(':/', '://', 1)} is "
+            f"a URL: name a folder, and copy it there with the tools of {found[1]}"
+        )
