@@ -64,6 +64,10 @@ class BadSampleError(DataError):
         return partial(type(self), rows=self.rows), self.args
 
 
+class RemoteError(DataError):
+    """Remote data can not be read: no way to the server, no right to them, or they have changed."""
+
+
 class DuplicateError(DataError):
     """Samples of equal content stand on both sides of a split, and the caller asked for none."""
 

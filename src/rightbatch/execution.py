@@ -13,6 +13,7 @@ from torch import nn
 from rightbatch.advice.advice import Advice
 from rightbatch.advice.landscape import PathMap
 from rightbatch.data.opening import names_a_set
+from rightbatch.data.remote_url import shown_url
 from rightbatch.errors import OptionError
 from rightbatch.loading.parts import Parts
 from rightbatch.loading.quarantine import Quarantine
@@ -119,9 +120,12 @@ def stored_command(data: DataOptions, training: TrainOptions) -> dict[str, Any]:
 
 
 def absolute(data: str) -> str:
-    """The data as they can be found from another folder: a path made absolute, a name as it is."""
+    """The data as they can be found from another folder: a path made absolute, a name as it is.
+
+    Of a URL, what is secret in it is left out.
+    """
     if names_a_set(data) or "://" in data:
-        return data
+        return shown_url(data)
     return str(Path(data).expanduser().absolute())
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rightbatch.data.opening import names_a_set
+from rightbatch.data.remote_url import is_url
 from rightbatch.errors import DataError, OptionError, ResumeError
 from rightbatch.execution import absolute, fit_and_test, stored_command
 from rightbatch.options import AUTO, AdviceOptions, DataOptions, TrainOptions
@@ -71,7 +72,10 @@ def resume(
 def _is_there(data: str) -> bool:
     # Path.glob takes no absolute pattern.
     return (
-        names_a_set(data) or Path(data).exists() or bool(glob.glob(data, recursive=True))  # noqa: PTH207
+        names_a_set(data)
+        or is_url(data)
+        or Path(data).exists()
+        or bool(glob.glob(data, recursive=True))  # noqa: PTH207
     )
 
 

@@ -19,10 +19,9 @@ def test_an_open_data_set_stays_itself():
         rb.open(data, target="x")
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/key", "https://host/a.csv", "hf://datasets/x"])
-def test_remote_sources_are_not_opened_yet(uri):
-    with pytest.raises(DataError, match=r"cannot open yet; download it first"):
-        rb.open(uri)
+def test_a_protocol_that_nobody_speaks_is_named():
+    with pytest.raises(DataError, match=r"nosuch:// is no protocol .* it speaks s3, gs"):
+        rb.open("nosuch://bucket/a.csv")
 
 
 def test_a_file_uri_is_a_path(tmp_path):

@@ -64,8 +64,14 @@ class Output:
 
 
 def command_line() -> str:
-    """The command as it was typed, quoted so that a shell takes it again."""
-    return shlex.join(["rightbatch", *(click.get_current_context().find_root().obj or ())])
+    """The command as it was typed, quoted so that a shell takes it again.
+
+    What is secret in a URL is left out, since runs and reports keep the command.
+    """
+    from rightbatch.data.remote_url import shown_url
+
+    typed = click.get_current_context().find_root().obj or ()
+    return shlex.join(["rightbatch", *map(shown_url, typed)])
 
 
 def refuse_unwritable(path: Path | None) -> None:

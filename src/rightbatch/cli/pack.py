@@ -41,7 +41,6 @@ _packing_options = stacked(
     _packing(
         "--verify",
         metavar="FOLDER",
-        type=click.Path(path_type=Path),
         help="Read all of a packed folder and name every damaged file and its rows.",
     ),
 )
@@ -74,7 +73,7 @@ command goes on. numpy.load(FILE, mmap_mode="r") opens every file of FOLDER.
 def pack(
     data: str | None,
     folder: Path | None,
-    verify: Path | None,
+    verify: str | None,
     overwrite: bool,
     as_json: bool,
     quiet: bool,
@@ -83,8 +82,8 @@ def pack(
 ) -> None:
     """Write DATA to FOLDER as .npy files that are read without being loaded, or verify them.
 
-    DATA is a file or folder (.npy, .npz, IDX, .csv, .parquet, images), a glob in quotes, or the
-    name of a built-in set: breast_cancer, digits, wine, iris, diabetes. The other verbs take
+    DATA is a file, folder or URL (.npy, .npz, IDX, .csv, .parquet, images), a glob in quotes, or
+    the name of a built-in set: breast_cancer, digits, wine, iris, diabetes. The other verbs take
     FOLDER as their DATA; order and content are those of DATA.
     """
     output = Output(as_json=as_json, quiet=quiet)
@@ -196,7 +195,7 @@ def _refuse_beside_verify(data: str | None) -> None:
         )
 
 
-def _verify(folder: Path, output: Output) -> None:
+def _verify(folder: str, output: Output) -> None:
     from rightbatch.data.pack_verification import verify_pack
 
     began = time.monotonic()
@@ -214,7 +213,7 @@ def _verify(folder: Path, output: Output) -> None:
     output.result(
         _fault_texts(folder, faults, read_bytes, seconds),
         {
-            "folder": str(folder),
+            "folder": folder,
             "whole": not faults,
             "bytes": read_bytes,
             "seconds": seconds,
@@ -226,7 +225,7 @@ def _verify(folder: Path, output: Output) -> None:
 
 
 def _fault_texts(
-    folder: Path, faults: list[PackFault], read_bytes: int, seconds: float
+    folder: str, faults: list[PackFault], read_bytes: int, seconds: float
 ) -> Iterator[str]:
     if not faults:
         yield f"{folder} is whole: {bytes_text(read_bytes)} read in {seconds:.1f} s"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +15,9 @@ from rightbatch.data.bad_rows import BadRow, row_in_file
 from rightbatch.data.csv_arrow import cast_texts, inferred_type, read_arrow, trimmed_texts
 from rightbatch.data.csv_records import GZIP_ERRORS, Record, broken_gzip, open_text, records_of
 from rightbatch.data.missing import MARKERS
+from rightbatch.data.remote_path import is_remote
 from rightbatch.data.table_file import TableFile, is_number
+from rightbatch.data.unzipped import open_unzipped
 from rightbatch.errors import DataError
 
 # Enough records to see whether numbers stand below a name that is a number.
@@ -150,10 +151,12 @@ class CsvFile(TableFile):
 
         if self.path.suffix == ".gz":
             try:
-                with gzip.open(self.path) as file:
+                with open_unzipped(self.path) as file:
                     yield from self._prepared(pa.py_buffer(file.read()))
             except GZIP_ERRORS as error:
                 raise broken_gzip(self.path, error) from error
+        elif is_remote(self.path):
+            yield from self._prepared(pa.py_buffer(self.path.read_bytes()))
         else:
             with pa.memory_map(str(self.path)) as file:
                 yield from self._prepared(file.read_buffer())

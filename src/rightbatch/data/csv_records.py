@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from rightbatch.data.unzipped import open_unzipped
 from rightbatch.errors import DataError
 
 # A text longer than this is a quote that was never closed.
@@ -67,7 +68,7 @@ def _next_record(reader: Iterator[list[str]]) -> list[str] | None:
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[str]]:
     """The text of a file, plain or gzipped; DataError for UTF-16 and Parquet."""
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+    with open_unzipped(path) as file:
         start = file.read(4)
         if start[:2] in _UTF16_MARKS:
             raise DataError(f"{path} is UTF-16 text; save it as UTF-8.")

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,15 @@ from rightbatch.data.file_region import FileRegion, file_region
 from rightbatch.data.ragged import Ragged
 from rightbatch.data.ragged_region import RaggedRegion
 from rightbatch.errors import DataError, OptionError, did_you_mean
+
+
+class RemoteObject(NamedTuple):
+    """A remote object that data are read from: what may be shown of its URL, tag and size."""
+
+    url: str
+    tag: str
+    bytes: int
+
 
 Arrays = dict[str, Any]
 """Values by column: arrays, and a `Ragged` where the column is ragged."""
@@ -42,6 +51,8 @@ class Dataset(ABC):
     in their place. `source_rows` (N,) int64 are the samples' row numbers in the source where rows
     were dropped when it was opened; None where they are the samples' own.
 
+    `remote_objects` are those that the data are read from, in place of files, with their tags.
+
     `known_duplicates` are two arrays (D,) of int64, rows in ascending order and for each the first
     row whose inputs are equal byte for byte, where the source looked for them when it was made;
     None where nobody did. `runs_others_code` says that reading runs code which may take any time,
@@ -53,6 +64,7 @@ class Dataset(ABC):
     """
 
     files: tuple[Path, ...] = ()
+    remote_objects: tuple[RemoteObject, ...] = ()
     source_rows: NDArray[np.int64] | None = None
     source_signature: str | None = None
     overlap: int = 0

@@ -58,6 +58,24 @@ class FileRegion:
         stride = self.stride_bytes or max(1, self.row_bytes)
         return max(0, min(self.length, after_first // stride + 1))
 
+    def open(self, *, keeps_open: bool = True) -> RowsFile:
+        """The file to read rows from; see `FileReader`."""
+        return FileReader(self, keeps_open=keeps_open)
+
+
+class RowsFile(Protocol):
+    """A file of a column's rows that is open: any number of threads may read."""
+
+    @property
+    def region(self) -> FileRegion:
+        """Where the rows lie."""
+
+    def read(self, start: int, out: NDArray[Any]) -> None:
+        """Read the rows from `start` on into `out`, C-contiguous and of their dtype."""
+
+    def close(self) -> None:
+        """Give the file back."""
+
 
 class FileReader:
     """The file of a column, from which any number of threads may read rows.

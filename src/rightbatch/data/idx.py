@@ -16,6 +16,8 @@ from rightbatch.data.array_dataset import ArrayDataset
 from rightbatch.data.arrays import as_column, open_arrays
 from rightbatch.data.numpy_files import MOST_COMPRESSION
 from rightbatch.data.options import OpenOptions
+from rightbatch.data.remote_path import is_remote
+from rightbatch.data.unzipped import open_unzipped
 from rightbatch.errors import DataError
 
 # The third byte of the magic number says the type of the values, which are big-endian.
@@ -175,7 +177,7 @@ def _find(folder: Path, start: str) -> Path | None:
 
 
 def _map_or_read(header: IdxHeader) -> NDArray[Any]:
-    if _is_gzip(header.path):
+    if _is_read(header.path):
         return _read_together([header])
     mapped: NDArray[Any] = np.memmap(
         header.path,
@@ -197,7 +199,7 @@ def _read_together(headers: list[IdxHeader]) -> NDArray[Any]:
                 f"{header.path} of shape {header.shape[1:]} ({header.dtype.name}); they must be "
                 "alike."
             )
-    if len(headers) == 1 and not _is_gzip(first.path):
+    if len(headers) == 1 and not _is_read(first.path):
         return _map_or_read(first)
     length = sum(header.shape[0] for header in headers)
     # Untouched pages cost no memory, so a header that lies within its bound stays harmless.
@@ -258,9 +260,14 @@ def _read_exactly(file: IO[bytes], path: Path, count: int, what: str) -> bytes:
     return found
 
 
+def _is_read(path: Path) -> bool:
+    """Whether the values have to be read, since they can not be mapped."""
+    return _is_gzip(path) or is_remote(path)
+
+
 def _is_gzip(path: Path) -> bool:
     return path.suffix == ".gz"
 
 
 def _open_bytes(path: Path) -> AbstractContextManager[IO[bytes]]:
-    return cast("IO[bytes]", gzip.open(path)) if _is_gzip(path) else path.open("rb")
+    return open_unzipped(path)

@@ -13,10 +13,14 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rightbatch.byte_sizes import bytes_text
 from rightbatch.data.array_dataset import ArrayDataset
 from rightbatch.data.arrays import open_arrays
+from rightbatch.data.dataset import Dataset
 from rightbatch.data.options import OpenOptions
+from rightbatch.data.remote_path import RemotePath, is_remote
 from rightbatch.errors import DataError
+from rightbatch.free_memory import free_memory
 
 MAGIC = b"\x93NUMPY"
 # Deflate cannot compress further than this, so a promise beyond it is a lie (zlib's own bound).
@@ -25,12 +29,40 @@ _LOCAL_HEADER_BYTES = 30
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError)
 
 
-def open_npy(path: Path, options: OpenOptions) -> ArrayDataset:
-    """One column, `x`, mapped into memory: opening reads only the header."""
+def open_npy(path: Path, options: OpenOptions) -> Dataset:
+    """One column, `x`, mapped into memory: opening reads only the header.
+
+    Of a remote file, numbers stay where they are, and are read as they are asked for.
+    """
     with path.open("rb") as file:
         header = read_header(file, str(path), total_bytes=path.stat().st_size)
         _refuse_contents(header, str(path))
+    if is_remote(path) and _is_read_by_rows(header):
+        return _open_remote(path, header, options)
     return open_arrays({"x": map_values(path, header)}, options, source=str(path))
+
+
+def _is_read_by_rows(header: Header) -> bool:
+    """Whether rows lie one after the other, as numbers that batches have as they are."""
+    is_plain = header.dtype.kind in "buif" and header.dtype.isnative and len(header.shape) > 0
+    return is_plain and not header.fortran_order
+
+
+def _open_remote(path: RemotePath, header: Header, options: OpenOptions) -> Dataset:
+    from rightbatch.data.remote_arrays import RemoteArrays
+    from rightbatch.data.remote_region import RemoteColumn
+
+    options.refuse_unused(str(path))
+    name = options.name or str(path)
+    column = RemoteColumn(
+        path,
+        offset=header.header_bytes,
+        length=header.shape[0],
+        dtype=header.dtype,
+        shape=header.shape[1:],
+    )
+    chosen = options.choose(name, ("x",))
+    return RemoteArrays({"x": column}, name=name, target=chosen.target)
 
 
 def open_npz(path: Path, options: OpenOptions) -> ArrayDataset:
@@ -58,7 +90,7 @@ def read_npz(path: Path, options: OpenOptions) -> tuple[dict[str, NDArray[Any]],
 def npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """The shape of every member by name, from the headers alone; DataError as `read_npz`."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             return {
                 _column_name(path, member): _member_header(path, archive, member).shape
                 for member in archive.infolist()
@@ -151,6 +183,8 @@ def map_values(path: Path, header: Header, *, offset: int = 0) -> NDArray[Any]:
     """The values after the header at `offset`, mapped into memory to be read only."""
     if header.dtype.itemsize == 0:
         return np.zeros(header.shape, dtype=header.dtype)  # texts that are all empty take no bytes
+    if is_remote(path):
+        return _fetched_values(path, header, offset + header.header_bytes)
     return np.asarray(
         np.memmap(
             path,
@@ -161,6 +195,20 @@ def map_values(path: Path, header: Header, *, offset: int = 0) -> NDArray[Any]:
             order="F" if header.fortran_order else "C",
         )
     )
+
+
+def _fetched_values(path: RemotePath, header: Header, at: int) -> NDArray[Any]:
+    values_bytes = math.prod(header.shape) * header.dtype.itemsize
+    free = free_memory()
+    if free is not None and values_bytes > free.bytes:
+        raise DataError(
+            f"{path} would take {bytes_text(values_bytes)} in memory, and {bytes_text(free.bytes)} "
+            f"is {free.source}: copy it here first, or store it as a pack (rb.pack), which is read "
+            "as it is needed"
+        )
+    values = np.empty(math.prod(header.shape), header.dtype)
+    path.remote_file().read_into(at, values.view(np.uint8).data)
+    return values.reshape(header.shape, order="F" if header.fortran_order else "C")
 
 
 def map_closed(path: Path, header: Header) -> NDArray[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,8 +15,11 @@ from rightbatch.data.image_folder import ImageFolder, holds_images
 from rightbatch.data.known_sets import KNOWN_SETS
 from rightbatch.data.missing import MissingPolicy
 from rightbatch.data.options import OpenOptions
+from rightbatch.data.remote_errors import where_to_look
+from rightbatch.data.remote_path import RemotePath, as_path, is_remote
+from rightbatch.data.remote_url import is_url
 from rightbatch.data.tokenizers import Tokenizer
-from rightbatch.errors import DataError, did_you_mean
+from rightbatch.errors import DataError, OptionError, did_you_mean
 from rightbatch.free_memory import free_memory
 
 _VALID = (
@@ -28,7 +30,6 @@ _VALID = (
     f"{', '.join(builtin.BUILTIN_NAMES)}; once fetched, {', '.join(KNOWN_SETS)}."
 )
 
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _HUGGING_FACE = ("Dataset", "DatasetDict", "IterableDataset", "IterableDatasetDict")
 _TORCH = ("Dataset", "DataLoader")
 
@@ -48,6 +49,7 @@ def open(
     stride: int | None = None,
     tokenizer: Tokenizer | None = None,
     vocabulary_size: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Open `thing` as a Dataset of named columns.
 
@@ -59,7 +61,8 @@ def open(
             images (columns `image` and, of class folders, `class`), a folder that `pack` wrote, or
             the name of a built-in set (`breast_cancer`, `diabetes`, `digits`, `iris`, `wine`) or of
             a set that `fetch` brought here (`mnist`, `fashion-mnist`, `cifar-10`, `adult`);
-            `./wine` is a path. Opening never touches the network for them.
+            `./wine` is a path. Opening never touches the network for them. Paths, folders and globs
+            may be URLs of any protocol that fsspec speaks: `s3://`, `https://`, `hf://`, …
         target: The column to be learned, by name or by position (-1 is the last).
         columns: The columns to keep; the target is kept too.
         header: For CSV, whether the first row holds the names; by default yes, unless it looks
@@ -78,9 +81,12 @@ def open(
         tokenizer: For text, "characters" (those that occur, sorted; the default), "bytes", or a
             function of a text that gives its codes.
         vocabulary_size: How many codes there are, where a function or an array gives them.
+        storage_options: For a URL, what fsspec's file system of the protocol takes, such as
+            `{"anon": True}`. They are never shown, and not kept with a run.
 
     Raises:
         DataError: The data are refused; the message names file, row or column, and the remedy.
+            Its kind RemoteError says that the network or a server did not give them.
         OptionError: An option is not valid, or has no meaning for this source.
 
     >>> open(([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], [0, 1, 0]))
@@ -102,7 +108,13 @@ def open(
         tokenizer=tokenizer,
         vocabulary_size=vocabulary_size,
     )
-    is_uri = isinstance(thing, str) and _URI.match(thing) is not None
+    if isinstance(thing, str) and is_url(thing):
+        return _open_remote(RemotePath(thing, storage_options), options)
+    if storage_options is not None:
+        raise OptionError(
+            "storage_options are for data behind a URL (s3://, https://, hf://, …); leave them out"
+        )
+    is_uri = isinstance(thing, str) and thing.startswith("file://")
     if sequence_length is not None and not isinstance(thing, Dataset) and not is_uri:
         return _open_stream(thing, options)
     if isinstance(thing, str):
@@ -112,7 +124,9 @@ def open(
     return _open_object(thing, options)
 
 
-def find_tables(thing: object) -> tuple[list[Path], str] | None:
+def find_tables(
+    thing: object, storage_options: Mapping[str, Any] | None = None
+) -> tuple[list[Path], str] | None:
     """The CSV or Parquet files that `thing` names, and what messages call them.
 
     `thing` is a path, a folder or a glob, as for `open`; None where it names no tables.
@@ -124,6 +138,8 @@ def find_tables(thing: object) -> tuple[list[Path], str] | None:
     if not isinstance(thing, str | os.PathLike) or names_a_set(thing):
         return None
     text = os.fspath(thing)
+    if is_url(text):
+        return _find_remote_tables(RemotePath(text, storage_options))
     if text.startswith("file://"):
         text = _local_path(text)
     path = Path(text).expanduser()
@@ -142,6 +158,23 @@ def find_tables(thing: object) -> tuple[list[Path], str] | None:
 def names_a_set(thing: object) -> bool:
     """Whether `open` takes `thing` for the name of a set that is here, and not for a path."""
     return thing in builtin.BUILTIN_NAMES or fetched_sets.is_fetched(thing)
+
+
+def _find_remote_tables(path: RemotePath) -> tuple[list[Path], str] | None:
+    from rightbatch.data import tables
+    from rightbatch.data.packed_manifest import is_pack
+
+    if path.is_pattern:
+        paths = _matching_remote(path)
+    elif path.is_file():
+        paths = [as_path(path)]
+    elif path.is_dir() and not is_pack(as_path(path)) and not idx.is_idx_folder(as_path(path)):
+        paths = tables.tables_in(as_path(path))
+    else:
+        paths = []
+    if not paths or not all(tables.is_csv(path) or tables.is_parquet(path) for path in paths):
+        return None
+    return paths, str(path)
 
 
 def _local_path(uri: str) -> str:
@@ -250,17 +283,56 @@ def _open_text(text: str, options: OpenOptions) -> Dataset:
         return fetched_sets.open_fetched(text, options)
     if text.startswith("file://"):
         return _open_path(Path(_local_path(text)), options)
-    if _URI.match(text):
-        raise DataError(
-            f"{text} is a remote source, which this version cannot open yet; download it first and "
-            "give the path."
-        )
     if not text:
         raise DataError(f"An empty text names no data. {_VALID}")
     path = Path(text).expanduser()
     if not path.exists() and glob.has_magic(text):
         return _open_glob(text, options)
     return _open_path(path, options, given=text)
+
+
+def _open_remote(path: RemotePath, options: OpenOptions) -> Dataset:
+    if options.sequence_length is not None:
+        return _open_remote_stream(path, options)
+    if path.is_pattern:
+        paths = _matching_remote(path)
+        if len(paths) > 1:
+            return _open_tables(paths, options, source=str(path))
+        return _open_file(paths[0], options)
+    try:
+        if path.is_dir():
+            return _open_folder(as_path(path), options)
+        if path.exists():
+            return _open_file(as_path(path), options)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} has gone while it was opened: {error}") from error
+    raise DataError(f"Nothing is at {path}. {where_to_look(path.url)}.")
+
+
+def _open_remote_stream(path: RemotePath, options: OpenOptions) -> Dataset:
+    from rightbatch.data.token_streams import open_token_files
+
+    if path.is_pattern:
+        paths = [as_path(match) for match in path.matching()]
+    elif path.is_dir():
+        entries = sorted(as_path(path).iterdir(), key=lambda entry: entry.name)
+        paths = [entry for entry in entries if entry.suffix.lower() == ".txt"]
+    else:
+        paths = [as_path(path)] if path.exists() else []
+    if not paths:
+        raise DataError(f"No text is at {path}. {where_to_look(path.url)}.")
+    data = open_token_files(paths, str(path), options)
+    _set_files(data, paths)
+    return data
+
+
+def _matching_remote(pattern: RemotePath) -> list[Path]:
+    """The files that match; DataError where none does, or several are not all tables."""
+    paths = [as_path(path) for path in pattern.matching()]
+    if not paths:
+        raise DataError(f"No file matches {pattern}. {where_to_look(pattern.url)}.")
+    _refuse_mixed(str(pattern), paths)
+    return paths
 
 
 def _open_glob(pattern: str, options: OpenOptions) -> Dataset:
@@ -274,8 +346,6 @@ def _open_glob(pattern: str, options: OpenOptions) -> Dataset:
 
 def _matching(pattern: str) -> list[Path]:
     """The files that match a glob, sorted; DataError where several are not all tables."""
-    from rightbatch.data import tables
-
     expanded = str(Path(pattern).expanduser())
     # Path.glob takes no absolute pattern.
     found = sorted(Path(match) for match in glob.glob(expanded, recursive=True))  # noqa: PTH207
@@ -285,13 +355,19 @@ def _matching(pattern: str) -> list[Path]:
             f"No file matches {pattern!r}. Look at the pattern, and at the current folder, "
             f"{Path.cwd()}."
         )
+    _refuse_mixed(pattern, paths)
+    return paths
+
+
+def _refuse_mixed(pattern: str, paths: Sequence[Path]) -> None:
+    from rightbatch.data import tables
+
     for path in paths if len(paths) > 1 else []:
         if not (tables.is_csv(path) or tables.is_parquet(path)):
             raise DataError(
                 f"{pattern!r} matches {len(paths):,} files, and {path.name} is no table; several "
                 "files are opened together where all are CSV or all are Parquet."
             )
-    return paths
 
 
 def _open_path(path: Path, options: OpenOptions, *, given: str | None = None) -> Dataset:
@@ -330,13 +406,11 @@ def _open_folder(folder: Path, options: OpenOptions) -> Dataset:
 
     refuse_unfinished(folder)
     if is_pack(folder):
-        from rightbatch.data.packed import PackedDataset
-
-        return PackedDataset(folder, options)
+        return _open_pack(folder, options)
     if idx.is_idx_folder(folder):
         data = idx.open_idx_folder(folder, options)
         files = (path for path in sorted(folder.iterdir()) if path.is_file())
-        data.files = tuple(filter(idx.is_idx, files))
+        _set_files(data, [path for path in files if idx.is_idx(path)])
         return data
     if cifar.is_cifar_folder(folder):
         return cifar.open_cifar_folder(folder, options)
@@ -344,9 +418,7 @@ def _open_folder(folder: Path, options: OpenOptions) -> Dataset:
     if paths:
         return _open_tables(paths, options, source=str(folder))
     if (folder / MANIFEST_FILE).is_file():
-        from rightbatch.data.packed import PackedDataset
-
-        return PackedDataset(folder, options)
+        return _open_pack(folder, options)
     if holds_images(folder):
         return ImageFolder(folder, options)
     held = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
@@ -358,6 +430,25 @@ def _open_folder(folder: Path, options: OpenOptions) -> Dataset:
         f"{listed}. Name a file in it, or a glob that reaches into its folders, such as "
         f"'{folder}/**/*.csv'."
     )
+
+
+def _open_pack(folder: Path, options: OpenOptions) -> Dataset:
+    if is_remote(folder):
+        from rightbatch.data.remote_pack import RemotePack
+
+        return RemotePack(folder, options)
+    from rightbatch.data.packed import PackedDataset
+
+    return PackedDataset(folder, options)
+
+
+def _set_files(data: Dataset, paths: Sequence[Path]) -> None:
+    """Let the data know what they are read from, here or behind URLs."""
+    objects = tuple(path.remote_object() for path in paths if is_remote(path))
+    if objects:
+        data.files, data.remote_objects = (), objects
+    else:
+        data.files = tuple(paths)
 
 
 def _open_file(path: Path, options: OpenOptions) -> Dataset:
@@ -374,6 +465,7 @@ def _open_file(path: Path, options: OpenOptions) -> Dataset:
                 f"{error} Where it is no table but running text, it is opened as windows of its "
                 "characters or tokens: sequence_length=128 (--sequence-length 128)."
             ) from error
+    data: Dataset
     if suffix == ".npy":
         data = numpy_files.open_npy(path, options)
     elif suffix == ".npz":
@@ -385,7 +477,7 @@ def _open_file(path: Path, options: OpenOptions) -> Dataset:
             f"{path} is of no kind that can be opened: its ending is {suffix or 'absent'!r}. "
             f"{_VALID}"
         )
-    data.files = (path,)
+    _set_files(data, [path])
     return data
 
 
@@ -394,4 +486,6 @@ def _open_tables(paths: Sequence[Path], options: OpenOptions, *, source: str) ->
     from rightbatch.data.conversion_estimate import refuse_too_large
 
     refuse_too_large(paths, options, source=source, free=free_memory())
-    return tables.open_tables(paths, options, source=source)
+    data = tables.open_tables(paths, options, source=source)
+    _set_files(data, paths)
+    return data

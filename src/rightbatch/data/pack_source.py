@@ -34,10 +34,11 @@ def open_to_pack(
     Raises OptionError and DataError where `open` does.
     """
     is_stream = reading.get("sequence_length") is not None
-    tables = None if is_stream else find_tables(thing)
+    tables = None if is_stream else find_tables(thing, reading.get("storage_options"))
     if tables is None or sum(path.stat().st_size for path in tables[0]) < chunked_bytes:
         return open_data(thing, **reading)
     paths, source = tables
+    reading.pop("storage_options", None)
     missing = MissingPolicy.parse(reading.pop("missing", "refuse"))
     options = OpenOptions(**reading, missing=missing)
     if estimated is not None:

@@ -9,12 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from rightbatch.data.block_checksums import checksum
 from rightbatch.data.packed_array import Block, PackedArray
 from rightbatch.data.packed_manifest import MANIFEST_FILE, is_pack, read_manifest
 from rightbatch.data.packed_ragged import PackedValues
 from rightbatch.data.packing_folder import refuse_unfinished
+from rightbatch.data.remote_path import RemotePath, as_path, is_remote
+from rightbatch.data.remote_url import is_url
 from rightbatch.errors import DataError
 
 _THREADS = 2
@@ -48,6 +51,8 @@ def verify_pack(
     are cut off, grown or missing. Faults of values name the rows of their block (start up to
     stop, about 1 MiB). `progress` is called with the bytes read and the bytes in all.
 
+    `folder` may be a URL: all of it is read from the server, or from the cache.
+
     Raises DataError where `folder` is no pack, or an unfinished one.
 
     >>> import tempfile, rightbatch as rb
@@ -56,7 +61,8 @@ def verify_pack(
     ...     verify_pack(f"{folder}/iris")
     []
     """
-    folder = Path(folder).expanduser()
+    text = os.fspath(folder)
+    folder = as_path(RemotePath(text)) if is_url(text) else Path(text).expanduser()
     refuse_unfinished(folder)
     if not (folder / MANIFEST_FILE).is_file() or not folder.is_dir():
         raise DataError(
@@ -87,7 +93,7 @@ def _check_array(
 ) -> Iterator[tuple[int, list[PackFault]]]:
     """The bytes read and the faults found, piece by piece."""
     try:
-        opened = os.open(folder / array.file, os.O_RDONLY)
+        opened = _opened(folder / array.file)
     except FileNotFoundError:
         yield 0, [_fault(array, (0, array.rows), "the file is missing")]
         return
@@ -104,14 +110,14 @@ def _check_array(
             count = blocks[some[-1]].last - blocks[first].first
             yield count * array.row_bytes, [fault for fault in results if fault is not None]
     finally:
-        os.close(opened)
+        opened.close()
 
 
-def _check_frame(opened: int, array: PackedArray) -> list[PackFault]:
+def _check_frame(opened: _Opened, array: PackedArray) -> list[PackFault]:
     """The header and the size."""
     faults = []
-    size = os.fstat(opened).st_size
-    if checksum(_read(opened, 0, array.header_bytes)) != array.header_checksum:
+    size = opened.size
+    if checksum(opened.read(0, array.header_bytes)) != array.header_checksum:
         faults.append(_fault(array, None, "the header is not as it was written"))
     if size != array.file_bytes:
         state = "cut off" if size < array.file_bytes else "longer than it was"
@@ -132,7 +138,9 @@ def _first_lost(array: PackedArray, kept_bytes: int) -> int:
     return min(array.rows, bisect.bisect_right(array.block_ends, kept) * array.block_rows)
 
 
-def _check_block(opened: int, array: PackedArray, number: int, block: Block) -> PackFault | None:
+def _check_block(
+    opened: _Opened, array: PackedArray, number: int, block: Block
+) -> PackFault | None:
     rows = block.start, block.stop
     at = array.header_bytes + block.first * array.row_bytes
     left = (block.last - block.first) * array.row_bytes
@@ -140,7 +148,7 @@ def _check_block(opened: int, array: PackedArray, number: int, block: Block) -> 
     try:
         # In pieces: a block of varying entries may be as large as one of them.
         while left:
-            content = _read(opened, at, min(left, _PIECE_BYTES))
+            content = opened.read(at, min(left, _PIECE_BYTES))
             if not content:
                 return None  # cut off, which has been told
             found = checksum(content, found)
@@ -152,16 +160,54 @@ def _check_block(opened: int, array: PackedArray, number: int, block: Block) -> 
     return None
 
 
-def _read(opened: int, offset: int, count: int) -> bytes:
-    pieces = []
-    while count:
-        piece = os.pread(opened, min(count, 2**30), offset)
-        if not piece:
-            break
-        pieces.append(piece)
-        offset += len(piece)
-        count -= len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+class _Opened(Protocol):
+    """A file that is read by positions, from any number of threads."""
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+
+    def read(self, offset: int, count: int) -> bytes:
+        """So many bytes from a position on; fewer at the end."""
+
+    def close(self) -> None:
+        """Give it back."""
+
+
+class _LocalFile:
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+        self.size = os.fstat(self._descriptor).st_size
+
+    def read(self, offset: int, count: int) -> bytes:
+        pieces = []
+        while count:
+            piece = os.pread(self._descriptor, min(count, 2**30), offset)
+            if not piece:
+                break
+            pieces.append(piece)
+            offset += len(piece)
+            count -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class _RemotePackFile:
+    def __init__(self, path: RemotePath) -> None:
+        self._file = path.remote_file()
+        self.size = self._file.size
+
+    def read(self, offset: int, count: int) -> bytes:
+        return self._file.read_at(offset, count)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _opened(path: Path) -> _Opened:
+    return _RemotePackFile(path) if is_remote(path) else _LocalFile(path)
 
 
 def _fault(array: PackedArray, rows: tuple[int, int] | None, problem: str) -> PackFault:

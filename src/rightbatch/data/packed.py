@@ -187,10 +187,15 @@ def _notes(folder: Path, manifest: Manifest) -> list[str]:
             "rb.pack(data, folder, overwrite=True), rightbatch pack DATA FOLDER --overwrite"
         )
         logger.warning(notes[-1])
-    if manifest.left_transforms:
-        kinds = ", ".join(str(left.get("kind")) for left in manifest.left_transforms)
-        notes.append(
-            f"{folder}: the source had transforms attached that were not packed ({kinds}); attach "
-            "them again with transform()"
-        )
-    return notes
+    return [*notes, *left_transform_notes(str(folder), manifest)]
+
+
+def left_transform_notes(folder: str, manifest: Manifest) -> list[str]:
+    """The note that transforms were attached to the source, where they were not packed."""
+    if not manifest.left_transforms:
+        return []
+    kinds = ", ".join(str(left.get("kind")) for left in manifest.left_transforms)
+    return [
+        f"{folder}: the source had transforms attached that were not packed ({kinds}); attach "
+        "them again with transform()"
+    ]

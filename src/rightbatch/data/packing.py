@@ -45,6 +45,7 @@ from rightbatch.data.packing_place import (
     refuse_or_remove,
     remove_replaced,
 )
+from rightbatch.data.remote_url import refuse_url
 from rightbatch.data.row_bytes import column_bytes
 from rightbatch.data.table_chunks import ChunkedTable
 from rightbatch.errors import DataError, DiskSpaceError, OptionError
@@ -111,6 +112,7 @@ def write_pack(
     Raises OptionError where `folder` or the place it needs is taken, DataError where the data can
     not be packed, DiskSpaceError where the disk is too small or becomes full.
     """
+    refuse_url(folder, "a pack")
     folder = folder.expanduser().absolute()
     draft = _draft(
         data,
@@ -297,10 +299,16 @@ def _draft(
         own_parts=data.own_parts,
         notes=source.notes,
         source_files=source_files(source.files),
-        options=options,
+        options={**options, **_source_objects(source)},
         packed_transforms=packed_transforms,
         left_transforms=left_transforms,
     )
+
+
+def _source_objects(source: Dataset) -> dict[str, Any]:
+    """The remote objects that are packed, with their tags; nothing where there are none."""
+    objects = [found._asdict() for found in source.remote_objects]
+    return {"source_objects": objects} if objects else {}
 
 
 def _version() -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rightbatch.data.remote_path import is_remote
 from rightbatch.data.table_file import TableFile
 from rightbatch.errors import DataError
 
@@ -98,6 +99,9 @@ def open_parquet(path: Path, **options: Any) -> Any:
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty; a Parquet file has a footer at least.")
     try:
+        if is_remote(path):
+            # Column chunks that lie near one another are fetched together.
+            return pq.ParquetFile(path.open("rb"), **{"pre_buffer": True, **options})
         return pq.ParquetFile(path, **options)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(

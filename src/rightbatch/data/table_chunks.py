@@ -27,6 +27,7 @@ from rightbatch.data.missing import Fill, fill_column, settle_drop, settle_fills
 from rightbatch.data.options import Choice, OpenOptions
 from rightbatch.data.parquet_chunks import ParquetTableChunks
 from rightbatch.data.parquet_files import ParquetFile
+from rightbatch.data.remote_path import is_remote
 from rightbatch.data.source_signature import FileMark, mark_of, refuse_changed, source_signature
 from rightbatch.data.table_file import TableFile
 from rightbatch.data.table_recipes import as_arrays, describe, join_kinds, recipes_for, recipes_of
@@ -173,7 +174,9 @@ class ChunkedTable(Dataset):
             target=chosen.target,
             notes=[*notes, *date_notes(dates), *settled],
         )
-        self.files = paths
+        self.remote_objects = tuple(path.remote_object() for path in paths if is_remote(path))
+        self.files = () if self.remote_objects else paths
+        self._paths = paths
         self.source_signature = source_signature(paths, options)
 
     def __len__(self) -> int:
@@ -241,7 +244,7 @@ class ChunkedTable(Dataset):
     def estimate(self) -> ConversionEstimate:
         """What converting takes, now that rows are counted: the second pass is like the first."""
         return ConversionEstimate(
-            files=len(self.files),
+            files=len(self._paths),
             file_bytes=self.file_bytes,
             rows=len(self),
             packed_bytes=self.packed_bytes,
@@ -312,7 +315,7 @@ class ChunkedTable(Dataset):
         import pyarrow as pa
 
         place = self._places[index]
-        path = self.files[place.file_index]
+        path = self._paths[place.file_index]
         refuse_changed([path], [self._marks[place.file_index]])
         if self._reader is not place.reader:
             if self._reader is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rightbatch.data.array_dataset import ArrayDataset
 from rightbatch.data.arrays import as_array, is_array
 from rightbatch.data.dataset import Dataset
 from rightbatch.data.file_region import file_region
@@ -19,6 +19,7 @@ from rightbatch.data.numpy_files import open_npy
 from rightbatch.data.options import OpenOptions
 from rightbatch.data.packed import PackedDataset
 from rightbatch.data.packed_manifest import is_pack
+from rightbatch.data.remote_path import is_remote
 from rightbatch.data.token_windows import TokenWindows
 from rightbatch.data.tokenizers import Tokens, as_codes, code_dtype, read_tokens, tokenizer_name
 from rightbatch.errors import DataError, OptionError
@@ -35,19 +36,39 @@ def open_tokens(thing: object, options: OpenOptions) -> Dataset:
 
     Raises DataError where it holds no tokens, OptionError for an option that it has no use for.
     """
-    options.refuse_unused("a stream of tokens")
     if isinstance(thing, str | os.PathLike) and is_pack(Path(thing).expanduser()):
+        options.refuse_unused("a stream of tokens")
         return _open_pack(Path(thing).expanduser(), options)
     if isinstance(thing, str | os.PathLike):
-        paths, source = _paths(os.fspath(thing), is_pattern=isinstance(thing, str))
-        is_codes = paths[0].suffix.lower() == ".npy"
-    elif is_array(thing):
-        paths, source, is_codes = [], "tokens", True
-    else:
-        raise DataError(
-            f"sequence_length cuts a stream of tokens, and {type(thing).__name__} is none: give a "
-            "file of text, a glob of such files, or the codes as an array of one axis (.npy)"
+        return open_token_files(
+            *_paths(os.fspath(thing), is_pattern=isinstance(thing, str)), options
         )
+    if is_array(thing):
+        return _open(thing, [], "tokens", options)
+    raise DataError(
+        f"sequence_length cuts a stream of tokens, and {type(thing).__name__} is none: give a "
+        "file of text, a glob of such files, or the codes as an array of one axis (.npy)"
+    )
+
+
+def open_token_files(paths: Sequence[Path], source: str, options: OpenOptions) -> Dataset:
+    """The windows of the files' text, one after the other, or of the codes in a `.npy`.
+
+    Raises what `open_tokens` raises.
+    """
+    for path in paths:
+        if path.suffix.lower() == ".npy" and len(paths) > 1:
+            raise DataError(
+                f"{source!r} matches {len(paths):,} files, and {path.name} holds codes, which are "
+                "opened one file at a time: join them first (numpy.concatenate)"
+            )
+    return _open(None, paths, source, options)
+
+
+def _open(thing: object, paths: Sequence[Path], source: str, options: OpenOptions) -> Dataset:
+    """The windows of an array of codes, or of files."""
+    options.refuse_unused("a stream of tokens")
+    is_codes = not paths or paths[0].suffix.lower() == ".npy"
     if is_codes and options.tokenizer is not None:
         raise OptionError(
             f"tokenizer={tokenizer_name(options.tokenizer)!r} makes tokens of text, and {source} "
@@ -76,7 +97,8 @@ def open_tokens(thing: object, options: OpenOptions) -> Dataset:
         notes=notes,
         options=options,
     )
-    data.files = tuple(paths)
+    if not any(map(is_remote, paths)):
+        data.files = tuple(paths)
     return data
 
 
@@ -130,20 +152,14 @@ def _paths(text: str, *, is_pattern: bool) -> tuple[list[Path], str]:
         found = sorted(entry for entry in map(Path, matches) if entry.is_file())
     if not found:
         raise DataError(f"No such file: {text} (looked in {Path.cwd()}).")
-    for entry in found:
-        if entry.suffix.lower() == ".npy" and len(found) > 1:
-            raise DataError(
-                f"{text!r} matches {len(found):,} files, and {entry.name} holds codes, which are "
-                "opened one file at a time: join them first (numpy.concatenate)"
-            )
     return found, text
 
 
 def _mapped(path: Path) -> NDArray[Any]:
-    data: ArrayDataset = open_npy(path, OpenOptions())
+    data = open_npy(path, OpenOptions())
     values = data.array("x")
-    assert values is not None  # a .npy is mapped
-    return values
+    # A remote one is not mapped but read as it is asked for: here, all of it.
+    return data.span(0, len(data))["x"] if values is None else values
 
 
 def _checked(codes: NDArray[Any], source: str, vocabulary_size: int | None) -> NDArray[Any]:

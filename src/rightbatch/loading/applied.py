@@ -63,6 +63,7 @@ class Applied(Dataset):
             notes=data.notes,
         )
         self.files = data.files
+        self.remote_objects = data.remote_objects
         self.source_rows = data.source_rows
         self.overlap = data.overlap
         self._pipeline = pipeline

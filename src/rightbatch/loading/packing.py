@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +38,7 @@ def pack(
     stride: int | None = None,
     tokenizer: Tokenizer | None = None,
     vocabulary_size: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> PackedDataset:
     """Write data to a folder of .npy files, one a column, and open it mapped into memory.
 
@@ -94,6 +95,7 @@ def pack(
         stride=stride,
         tokenizer=tokenizer,
         vocabulary_size=vocabulary_size,
+        storage_options=storage_options,
     )
     attached = data.transforms
     if transforms == "leave":

@@ -11,7 +11,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rightbatch.errors import BadSampleError, OptionError, ResumeError, did_you_mean
+from rightbatch.errors import (
+    BadSampleError,
+    OptionError,
+    RemoteError,
+    ResumeError,
+    did_you_mean,
+)
 from rightbatch.plan.checks import whole_number
 
 logger = logging.getLogger(__name__)
@@ -148,7 +154,8 @@ def read_around(
     """Read entries 0 up to `count` by `read(first, last)`, and those that fail one by one.
 
     `rows` are their row numbers. A failing stretch is halved until single samples fail, which go
-    into the quarantine. Memory that runs out is no fault of a sample, and is raised.
+    into the quarantine. Memory that runs out and a network that fails are no fault of a
+    sample, and are raised.
     """
     waiting = [(0, count)]
     while waiting:
@@ -157,7 +164,7 @@ def read_around(
             continue
         try:
             read(first, last)
-        except MemoryError:
+        except (MemoryError, RemoteError):
             raise
         except Exception as error:
             if last - first == 1:

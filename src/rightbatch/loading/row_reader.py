@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rightbatch.data.dataset import Arrays, Dataset
-from rightbatch.data.file_region import FileReader, FileRegion, Region
+from rightbatch.data.file_region import FileRegion, Region, RowsFile
 from rightbatch.data.ragged_region import RaggedReader, RaggedRegion
 from rightbatch.data.row_bytes import row_bytes
 from rightbatch.loading.fields import Field
@@ -49,20 +49,20 @@ class RowReader:
     def __init__(self, data: Dataset, fields: Sequence[Field]) -> None:
         self._data = data
         self._fields = tuple(fields)
-        self._arrays = {
-            name: field.array if field.column.is_ragged else data.array(name)
-            for field in self._fields
-            for name in field.names
-        }
+        self._arrays: dict[str, Any] = {}
         self._regions: dict[str, FileRegion] = {}
         # Ragged columns in files are read through their maps; their files may be cut off as well.
         self._ragged: dict[str, RaggedRegion] = {}
-        for name in self._arrays:
-            region, ragged = data.region(name), data.ragged_region(name)
-            if region is not None:
-                self._regions[name] = region
-            elif ragged is not None:
-                self._ragged[name] = ragged
+        for field in self._fields:
+            for name in field.names:
+                region, ragged = data.region(name), data.ragged_region(name)
+                if region is not None:
+                    self._regions[name] = region
+                elif ragged is not None:
+                    self._ragged[name] = ragged
+                # What lies in a file is read from there; a remote column would be fetched whole.
+                if region is None:
+                    self._arrays[name] = field.array if field.column.is_ragged else data.array(name)
         # Columns that the data set alone can read, by its own `rows` and `span`.
         self._by_data = [name for name, array in self._arrays.items() if array is None]
 
@@ -151,12 +151,12 @@ class RowReader:
     @contextmanager
     def opened(self) -> Iterator[OpenRows]:
         """The files, open for as long as the context lasts; DataError where one is gone."""
-        files: dict[str, FileReader] = {}
+        files: dict[str, RowsFile] = {}
         ragged: list[RaggedReader] = []
         try:
             keeps_open = len(self._regions) + len(self._ragged) <= _MOST_OPEN_FILES
             for name, region in self._regions.items():
-                files[name] = FileReader(region, keeps_open=keeps_open)
+                files[name] = region.open(keeps_open=keeps_open)
             for stored in self._ragged.values():
                 ragged.append(RaggedReader(stored, keeps_open=keeps_open))
             yield OpenRows(self._data, self._fields, self._arrays, files, self._by_data, ragged)
@@ -175,7 +175,7 @@ class RowReader:
     def _is_in_memory(self, field: Field) -> bool:
         """Whether it needs no buffer; a ragged one has none, also where it is in a map."""
         name = field.names[0]
-        is_array = self._arrays[name] is not None and name not in self._regions
+        is_array = self._arrays.get(name) is not None and name not in self._regions
         return is_array and not field.is_stacked
 
     def _column_bytes(self, name: str) -> int:
@@ -194,7 +194,7 @@ class OpenRows:
         data: Dataset,
         fields: tuple[Field, ...],
         arrays: dict[str, NDArray[Any] | None],
-        files: dict[str, FileReader],
+        files: dict[str, RowsFile],
         by_data: list[str],
         ragged: Sequence[RaggedReader] = (),
     ) -> None:

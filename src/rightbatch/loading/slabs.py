@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rightbatch.data.dataset import Dataset
 from rightbatch.data.file_region import cut_off
 from rightbatch.data.ragged import MAKE_ARRAYS, Ragged
-from rightbatch.errors import BadSampleError, OptionError
+from rightbatch.errors import BadSampleError, OptionError, RemoteError
 from rightbatch.loading.ahead import RowsAhead
 from rightbatch.loading.decoded_slab import (
     DecodedSlab,
@@ -219,7 +219,7 @@ class SlabReader:
                 readable = np.where(is_bad, good, rows)
             try:
                 values = self._pipeline.gather_entries(_padded(readable, length))
-            except MemoryError:
+            except (MemoryError, RemoteError):
                 raise
             except Exception:
                 self._look_for_bad(rows)

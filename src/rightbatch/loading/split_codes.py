@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rightbatch.data.column import Column
 from rightbatch.data.dataset import Dataset
 from rightbatch.data.duplicates import equal_content_groups
-from rightbatch.errors import DataError
+from rightbatch.errors import DataError, RemoteError
 from rightbatch.plan.row_set import RowSet
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def content_groups(data: Dataset, *, asked: bool) -> NDArray[np.int64] | None:
     """Groups of samples of equal inputs; None where a sample can not be read and nobody asked."""
     try:
         return equal_content_groups(data)
-    except MemoryError:
+    except (MemoryError, RemoteError):
         raise
     except Exception as error:
         if asked:

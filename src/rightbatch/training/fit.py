@@ -23,6 +23,7 @@ from rightbatch.training.matching import match
 from rightbatch.training.options import FitOptions
 from rightbatch.training.progress import StepObserver, Watcher
 from rightbatch.training.provenance import describe_transforms
+from rightbatch.training.remote_objects import describe_objects, refuse_changed_objects
 from rightbatch.training.result import FitResult
 from rightbatch.training.run_folder import RunFolder, describe_columns
 from rightbatch.training.settings import run_settings, threads_for
@@ -176,7 +177,11 @@ def fit(
             "options": options.to_json(),
             "sizes": parts.sizes,
             "split": parts.settings,
-            "data": {"name": parts.data.name, "fingerprint": parts.fingerprint},
+            "data": {
+                "name": parts.data.name,
+                "fingerprint": parts.fingerprint,
+                **describe_objects(parts.data),
+            },
             "duplicate_samples": parts.duplicate_samples,
             "columns": describe_columns(parts.data),
             "target": parts.data.target,
@@ -301,6 +306,7 @@ def _refuse_changes(
         for name in ("model", "sizes", "classes")
         if before.get(name) != asked[name]
     ]
+    refuse_changed_objects(folder, before["data"], asked["data"])
     stored = folder.read_transforms()
     # Transforms learn from the data; of other data the checkpoint itself will complain.
     is_same_data = before["data"]["fingerprint"] == asked["data"]["fingerprint"]

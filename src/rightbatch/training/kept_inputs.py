@@ -36,6 +36,8 @@ _NEXT = "name another file"
 def files_of(data: Dataset) -> Iterator[Path]:
     """The files that the data are read from, as far as they can be known."""
     yield from data.files
+    if data.remote_objects:
+        return  # nothing is mapped, and asking for a column would fetch it
     for column in data.columns:
         ragged = data.ragged(column.name)
         array: Any = data.array(column.name) if ragged is None else ragged.values

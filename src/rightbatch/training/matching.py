@@ -61,6 +61,7 @@ class MatchedData(Dataset):
             notes=data.notes,
         )
         self.files = data.files
+        self.remote_objects = data.remote_objects
         self.source_rows = data.source_rows
         self.overlap = data.overlap
         self._data = data

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rightbatch.data.dataset import Dataset
+from rightbatch.data.remote_url import refuse_url
 from rightbatch.durable_files import write_atomically
 from rightbatch.errors import OptionError, ResumeError
 from rightbatch.training.history import JsonLines
@@ -25,6 +26,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
+        refuse_url(path, "a run")
         self.path = path
         self.config = path / "config.json"
         self.transforms = path / "transforms.json"
