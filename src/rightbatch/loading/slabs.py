@@ -114,7 +114,7 @@ class SlabReader:
         """
         plan = self._plan
         if self._windows is None:
-            ahead = RowsAhead(plan.order, self._part.rows, plan.seed, epoch)
+            ahead = RowsAhead(plan, self._part.rows, epoch)
             return Slabs(
                 partial(self._load, partial(self._gather, ahead.span(*span)), spans, epoch)
                 for span, spans in self._spans(start)
