@@ -75,6 +75,7 @@ def run(
     window: int | None = None,
     block: int | None = None,
     memory: str | int | float | None = None,
+    epoch_samples: int | None = None,
     micro_batch_size: int | None = None,
     evaluation_batch_size: int | None = None,
     early_stopping: int | None = None,
@@ -93,6 +94,7 @@ def run(
     test: int | float | None = None,
     stratify: bool = False,
     group: str | None = None,
+    weights: str | None = None,
     on_duplicates: str = "report",
     standardize: bool = False,
     scale: bool | None = None,
@@ -160,6 +162,7 @@ def run(
             test=test,
             stratify=stratify,
             group=group,
+            weights=weights,
             on_duplicates=on_duplicates,
             standardize=standardize,
             scale=scale,
@@ -184,6 +187,7 @@ def run(
             window=window,
             block=block,
             memory=memory,
+            epoch_samples=epoch_samples,
             early_stopping=early_stopping,
             target_loss=target_loss,
             threads=threads,
@@ -286,6 +290,12 @@ def ask(
 
     The goal is the target loss where there is one, else the number of epochs.
     """
+    if data.weights is not None or training.epoch_samples is not None:
+        raise OptionError(
+            "a batch size is found by measuring on samples that come once each, and weights draw "
+            "them otherwise: give the batch size as a number (--batch-size 32), or leave weights "
+            "and epoch_samples out to find it first"
+        )
     options = replace(training, batch_size=1).fit_options(seed=data.seed)
     model = str(training.model)
     named = ModelFile(model) if training.has_model_file else model
