@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from rightbatch.integrations.scikit_learn import MiniBatchClassifier, MiniBatchRegressor
     from rightbatch.loading.batches import Batches
+    from rightbatch.loading.mixing import mix
     from rightbatch.loading.packing import pack
     from rightbatch.loading.parts import Part, Parts, split
     from rightbatch.loading.shuffle_quality import shuffle_quality
@@ -77,6 +78,7 @@ _HOMES = {
     "TrainingError": "errors",
     "Batches": "loading.batches",
     "batches": "loading.slices",
+    "mix": "loading.mixing",
     "pack": "loading.packing",
     "Part": "loading.parts",
     "Parts": "loading.parts",
@@ -141,6 +143,7 @@ __all__ = [
     "evaluate",
     "fit",
     "flatten",
+    "mix",
     "one_hot",
     "open",
     "pack",
