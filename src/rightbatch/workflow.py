@@ -293,8 +293,8 @@ def ask(
     if data.weights is not None or training.epoch_samples is not None:
         raise OptionError(
             "a batch size is found by measuring on samples that come once each, and weights draw "
-            "them otherwise: give the batch size as a number (--batch-size 32), or leave weights "
-            "and epoch_samples out to find it first"
+            "them otherwise: leave weights out to find it, then train with them at the size that "
+            "you give (--batch-size 32)"
         )
     options = replace(training, batch_size=1).fit_options(seed=data.seed)
     model = str(training.model)

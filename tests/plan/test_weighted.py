@@ -103,6 +103,27 @@ def test_over_the_epochs_a_sample_comes_as_often_as_its_weight_says():
     assert (np.abs(counts / rounds - expected) <= 5 * spread + 1e-9).all()
 
 
+@given(real_weights, st.integers(1, 60), seeds, st.integers(0, 10**6), st.integers(1, 150))
+def test_over_epochs_in_a_row_a_sample_comes_as_often_to_within_a_few(
+    weights, length, seed, first, count
+):
+    order = WeightedOrder.from_weights(weights, length)
+    drawn = [whole_epoch(order, seed, first + number) for number in range(count)]
+    totals = np.bincount(np.concatenate(drawn), minlength=len(weights))
+    expected = count * length * np.array(weights) / np.sum(weights)
+    assert np.abs(totals - expected).max() <= 3 + 3.6 * np.log(count)
+
+
+def test_short_epochs_soon_have_every_sample():
+    order = WeightedOrder.from_weights(np.ones(1_000), 100)
+    seen = [
+        np.unique(np.concatenate([whole_epoch(order, 5, e) for e in range(n)])) for n in (10, 20)
+    ]
+    # Draws that know nothing of one another would have 651 and 878 of them.
+    assert len(seen[0]) >= 800
+    assert len(seen[1]) == 1_000
+
+
 def test_the_draws_of_an_epoch_are_shuffled_and_do_not_follow_the_data():
     order = WeightedOrder.from_weights(np.ones(10_000), 1_000)
     drawn = whole_epoch(order, 1, 0)
