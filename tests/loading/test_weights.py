@@ -165,7 +165,8 @@ def test_a_bad_sample_is_left_out_however_often_it_is_drawn() -> None:
         ({"weights": [1.0, 2.0]}, OptionError, r"weights of shape \(2,\) do not fit.*80 samples"),
         ({"weights": [-1.0] * 100}, OptionError, r"the weight of row \d+ of arrays is -1.0"),
         ({"weights": np.zeros(80)}, OptionError, "all weights are 0"),
-        ({"weights": "z"}, DataError, "has no column 'z'"),
+        ({"weights": "z"}, DataError, "weights='z' is no column of arrays"),
+        ({"weights": "Balanced"}, DataError, "Did you mean 'balanced'"),
         ({"weights": "y"}, DataError, "is the target"),
         ({"weights": "x"}, DataError, "a weight is one number a sample"),
         ({"weights": "balanced", "window": 5}, OptionError, "leave window=5 out"),
@@ -206,6 +207,8 @@ def test_a_column_among_the_inputs_of_transforms_is_refused_with_the_remedy() ->
         rb.split(table(), weights="y")
     with pytest.raises(DataError, match="has no column 'v'"):
         rb.split(table(), weights="v")
+    with pytest.raises(OptionError, match="give it to Batches or fit"):
+        rb.split(table(), weights="balanced")
 
 
 def test_a_budget_of_memory_that_does_not_hold_the_data_is_refused(tmp_path: Path) -> None:

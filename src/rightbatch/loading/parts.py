@@ -271,6 +271,11 @@ def split(
             'often a sample is to come, or train with weights="balanced"'
         )
     if weights is not None and weights not in [column.name for column in data.inputs]:
+        if weights == "balanced":
+            raise OptionError(
+                'weights="balanced" needs no column and so nothing of a split: give it to Batches '
+                "or fit"
+            )
         data.column(weights)  # an error where there is none; the group may be it
     elif weights is not None:
         data = WithoutInput(data, weights)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rightbatch.data.dataset import Dataset
 from rightbatch.data.without_input import WithoutInput
-from rightbatch.errors import DataError, OptionError
+from rightbatch.errors import DataError, OptionError, did_you_mean
 from rightbatch.loading.parts import Part, Parts
 from rightbatch.plan.weighted import WeightedOrder
 
@@ -113,6 +113,13 @@ def _given(part: Part, weights: ArrayLike) -> NDArray[Any]:
 
 def _column(part: Part, name: str) -> NDArray[Any]:
     data = part.data
+    names = [column.name for column in data.columns]
+    if name not in names:
+        raise DataError(
+            f"weights={name!r} is no column of {data.name}."
+            f"{did_you_mean(name, [*names, BALANCED])} Valid are {', '.join(names)}, and "
+            f"{BALANCED!r} for classes that are equally likely."
+        )
     column = data.column(name)
     if name == data.target:
         raise DataError(
