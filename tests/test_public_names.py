@@ -33,6 +33,10 @@ PUBLIC_NAMES = {
     "shuffle_quality",
     "split",
     "standardize",
+    # fetching
+    "FetchProgress",
+    "FetchedSet",
+    "fetch",
     # training
     "FitResult",
     "Prediction",
@@ -57,6 +61,7 @@ PUBLIC_NAMES = {
     # errors
     "DataError",
     "DiskSpaceError",
+    "DownloadError",
     "DuplicateError",
     "MemoryLimitError",
     "MissingDependencyError",

@@ -56,6 +56,13 @@ def idx_folder(folder: Path, ending: str) -> Path:
     return folder
 
 
+def cifar_folder(folder: Path) -> Path:
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        records = GENERATOR.integers(0, 10, (4, 3073)).astype(np.uint8)
+        (folder / f"{name}.bin").write_bytes(records.tobytes())
+    return folder
+
+
 def csv_folder(folder: Path) -> Path:
     for name in ("one", "two"):
         pd.DataFrame(FRAME).to_csv(folder / f"{name}.csv", index=False)
@@ -97,6 +104,11 @@ def grouped(_folder: Path) -> rb.Dataset:
     return WithoutInput(data, "patient")
 
 
+def text_file(folder: Path) -> Path:
+    (folder / "a.txt").write_text("so it goes, né? " * 12)
+    return folder / "a.txt"
+
+
 def table_of_numbers() -> dict[str, np.ndarray]:
     return {"a": X[:, 0], "b": Y.astype(np.uint8), "y": Y}
 
@@ -128,6 +140,7 @@ SOURCES: dict[str, Callable[[Path], rb.Dataset]] = {
     "idx": lambda folder: rb.open(idx_folder(folder, "") / "t10k-images-idx3-ubyte"),
     "idx folder": lambda folder: rb.open(idx_folder(folder, "")),
     "idx folder gz": lambda folder: rb.open(idx_folder(folder, ".gz")),
+    "cifar folder": lambda folder: rb.open(cifar_folder(folder)),
     "csv": lambda folder: rb.open(csv_folder(folder) / "one.csv", target="y"),
     "csv folder one-hot": lambda folder: rb.open(csv_folder(folder), categories="one-hot"),
     "parquet": lambda folder: rb.open(parquet(folder), target=-1),
@@ -137,6 +150,10 @@ SOURCES: dict[str, Callable[[Path], rb.Dataset]] = {
     "transforms applied": lambda _: Applied(rb.open(table_of_numbers(), target="y"), [scale(2.0)]),
     "csv in chunks": lambda folder: in_chunks([csv_folder(folder) / "one.csv"] * 3),
     "parquet in chunks": lambda folder: in_chunks([parquet(folder)] * 2, categories="one-hot"),
+    "windows of text": lambda folder: rb.open(text_file(folder), sequence_length=9),
+    "windows that overlap, in a file": lambda folder: rb.open(
+        text_file(folder), sequence_length=9, stride=2, tokenizer="bytes"
+    ),
     "ragged": lambda _: rb.open(ragged_columns(), target="y"),
     "ragged, big-endian": lambda _: rb.open(
         Ragged(X.reshape(-1).astype(">f4"), np.arange(0, 112, 3))

@@ -9,17 +9,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rightbatch.data import arrays, builtin, idx, numpy_files
+from rightbatch.data import arrays, builtin, cifar, fetched_sets, idx, numpy_files
 from rightbatch.data.dataset import Dataset
+from rightbatch.data.known_sets import KNOWN_SETS
 from rightbatch.data.missing import MissingPolicy
 from rightbatch.data.options import OpenOptions
+from rightbatch.data.tokenizers import Tokenizer
 from rightbatch.errors import DataError, did_you_mean
 from rightbatch.free_memory import free_memory
 
 _VALID = (
     "Valid are arrays, tensors, lists, (X, y), a dict of arrays, a frame (pandas, polars, "
     "pyarrow), a path or glob of .csv, .tsv, .parquet, .npy, .npz or IDX files, a folder of them, "
-    f"a packed data set, and the names {', '.join(builtin.BUILTIN_NAMES)}."
+    "text with sequence_length, "
+    f"a packed data set, and the names {', '.join(builtin.BUILTIN_NAMES)}; once fetched, "
+    f"{', '.join(KNOWN_SETS)}."
 )
 
 
@@ -34,6 +38,10 @@ def open(
     on_bad_sample: str = "stop",
     max_bad: int | float | None = None,
     name: str | None = None,
+    sequence_length: int | None = None,
+    stride: int | None = None,
+    tokenizer: Tokenizer | None = None,
+    vocabulary_size: int | None = None,
 ) -> Dataset:
     """Open `thing` as a Dataset of named columns.
 
@@ -42,7 +50,8 @@ def open(
             a dict of arrays (a `Ragged` where samples vary in length), a frame that speaks Arrow,
             a path, folder or glob (`.csv`, `.tsv`, `.parquet`, `.npy`, `.npz`, IDX), a folder that
             `pack` wrote, or the name of a built-in set (`breast_cancer`, `diabetes`, `digits`,
-            `iris`, `wine`; `./wine` is a path).
+            `iris`, `wine`) or of a set that `fetch` brought here (`mnist`, `fashion-mnist`,
+            `cifar-10`, `adult`); `./wine` is a path. Opening never touches the network for them.
         target: The column to be learned, by name or by position (-1 is the last).
         columns: The columns to keep; the target is kept too.
         header: For CSV, whether the first row holds the names; by default yes, unless it looks
@@ -54,6 +63,13 @@ def open(
             list up to `max_bad` of them.
         max_bad: How many rows "quarantine" may leave out: a count, or a share of all rows.
         name: What the data set is called in messages; by default the path or name.
+        sequence_length: Cut a stream of tokens into windows of so many: files of text (a path,
+            folder or glob), or codes as an array of one axis or its `.npy`. The columns are
+            `tokens` and the target `next`, the same one place on.
+        stride: How many tokens further each window begins; by default `sequence_length`.
+        tokenizer: For text, "characters" (those that occur, sorted; the default), "bytes", or a
+            function of a text that gives its codes.
+        vocabulary_size: How many codes there are, where a function or an array gives them.
 
     Raises:
         DataError: The data are refused; the message names file, row or column, and the remedy.
@@ -73,7 +89,16 @@ def open(
         on_bad_sample=on_bad_sample,
         max_bad=max_bad,
         name=name,
+        sequence_length=sequence_length,
+        stride=stride,
+        tokenizer=tokenizer,
+        vocabulary_size=vocabulary_size,
     )
+    if sequence_length is not None and not isinstance(thing, Dataset):
+        from rightbatch.data.token_streams import open_tokens
+
+        is_uri = isinstance(thing, str) and thing.startswith("file://")
+        return open_tokens(_local_path(str(thing)) if is_uri else thing, options)
     if isinstance(thing, str):
         return _open_text(thing, options)
     if isinstance(thing, os.PathLike):
@@ -90,7 +115,7 @@ def find_tables(thing: object) -> tuple[list[Path], str] | None:
     """
     from rightbatch.data import tables
 
-    if not isinstance(thing, str | os.PathLike) or thing in builtin.BUILTIN_NAMES:
+    if not isinstance(thing, str | os.PathLike) or names_a_set(thing):
         return None
     text = os.fspath(thing)
     if text.startswith("file://"):
@@ -106,6 +131,11 @@ def find_tables(thing: object) -> tuple[list[Path], str] | None:
     if not paths or not all(tables.is_csv(path) or tables.is_parquet(path) for path in paths):
         return None
     return paths, str(paths[0]) if len(paths) == 1 and not path.is_dir() else text
+
+
+def names_a_set(thing: object) -> bool:
+    """Whether `open` takes `thing` for the name of a set that is here, and not for a path."""
+    return thing in builtin.BUILTIN_NAMES or fetched_sets.is_fetched(thing)
 
 
 def _local_path(uri: str) -> str:
@@ -194,6 +224,8 @@ def _with_target(table: Any, target: Any) -> Any:
 def _open_text(text: str, options: OpenOptions) -> Dataset:
     if text in builtin.BUILTIN_NAMES:
         return builtin.open_builtin(text, options)
+    if fetched_sets.is_fetched(text):
+        return fetched_sets.open_fetched(text, options)
     if text.startswith("file://"):
         return _open_path(Path(_local_path(text)), options)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
@@ -246,11 +278,14 @@ def _open_path(path: Path, options: OpenOptions, *, given: str | None = None) ->
         from rightbatch.data.packing_folder import partial_folder, refuse_unfinished
 
         refuse_unfinished(partial_folder(path))
+        if given in KNOWN_SETS:
+            raise DataError(fetched_sets.not_fetched(KNOWN_SETS[given]))
         names = builtin.BUILTIN_NAMES
+        near = did_you_mean(given or str(path), [*names, *KNOWN_SETS])
         raise DataError(
             f"No such file or folder: {given or path} (looked in {Path.cwd()}); and no built-in "
-            f"set has that name.{did_you_mean(given or str(path), names)} The built-in sets are "
-            f"{', '.join(names)}."
+            f"set has that name.{near} The built-in sets are {', '.join(names)}; "
+            f"`rightbatch fetch` brings {', '.join(KNOWN_SETS)}."
         )
     try:
         return _open_folder(path, options) if path.is_dir() else _open_file(path, options)
@@ -273,6 +308,8 @@ def _open_folder(folder: Path, options: OpenOptions) -> Dataset:
         files = (path for path in sorted(folder.iterdir()) if path.is_file())
         data.files = tuple(filter(idx.is_idx, files))
         return data
+    if cifar.is_cifar_folder(folder):
+        return cifar.open_cifar_folder(folder, options)
     paths = tables.tables_in(folder)
     if paths:
         return _open_tables(paths, options, source=str(folder))
@@ -294,9 +331,17 @@ def _open_folder(folder: Path, options: OpenOptions) -> Dataset:
 def _open_file(path: Path, options: OpenOptions) -> Dataset:
     from rightbatch.data import tables
 
-    if tables.is_csv(path) or tables.is_parquet(path):
-        return _open_tables([path], options, source=str(path))
     suffix = path.suffix.lower()
+    if tables.is_csv(path) or tables.is_parquet(path):
+        try:
+            return _open_tables([path], options, source=str(path))
+        except DataError as error:
+            if suffix != ".txt" or type(error) is not DataError:
+                raise
+            raise DataError(
+                f"{error} Where it is no table but running text, it is opened as windows of its "
+                "characters or tokens: sequence_length=128 (--sequence-length 128)."
+            ) from error
     if suffix == ".npy":
         data = numpy_files.open_npy(path, options)
     elif suffix == ".npz":

@@ -62,6 +62,7 @@ class MatchedData(Dataset):
         )
         self.files = data.files
         self.source_rows = data.source_rows
+        self.overlap = data.overlap
         self._data = data
         self._sources = dict(sources)
         self._arrays: dict[str, NDArray[Any]] = {}
@@ -279,11 +280,12 @@ class _Matching:
         if found.categories is None:
             return self._of_numbers(found, wanted, categories, what)
         code_of = {text: code for code, text in enumerate(categories)}
-        codes = np.array([code_of.get(text, -1) for text in found.categories], wanted.dtype)
+        codes = np.array([code_of.get(text, -1) for text in found.categories], np.int64)
         unknown = self._met(found, np.flatnonzero(codes < 0))
         if unknown:
             raise self._unknown(found, unknown, categories, what)
-        return Recoding(codes=codes)
+        # What no sample holds may have any code: unsigned ones know no -1.
+        return Recoding(codes=codes.astype(wanted.dtype))
 
     def _of_numbers(
         self, found: Column, wanted: Column, categories: tuple[str, ...], what: str

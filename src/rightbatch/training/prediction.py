@@ -19,12 +19,14 @@ class Prediction:
     """What a model says of the samples of a part, in their order.
 
     `predicted` (N,) are the classes as the data name them, `probabilities` (N, K) float32 those of
-    `classes`, which are in the order of the columns; both None for quantities. `values` (N,) or
+    `classes`, which are in the order of the columns; both None for quantities. Of a class a token
+    they are (N, T) and (N, T, K). `values` (N,) or
     (N, …) float32 are the outputs that are no classes. With `out` the arrays stand in that file
     alone, and all three are None. `numpy.asarray` of a prediction is its probabilities or values.
 
     `loss`, `accuracy` with `correct`, or `r2` are exact over the samples; None where the data have
-    no target or the loss has no such measure. `batch_size` is the one it ended with: smaller than
+    no target or the loss has no such measure. Of a class a token they are over the unmasked ones,
+    of which there are `tokens`; None elsewhere. `batch_size` is the one it ended with: smaller than
     the one asked for where memory ran out.
     """
 
@@ -33,6 +35,7 @@ class Prediction:
     seconds: float
     loss: float | None = None
     correct: int | None = None
+    tokens: int | None = None
     accuracy: float | None = None
     r2: float | None = None
     classes: list[Any] | None = None
@@ -58,6 +61,7 @@ class Prediction:
         report: dict[str, Any] = {
             "samples": self.samples,
             "correct": self.correct,
+            **({} if self.tokens is None else {"tokens": self.tokens}),
             "accuracy": self.accuracy,
             "r2": self.r2,
             "loss": self.loss,
