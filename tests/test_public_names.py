@@ -26,6 +26,7 @@ PUBLIC_NAMES = {
     "cast",
     "decode_images",
     "flatten",
+    "mix",
     "one_hot",
     "pack",
     "scale",

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from rightbatch.integrations.scikit_learn import MiniBatchClassifier, MiniBatchRegressor
     from rightbatch.loading.batches import Batches
     from rightbatch.loading.decode_images import decode_images
+    from rightbatch.loading.mixing import mix
     from rightbatch.loading.packing import pack
     from rightbatch.loading.parts import Part, Parts, split
     from rightbatch.loading.shuffle_quality import shuffle_quality
@@ -85,6 +86,7 @@ _HOMES = {
     "Batches": "loading.batches",
     "batches": "loading.slices",
     "decode_images": "loading.decode_images",
+    "mix": "loading.mixing",
     "pack": "loading.packing",
     "Part": "loading.parts",
     "Parts": "loading.parts",
@@ -154,6 +156,7 @@ __all__ = [
     "fetch",
     "fit",
     "flatten",
+    "mix",
     "one_hot",
     "open",
     "pack",

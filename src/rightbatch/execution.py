@@ -50,6 +50,7 @@ def fit_and_test(
         training.fit_options(seed=data.seed),
         on_bad_sample=data.on_bad_sample,
         max_bad=data.max_bad,
+        weights=data.weights,
     )
     to_fit = model_to_fit(str(training.model), seed=data.seed) if network is None else network
     path = PathMap(to_fit, parts, options) if report is not None else None

@@ -38,6 +38,7 @@ DATA = {
         "--test",
         "--stratify",
         "--group",
+        "--weights",
         "--on-duplicates",
         "--contiguous",
         "--standardize",
@@ -62,13 +63,14 @@ RUN = (
     | SEARCH
     | {
         *("--batch-size", "--evaluation-batch-size", "--early-stopping", "--target-loss", "--out"),
+        "--epoch-samples",
     }
 )
 TRAINING = RUN | {"--resume"}
 ADVICE = (DESCENT | SEARCH | {"--batch-sizes", "--target-loss"}) - {"--micro-batch-size", "--steps"}
 COMPARISON = DESCENT | {
     *("--batch-sizes", "--lr-rule", "--reference-batch-size", "--seeds", "--landscape"),
-    *("--no-landscape", "--processes"),
+    *("--no-landscape", "--processes", "--epoch-samples"),
 }
 MEASUREMENT = {
     *("--batch-sizes", "--mode", "--threads", "--seconds", "--part", "--neighbours"),

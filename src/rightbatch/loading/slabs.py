@@ -132,7 +132,7 @@ class SlabReader:
         """
         plan = self._plan
         if self._windows is None:
-            ahead = RowsAhead(plan.order, self._part.rows, plan.seed, epoch)
+            ahead = RowsAhead(plan, self._part.rows, epoch)
             if self._piece_samples is not None:
                 return Slabs(
                     task
