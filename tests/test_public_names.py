@@ -27,11 +27,13 @@ PUBLIC_NAMES = {
     "flatten",
     "one_hot",
     "pack",
+    "pad",
     "scale",
     "ShuffleQuality",
     "shuffle_quality",
     "split",
     "standardize",
+    "tokenize",
     # training
     "FitResult",
     "Prediction",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rightbatch.data.dataset import Dataset
+from rightbatch.data.ragged import Ragged
 from rightbatch.errors import DataError, did_you_mean
 from rightbatch.loading.fields import STACKED, input_fields, single_field
 from rightbatch.loading.ragged_track import track_of
@@ -45,7 +47,7 @@ class Pipeline:
         self._by_batch: list[Function | tuple[Track, Transform]] = []
         for transform in transforms:
             if isinstance(transform, Function):
-                self._by_batch.append(transform)
+                self._by_batch.append(transform.of_fields(self.input_names))
                 continue
             for track in self._tracks_of(transform):
                 if self._by_batch:
@@ -66,6 +68,11 @@ class Pipeline:
     def tracks(self) -> list[Track]:
         """Every field, inputs first."""
         return [*self._inputs.values(), *([self._target] if self._target else [])]
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names of the input fields."""
+        return list(self._inputs)
 
     @property
     def has_functions(self) -> bool:
@@ -126,12 +133,12 @@ class Pipeline:
                 continue
             track, transform = step
             if track is self._target:
-                target = transform.apply(as_numpy(target))
+                target = transform.apply(_values(target))
             elif isinstance(inputs, dict):
                 name = track.column.name
-                inputs = {**inputs, name: transform.apply(as_numpy(inputs[name]))}
+                inputs = {**inputs, name: transform.apply(_values(inputs[name]))}
             else:
-                inputs = transform.apply(as_numpy(inputs))
+                inputs = transform.apply(_values(inputs))
         return inputs, target
 
     def values_for(
@@ -149,11 +156,9 @@ class Pipeline:
         for rows in chunks:
             inputs, target = self.finish(self.gather(rows), rows, seed=0, epoch=0)
             if tracks[0] is self._target:
-                yield as_numpy(target)
+                yield _values(target)
             else:
-                yield as_numpy(
-                    inputs[tracks[0].column.name] if isinstance(inputs, dict) else inputs
-                )
+                yield _values(inputs[tracks[0].column.name] if isinstance(inputs, dict) else inputs)
 
     def _tracks_of(self, transform: Transform) -> list[Track]:
         name = transform.column
@@ -170,3 +175,8 @@ class Pipeline:
             else f"a batch of {self.data.name} has no field {name!r}.{did_you_mean(name, valid)}"
         )
         raise DataError(f"{why}. Valid are: {', '.join(valid)}.")
+
+
+def _values(values: Any) -> Any:
+    """What a transform of single samples is given: an array, or entries of varying length."""
+    return values if isinstance(values, Ragged) else as_numpy(values)

@@ -17,7 +17,7 @@ from rightbatch.loading.track import Track
 class RaggedTrack(Track):
     """One field of entries that vary in length; a batch of it is a `Ragged`.
 
-    Transforms of single samples take arrays and refuse it; a function of a batch gets it. Every
+    Transforms of single samples that take arrays refuse it; a function of a batch gets it. Every
     gather takes memory of its own, since no buffer fits the next one.
     """
 
@@ -39,14 +39,15 @@ class RaggedTrack(Track):
     def gather(self, rows: NDArray[np.int64], columns: dict[str, Any] | None = None) -> Any:
         """The entries of `rows`; `columns` are those rows of a source without whole columns."""
         if columns is not None:
-            return columns[self.source.names[0]]
+            return self._finish(columns[self.source.names[0]])
         ragged: Any = self.source.array
-        return ragged.take(rows)
+        return self._finish(ragged.take(rows))
 
     @override
     def gather_from(self, array: Any, rows: NDArray[np.int64], length: int) -> Any:
         """The entries `rows` of a Ragged; past their number the last one is repeated."""
-        return array.take(np.concatenate([rows, np.repeat(rows[-1:], length - len(rows))]))
+        entries = array.take(np.concatenate([rows, np.repeat(rows[-1:], length - len(rows))]))
+        return self._finish(entries)
 
 
 def track_of(source: Field) -> Track:

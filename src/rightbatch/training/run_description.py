@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rightbatch.data.column import Column
 from rightbatch.errors import OptionError, ResumeError
-from rightbatch.loading.transform import Transform
+from rightbatch.loading.parts import AnyTransform
 from rightbatch.loading.transforms import transform_from_json
 from rightbatch.training.models import ACTIVATIONS, Activation, DenseNetwork, ModelName
 from rightbatch.training.run_folder import RunFolder
@@ -112,7 +112,7 @@ class RunDescription:
         self._check_classes(sizes[-1])
         return DenseNetwork(sizes, cast("Activation", self.activation))
 
-    def read_transforms(self) -> tuple[Transform | NamedFunction, ...]:
+    def read_transforms(self) -> tuple[AnyTransform | NamedFunction, ...]:
         """What held-out batches went through; ResumeError where that can not be read."""
         folder = RunFolder(self.path)
         try:
