@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -20,12 +20,14 @@ from rightbatch.loading.prefetch import in_order
 from rightbatch.loading.quarantine import BadSample, OnBadSample, Quarantine
 from rightbatch.loading.row_reader import RowReader
 from rightbatch.loading.slabs import Output, SlabReader, batches_per_slab, ragged_for_torch
+from rightbatch.loading.token_batches import limited_part, refuse_with_tokens, token_plan
 from rightbatch.loading.windows import WindowPool
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import whole_number
 from rightbatch.plan.cursor import Cursor
 from rightbatch.plan.order import Order
 from rightbatch.plan.plan import Plan
+from rightbatch.plan.token_plan import AnyPlan, TokenPlan
 
 Remainder = Literal["keep", "drop", "pad"]
 
@@ -55,6 +57,14 @@ class Batches:
     `batch_size` is a number or "full". `shuffle=True` is a uniform permutation, `window=w`
     shuffles inside windows of w samples, `shuffle=False` keeps the order. `block=b` beside a window
     permutes blocks of b samples, and the samples of every `window / block` blocks.
+
+    `batch_tokens=4096` in place of a batch size is for samples that vary in length: a batch has as
+    many samples of like lengths as fit in 4,096 tokens, padding counted, and comes padded (see
+    `pad`, which is added where it is not attached). Lengths are measured once. The samples of a
+    length bucket are permuted, and all batches; with `shuffle=False` a batch comes where its first
+    sample stands. `bucket_edges` are the longest lengths of the buckets, where those that are found
+    will not do. A state belongs to its number of tokens. `truncated_samples` says how many samples
+    `pad(longest=…)` cuts.
 
     `memory="512MB"` is for data in files that are larger: blocks and window are chosen such that
     reading and batching stay within that budget, and samples are read from the files window after
@@ -92,8 +102,10 @@ class Batches:
     def __init__(
         self,
         part: Part | Dataset | Any,
-        batch_size: int | str,
+        batch_size: int | str | None = None,
         *,
+        batch_tokens: int | None = None,
+        bucket_edges: Sequence[int] | None = None,
         seed: int = 0,
         shuffle: bool = True,
         window: int | None = None,
@@ -119,7 +131,27 @@ class Batches:
             threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) - 1))
         self.threads = whole_number("threads", threads, at_least=0)
         length = len(self.part)
-        batch_size = resolve_batch_size(batch_size, length)
+        if batch_tokens is not None:
+            refuse_with_tokens(
+                {
+                    "batch_size": batch_size,
+                    "window": window,
+                    "block": block,
+                    "memory": memory,
+                    "remainder": remainder,
+                    "on_bad_sample": on_bad_sample,
+                }
+            )
+            self.part = limited_part(self.part, batch_tokens)
+        elif batch_size is None or bucket_edges is not None:
+            raise OptionError(
+                "bucket_edges are the length buckets of batch_tokens: give batch_tokens too"
+                if batch_size is not None
+                else "say how large a batch is: Batches(part, 128), or for samples that vary in "
+                "length Batches(part, batch_tokens=4096)"
+            )
+        # Of batches of tokens it is the plan that says how many samples they hold.
+        batch_size = length if batch_size is None else resolve_batch_size(batch_size, length)
         self._quarantine = (
             on_bad_sample
             if isinstance(on_bad_sample, Quarantine)
@@ -152,9 +184,22 @@ class Batches:
             if self._budget is not None and shuffle
             else Order.resolve(shuffle=shuffle, window=window, length=length, block=block)
         )
-        self._use(
-            Plan(length=length, batch_size=batch_size, order=order, seed=seed, remainder=remainder)
-        )
+        self.truncated_samples = 0
+        if batch_tokens is None:
+            self._use(
+                Plan(
+                    length=length,
+                    batch_size=batch_size,
+                    order=order,
+                    seed=seed,
+                    remainder=remainder,
+                )
+            )
+        else:
+            plan, self.truncated_samples = token_plan(
+                self.part, batch_tokens, shuffle=shuffle, seed=seed, edges=bucket_edges
+            )
+            self._use(plan)
         self._epoch = 0
         self._samples = 0
         # Whether the next iteration goes on inside the epoch: after load_state_dict only.
@@ -169,7 +214,7 @@ class Batches:
 
     @property
     def batch_size(self) -> int:
-        """The number of samples in a full batch."""
+        """The number of samples in a full batch; with `batch_tokens`, the most that one holds."""
         return self.plan.batch_size
 
     @property
@@ -195,7 +240,7 @@ class Batches:
     @property
     def batches_left(self) -> int:
         """The batches of the present epoch that have not been taken yet."""
-        return self.plan.batch_count(self._samples)
+        return self.plan.batch_count(self._samples, self._epoch)
 
     @property
     def at_epoch_start(self) -> bool:
@@ -245,7 +290,11 @@ class Batches:
                 f"the state has left {len(bad_samples):,} bad samples out: go on with "
                 'on_bad_sample="quarantine" and max_bad as it was'
             )
-        if self._is_order_chosen and cursor.order.kind in ("uniform", "block-window"):
+        if (
+            self._is_order_chosen
+            and isinstance(self.plan, Plan)
+            and cursor.order.kind in ("uniform", "block-window")
+        ):
             # Whatever memory there is now, the samples come in the order of the run.
             self._use(replace(self.plan, order=cursor.order))
         cursor.check(self.plan, self.part.fingerprint, allow_new_batch_size=allow_new_batch_size)
@@ -256,6 +305,11 @@ class Batches:
         self._moving = None
 
     def __repr__(self) -> str:
+        if isinstance(self.plan, TokenPlan):
+            return (
+                f"<Batches of {self.part.data.name}, {self.part.name}: {len(self.part):,} samples, "
+                f"{len(self):,} batches of up to {self.plan.tokens:,} tokens>"
+            )
         last = len(self.part) % self.batch_size
         return (
             f"<Batches of {self.part.data.name}, {self.part.name}: {len(self.part):,} samples, "
@@ -275,9 +329,9 @@ class Batches:
         budget = MemoryBudget(total_bytes, self._rows, _SLABS_HELD * slab_bytes)
         return None if budget.fits(len(self.part.data)) else budget
 
-    def _use(self, plan: Plan) -> None:
+    def _use(self, plan: AnyPlan) -> None:
         """Read by this plan from now on."""
-        self.plan = plan
+        self.plan: AnyPlan = plan
         windows = self._windows = None
         if self._rows.is_needed and (self._budget is not None or plan.order.block is not None):
             room = None if self._budget is None else self._budget.window
@@ -316,8 +370,7 @@ class Batches:
                     yield slab.pop()
 
     def _consume(self, iteration: object, epoch: int, samples: int) -> Generator[Any, None, None]:
-        last = self.plan.batch_count(samples) - 1
-        end = self.plan.span(last, samples)[1]
+        end = self.plan.end(samples)
         with contextlib.closing(self._read(epoch, samples)) as batches:
             for stop, batch in batches:
                 if self._moving is iteration:
