@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rightbatch.errors import OptionError
-from rightbatch.training.losses import CustomLoss, Loss, find_loss
+from rightbatch.errors import DataError, OptionError
+from rightbatch.training.losses import MASKED, CustomLoss, Loss, find_loss
 
 GENERATOR = torch.Generator().manual_seed(3)
 OUTPUTS = torch.randn(7, 4, generator=GENERATOR, dtype=torch.float64)
@@ -103,3 +103,55 @@ def test_an_unknown_name_is_refused(wrong):
 def test_what_is_no_function_is_refused():
     with pytest.raises(OptionError, match="neither a name nor a function"):
         find_loss(3)  # type: ignore[arg-type]  # on purpose
+
+
+TOKEN_OUTPUTS = torch.randn(3, 5, 4, generator=GENERATOR, dtype=torch.float64)
+TOKENS = torch.tensor([[0, 3, 1, MASKED, 2], [MASKED] * 5, [3, 3, MASKED, 0, MASKED]])
+
+
+def test_the_mean_over_tokens_is_torchs_over_those_that_are_not_masked():
+    loss = find_loss("cross_entropy")
+    losses = loss.per_sample(TOKEN_OUTPUTS, TOKENS)
+    assert losses.shape == (3,)
+    assert losses[1] == 0
+    assert loss.weight(TOKENS) == 7
+    wanted = functional.cross_entropy(TOKEN_OUTPUTS.movedim(2, 1), TOKENS)
+    torch.testing.assert_close(losses.sum() / loss.weight(TOKENS), wanted)
+
+
+def test_the_derivative_of_token_losses_is_autograds_and_zero_where_masked():
+    loss = find_loss("cross_entropy")
+    tracked = TOKEN_OUTPUTS.clone().requires_grad_()
+    (wanted,) = torch.autograd.grad(loss.per_sample(tracked, TOKENS).sum(), tracked)
+    losses, derivative = loss.with_derivative(TOKEN_OUTPUTS.clone(), TOKENS)
+    torch.testing.assert_close(losses, loss.per_sample(TOKEN_OUTPUTS, TOKENS))
+    torch.testing.assert_close(derivative, wanted)
+    assert not derivative[TOKENS == MASKED].any()
+    assert derivative[TOKENS != MASKED].any(1).all()
+
+
+@pytest.mark.parametrize("target", [CODES, SOFT])
+def test_a_target_of_one_value_a_sample_weighs_by_samples(target):
+    assert find_loss("cross_entropy").weight(target) == 7
+
+
+@pytest.mark.parametrize(
+    ("outputs", "told"),
+    [
+        (TOKEN_OUTPUTS.movedim(2, 1), r"classes stand second.*outputs\.movedim\(1, -1\)"),
+        (TOKEN_OUTPUTS[:, :, 0], r"gives \(3, 5\) for .*tokens \(3, 5\).*\(3, 5, classes\)"),
+        (TOKEN_OUTPUTS[:, :4], r"gives \(3, 4, 4\)"),
+    ],
+    ids=["torch's order", "no classes", "other length"],
+)
+def test_outputs_that_are_not_scores_of_each_token_are_refused(outputs, told):
+    with pytest.raises(OptionError, match=told):
+        find_loss("cross_entropy").per_sample(outputs, TOKENS)
+
+
+@pytest.mark.parametrize("code", [4, -1])
+def test_a_code_beyond_the_vocabulary_is_refused(code):
+    target = TOKENS.clone()
+    target[0, 0] = code
+    with pytest.raises(DataError, match=f"{code}.* 4 classes apart: valid are 0 to 3, and -100"):
+        find_loss("cross_entropy").per_sample(TOKEN_OUTPUTS, target)

@@ -186,3 +186,33 @@ def test_a_module_tells_by_its_outputs_how_two_classes_are_learned():
     parts = rb.split(rb.open((X, BITS)))
     assert rb.fit(nn.Linear(4, 1), parts, epochs=1).task.loss.name == BINARY
     assert rb.fit(nn.Linear(4, 2), parts, epochs=1).task.loss.name == MANY
+
+
+TOKENS = np.random.default_rng(0).integers(0, 6, (60, 3))
+
+
+def test_a_code_a_token_is_learned_by_scores_a_token():
+    task = resolve_task(part(TOKENS), model=None, output_shape=(3, 6))
+    assert (task.loss.name, task.outputs, task.is_per_token) == (MANY, 6, True)
+    assert task.prepare(part(TOKENS.astype(np.int16))).example()[1].dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "told"),
+    [
+        ("mlp:3", None, r"a code for each of 3 tokens, and the model mlp says one thing a sample"),
+        (None, (6, 3), r"classes stand second"),
+        (None, (6,), r"gives \(B, 6\) for a target of tokens \(B, 3\)"),
+    ],
+)
+def test_a_model_that_tells_no_tokens_is_refused(model, shape, told):
+    with pytest.raises(OptionError, match=told):
+        resolve_task(part(TOKENS), model=model, output_shape=shape, loss=MANY)
+
+
+def test_whole_numbers_that_nobody_calls_classes_stay_quantities():
+    assert resolve_task(part(TOKENS), model="mlp:3").loss.name == SQUARED
+    assert resolve_task(part(TOKENS), model=None, output_shape=(3,)).loss.name == SQUARED
+    one_hot = np.eye(3, dtype=np.int64)[TOKENS[:, 0] % 3]
+    task = resolve_task(part(one_hot), model=None, output_shape=(3,), loss=MANY)
+    assert (task.loss.name, task.is_per_token) == (MANY, False)

@@ -156,7 +156,7 @@ class Ground:
             for inputs, target in self._pool.pieces(EVALUATION_BATCH_SIZE):
                 assert target is not None  # the task has refused data without a target
                 total += self.task.loss.per_sample(network(inputs), target).double().sum().item()
-                count += len(target)
+                count += self.task.loss.weight(target)
         return total / count
 
 

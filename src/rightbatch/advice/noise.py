@@ -213,6 +213,7 @@ class _Groups:
         self._squares: list[float] = []
         self._sizes: list[int] = []
         self._losses = 0.0
+        self._weight = 0
 
     @property
     def count(self) -> int:
@@ -221,11 +222,15 @@ class _Groups:
 
     @property
     def loss(self) -> float:
-        """The mean loss of all samples."""
-        return self._losses / self.count
+        """The mean loss of all samples, or of their unmasked tokens."""
+        return self._losses / max(1, self._weight)
 
     def add(self, inputs: Any, target: Tensor | None) -> None:
-        """A further group: the sum of its gradients, and of their squared norms."""
+        """A further group: the sum of its gradients, and of their squared norms.
+
+        Of tokens, a sample's loss is their sum: the scale is a ratio of squared gradients, so that
+        it is that of means where all samples have as many tokens.
+        """
         assert target is not None  # there is no gradient without a target
         size = len(target)
         mean = self._gradient.accumulate(inputs, target, total=size, is_first=True)
@@ -239,6 +244,7 @@ class _Groups:
         self._sums.append(flat.clone() * size)
         self._sizes.append(size)
         self._losses += float(mean) * size
+        self._weight += self._gradient.loss.weight(target)
         if self._norms is not None:
             self._squares.append(float(self._norms(inputs, target).double().sum()))
 

@@ -46,4 +46,7 @@ class TrainingLoss:
         named = named_weights(self._model, torch.from_numpy(np.asarray(weights, np.float32)))
         with torch.inference_mode():
             outputs = torch.func.functional_call(self._model, named, (self._inputs,))
-            return float(self._loss.per_sample(outputs, self._target).double().mean())
+            losses = self._loss.per_sample(outputs, self._target).double()
+            weight = self._loss.weight(self._target)
+            # The mean of all values is the exact one where each sample weighs the same.
+            return float(losses.mean() if weight == len(losses) else losses.sum() / weight)

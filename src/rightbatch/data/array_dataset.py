@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +24,8 @@ _MOST_LOOKED_AT = 64
 class ArrayDataset(Dataset):
     """Columns held as arrays that share their first axis, the samples, or as a `Ragged`.
 
-    `categories` maps a column to the texts its integer codes stand for.
+    `categories` maps a column to the texts its integer codes stand for; `tokens` are the columns
+    of codes of a vocabulary.
 
     >>> data = ArrayDataset({"x": np.eye(3), "y": np.array([0, 1, 1])}, target="y")
     >>> len(data), data.rows(np.array([2, 0]))["y"].tolist()
@@ -38,6 +39,7 @@ class ArrayDataset(Dataset):
         name: str = "arrays",
         target: str | None = None,
         categories: Mapping[str, tuple[str, ...]] | None = None,
+        tokens: Collection[str] = (),
         own_parts: Mapping[str, range] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
@@ -64,6 +66,7 @@ class ArrayDataset(Dataset):
                     dtype=array.dtype,
                     shape=array.shape[1:],
                     categories=(categories or {}).get(column),
+                    is_token=column in tokens,
                 )
                 for column, array in arrays.items()
             ],

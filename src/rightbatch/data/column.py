@@ -15,7 +15,8 @@ class Column:
     `categories` are the texts that the integer codes of the column stand for, in code order;
     None where the column holds numbers of its own. In a column that `is_ragged` the samples differ
     in the length of a first axis that `shape` leaves out as well: bytes and texts have `()`. A
-    column that `is_text` is ragged, and its bytes are UTF-8.
+    column that `is_text` is ragged, and its bytes are UTF-8. A column that `is_token` holds codes
+    of a vocabulary, to be looked up and never to be calculated with.
 
     >>> Column(name="image", dtype=np.dtype("uint8"), shape=(28, 28)).kind
     'uint8[28, 28]'
@@ -29,6 +30,7 @@ class Column:
     categories: tuple[str, ...] | None = None
     is_ragged: bool = False
     is_text: bool = False
+    is_token: bool = False
 
     @property
     def is_numeric(self) -> bool:

@@ -45,11 +45,15 @@ class Dataset(ABC):
     row whose inputs are equal byte for byte, where the source looked for them when it was made;
     None where nobody did. `source_signature` names what the data are read from where their
     fingerprint would take a pass over all of them; None elsewhere.
+
+    `overlap` is how many of the rows after it each row shares content with, as windows of a stream
+    do that lie closer together than they are long: a split keeps them on one side.
     """
 
     files: tuple[Path, ...] = ()
     source_rows: NDArray[np.int64] | None = None
     source_signature: str | None = None
+    overlap: int = 0
     known_duplicates: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def __init__(

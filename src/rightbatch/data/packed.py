@@ -59,8 +59,10 @@ class PackedDataset(ArrayDataset):
                 if (texts := stored[column].categories) is not None
             },
             own_parts=manifest.own_parts,
+            tokens=[column for column in chosen.columns if stored[column].is_token],
             notes=(*manifest.notes, *_notes(folder, manifest)),
         )
+        self.overlap = manifest.overlap
         if chosen.target is not None and chosen.target != manifest.target:
             check_target(name, chosen.target, self._arrays[chosen.target])
         self.files = (

@@ -28,6 +28,7 @@ class PackedColumn:
     array: PackedArray
     offsets: PackedOffsets | None = None
     is_text: bool = False
+    is_token: bool = False
 
     @property
     def column(self) -> Column:
@@ -39,6 +40,7 @@ class PackedColumn:
             categories=self.categories,
             is_ragged=self.offsets is not None,
             is_text=self.is_text,
+            is_token=self.is_token,
         )
 
     @property

@@ -37,7 +37,9 @@ def column_to_json(column: PackedColumn) -> dict[str, Any]:
         "categories": None if column.categories is None else list(column.categories),
     }
     if column.offsets is None:
-        return {**described, **array_to_json(column.array)}
+        # Of tokens alone: what packs of other columns say stays as it was.
+        token = {"is_token": True} if column.is_token else {}
+        return {**described, **token, **array_to_json(column.array)}
     assert isinstance(column.array, PackedValues)  # what has offsets has blocks of varying size
     ends = list(column.array.block_ends)
     return {
@@ -75,15 +77,23 @@ def read_column(found: Any, where: str, length: int) -> PackedColumn:
     if is_ragged:
         column = _ragged_column(fields, where, name, length)
     else:
-        column = PackedColumn(name=name, categories=categories, array=read_array(fields, length))
+        column = PackedColumn(
+            name=name,
+            categories=categories,
+            array=read_array(fields, length),
+            is_token="is_token" in found and _flag(fields, "is_token"),
+        )
+        if column.is_token and column.array.dtype.kind not in "iu":
+            raise WrongFieldError(
+                f"{column.array.file}: tokens are whole numbers, and the values are "
+                f"{column.array.dtype}"
+            )
     fields.done()
     return column
 
 
 def _ragged_column(fields: Fields, where: str, name: str, length: int) -> PackedColumn:
-    is_text = fields.take(
-        "is_text", "true or false", lambda found: (found,) if isinstance(found, bool) else None
-    )[0]
+    is_text = _flag(fields, "is_text")
     described = Fields(fields.mapping("values"), f"{where}values.")
     values = PackedValues(
         shape=described.take(
@@ -117,6 +127,13 @@ def _ragged_column(fields: Fields, where: str, name: str, length: int) -> Packed
             f"shape {values.shape}"
         )
     return PackedColumn(name=name, categories=None, array=values, offsets=offsets, is_text=is_text)
+
+
+def _flag(fields: Fields, name: str) -> bool:
+    found: tuple[bool] = fields.take(
+        name, "true or false", lambda found: (found,) if isinstance(found, bool) else None
+    )
+    return found[0]
 
 
 def _common(fields: Fields) -> dict[str, Any]:

@@ -44,7 +44,8 @@ class Manifest:
     `duplicate_rows` None where nobody looked. `packed_transforms` ran before the values were
     stored, `left_transforms` were attached to the source and did not. `source_rows` is the array
     (N,) of the samples' row numbers in the source, None where they are the samples' own.
-    `source_signature` names the files of a source whose fingerprint only the pack gives.
+    `source_signature` names the files of a source whose fingerprint only the pack gives. `overlap`
+    is that of the source (see `Dataset`).
     """
 
     rightbatch: str
@@ -64,6 +65,7 @@ class Manifest:
     duplicates: PackedArray | None = None
     source_rows: PackedArray | None = None
     source_signature: str | None = None
+    overlap: int = 0
 
     @property
     def arrays(self) -> dict[str, PackedArray]:
@@ -102,6 +104,9 @@ class Manifest:
             "source_rows": None if self.source_rows is None else array_to_json(self.source_rows),
             "source_signature": self.source_signature,
         }
+        if self.overlap:
+            # Where there is one: what other packs say stays as it was.
+            described["overlap"] = self.overlap
         text = json.dumps(described, indent=1)
         head = (text.removesuffix("\n}") + ',\n "checksum": ').encode()
         return head + f'"{_digest(head)}"\n}}\n'.encode()
@@ -130,7 +135,8 @@ def read_manifest(folder: Path) -> Manifest:
     if sealed is None or _digest(sealed[1]) != sealed[2].decode():
         raise DataError(f"{path} {_why_not_sealed(content)}")
     try:
-        return _manifest(Fields(json.loads(content), ""))
+        described = json.loads(content)
+        return _manifest(Fields(described, ""), overlaps="overlap" in described)
     except WrongFieldError as error:
         raise DataError(f"{path}: {error}. Pack the data anew.") from error
 
@@ -161,7 +167,7 @@ def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def _manifest(fields: Fields) -> Manifest:
+def _manifest(fields: Fields, *, overlaps: bool) -> Manifest:
     fields.take("format", repr(FORMAT), lambda found: found if found == FORMAT else None)
     version = fields.whole("version", 1)
     if version != VERSION:
@@ -206,6 +212,7 @@ def _manifest(fields: Fields) -> Manifest:
         duplicates=duplicates,
         source_rows=_whole_numbers(fields, "source_rows", (length,)),
         source_signature=fields.text_or_none("source_signature"),
+        overlap=fields.whole("overlap", 1) if overlaps else 0,
     )
     fields.done()
     return manifest

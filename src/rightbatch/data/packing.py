@@ -290,6 +290,7 @@ def _draft(
         # Of a source that is read in chunks, the pack itself gives the fingerprint in the end.
         fingerprint=source.fingerprint if signature is None else "",
         source_signature=signature,
+        overlap=source.overlap,
         length=len(data),
         target=data.target,
         columns=draft_columns(data),

@@ -61,6 +61,7 @@ def draft_columns(data: Dataset) -> tuple[PackedColumn, ...]:
                     block_rows=block_rows,
                     checksums=(),
                 ),
+                is_token=column.is_token,
             )
         drafts.append(draft)
     return tuple(drafts)

@@ -37,6 +37,7 @@ class WithoutInput(Dataset):
         self.transforms = data.transforms
         self.files = data.files
         self.source_rows = data.source_rows
+        self.overlap = data.overlap
         if any(column.name == hidden for column in data.inputs):
             # Samples that differed in the hidden column alone are equal now.
             self.known_duplicates = None

@@ -45,6 +45,7 @@ class Applied(Dataset):
                 categories=track.column.categories,
                 is_ragged=track.column.is_ragged,
                 is_text=track.column.is_text,
+                is_token=track.column.is_token,
             )
             for track, values in zip(pipeline.tracks, first, strict=True)
         ]
@@ -63,6 +64,7 @@ class Applied(Dataset):
         )
         self.files = data.files
         self.source_rows = data.source_rows
+        self.overlap = data.overlap
         self._pipeline = pipeline
 
     @property

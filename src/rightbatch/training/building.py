@@ -52,15 +52,17 @@ def task_of(
     """The task of a module for these data."""
     # Whole numbers may be indices of an embedding; a dense network has none.
     keeps_integers = not isinstance(model, DenseNetwork)
-    outputs = None
+    shape = None
     if part.data.target is not None:
-        outputs = count_outputs(model, part, keeps_integers=keeps_integers)
-    task = resolve_task(part, model=None, outputs=outputs, loss=loss)
+        shape = find_output_shape(model, part, keeps_integers=keeps_integers)
+    task = resolve_task(part, model=None, output_shape=shape, loss=loss)
     return replace(task, keeps_integers=keeps_integers)
 
 
-def count_outputs(model: nn.Module, part: Part, *, keeps_integers: bool) -> int | None:
-    """The number of outputs a sample of a module, found by running it on one; None if unclear."""
+def find_output_shape(
+    model: nn.Module, part: Part, *, keeps_integers: bool
+) -> tuple[int, ...] | None:
+    """The shape of a module's outputs for one sample, found by running it; None if unclear."""
     any_classes = Task(
         loss=find_loss("squared_error"),
         outputs=1,
@@ -84,9 +86,9 @@ def count_outputs(model: nn.Module, part: Part, *, keeps_integers: bool) -> int 
             f"{tuple(getattr(inputs, 'shape', ()))} {getattr(inputs, 'dtype', '')}: {error}."
             f"{_CAST_HINT if keeps_integers and _has_integers(inputs) else ''}"
         ) from error
-    if not isinstance(outputs, Tensor) or outputs.dim() > 2:
+    if not isinstance(outputs, Tensor):
         return None
-    return 1 if outputs.dim() < 2 else outputs.shape[1]
+    return tuple(outputs.shape[1:])
 
 
 def _has_integers(inputs: Any) -> bool:

@@ -18,7 +18,7 @@ from rightbatch.loading.memory_budget import BudgetError
 from rightbatch.loading.parts import Part
 from rightbatch.loading.quarantine import Quarantine
 from rightbatch.plan.batching import resolve_batch_size
-from rightbatch.training.losses import Loss
+from rightbatch.training.losses import MASKED, Loss, is_tokens, unmasked
 from rightbatch.training.memory import release_memory
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,9 @@ EVALUATION_BATCH_SIZE = 1024
 
 @dataclass
 class Score:
-    """Sums over samples, from which the exact means follow.
+    """Sums over samples, or unmasked tokens, from which the exact means follow.
+
+    `samples` is what the means are over: tokens, where the target has one a token.
 
     >>> score = Score(metric="accuracy")
     >>> score.add(torch.tensor([0.5, 0.1]), torch.tensor([[2.0, 0.0], [0.0, 1.0]]),
@@ -50,7 +52,12 @@ class Score:
         """Count one batch: per-sample losses (B,), outputs (B, K), encoded target."""
         added = len(target)
         self.loss_sum += losses.double().sum().item()
-        if self.metric == "accuracy":
+        if self.metric == "accuracy" and is_tokens(target):
+            # No class is below zero, so that no masked token is right.
+            assert MASKED < 0
+            self.correct += int((outputs.argmax(-1) == target).sum())
+            added = unmasked(target)
+        elif self.metric == "accuracy":
             self.correct += int((predicted_classes(outputs) == _true_classes(target)).sum())
         elif self.metric == "r2":
             values = target.reshape(added, -1).double().cpu().numpy()
@@ -76,8 +83,8 @@ class Score:
         """
         if not self.samples:
             raise DataError(
-                "no sample of the part could be read, so there is nothing to score; look at the "
-                "samples that were left out"
+                "no sample of the part could be read or counts, so there is nothing to score; look "
+                "at the samples that were left out, and at targets that are masked"
             )
         result = {"loss": self.loss_sum / self.samples}
         if self.metric == "accuracy":
@@ -92,9 +99,13 @@ class Score:
 def predicted_classes(outputs: Tensor) -> Tensor:
     """The class codes (B,) that logits stand for: the largest of K, or the sign of one.
 
+    Of logits a token, (B, T, K), the codes are (B, T).
+
     >>> predicted_classes(torch.tensor([[0.3], [-2.0]])).tolist()
     [1, 0]
     """
+    if outputs.dim() > 2:
+        return outputs.argmax(-1)
     if outputs.dim() == 1 or outputs.shape[1] == 1:
         return (outputs.reshape(-1) > 0).long()
     return outputs.argmax(1)

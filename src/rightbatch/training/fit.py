@@ -182,6 +182,7 @@ def fit(
             "target": parts.data.target,
             "loss": task.loss.name,
             "classes": None if task.classes is None else task.classes.tolist(),
+            **({"is_per_token": True} if task.is_per_token else {}),
             **(config or {}),
         }
         transforms = describe_transforms(parts.train, parts.held_out_transforms)

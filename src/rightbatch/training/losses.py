@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, cast
 
 import torch
@@ -11,11 +11,17 @@ from torch import Tensor
 from torch.nn import functional
 from typing_extensions import override
 
-from rightbatch.errors import OptionError, did_you_mean
+from rightbatch.errors import DataError, OptionError, did_you_mean
+
+MASKED = -100
+"""The target of a token that counts for nothing, as torch's `ignore_index` has it."""
 
 
 class Loss(ABC):
-    """A loss as a mean over samples: per-sample values, and their derivative by the outputs."""
+    """A loss as a mean over samples: per-sample values, and their derivative by the outputs.
+
+    The mean of a batch is the sum of the per-sample values divided by `weight`.
+    """
 
     name: ClassVar[str]
     metric: ClassVar[str]
@@ -31,11 +37,44 @@ class Loss(ABC):
         The outputs' memory may be overwritten.
         """
 
+    def weight(self, target: Tensor) -> int:
+        """What the mean of a batch with this target is over: its samples, or unmasked tokens."""
+        return len(target)
+
+
+def is_tokens(target: Tensor) -> bool:
+    """Whether a target holds a class code a token, (B, T), rather than one a sample.
+
+    >>> is_tokens(torch.tensor([[0, 2], [1, MASKED]])), is_tokens(torch.tensor([0, 2]))
+    (True, False)
+    """
+    return target.dim() > 1 and not target.is_floating_point()
+
+
+def unmasked(target: Tensor) -> int:
+    """The number of tokens of a target that count.
+
+    >>> unmasked(torch.tensor([[0, 2], [1, MASKED]]))
+    3
+    """
+    return int((target != MASKED).sum())
+
 
 class CrossEntropy(Loss):
     """Multi-class cross-entropy of a softmax: `log Σ exp z - z[y]`, derivative `softmax(z) - e_y`.
 
-    The target is int64 class codes (B,), or class probabilities float (B, K).
+    The target is int64 class codes (B,), or class probabilities float (B, K), of outputs (B, K).
+
+    It may be int64 codes of tokens, (B, T), of outputs (B, T, K): the classes are the last axis,
+    where a linear layer leaves them. A target of -100 is masked. The value of a sample is then the
+    sum over its tokens, and the mean is over all unmasked tokens of the batch, so that a token
+    weighs the same wherever it stands.
+
+    Raises OptionError for outputs of another shape, DataError for a code that is no class.
+
+    >>> loss, target = CrossEntropy(), torch.tensor([[0, 1], [1, MASKED]])
+    >>> loss.per_sample(torch.zeros(2, 2, 4), target), loss.weight(target)
+    (tensor([2.7726, 1.3863]), 3)
     """
 
     name = "cross_entropy"
@@ -43,10 +82,39 @@ class CrossEntropy(Loss):
 
     @override
     def per_sample(self, outputs: Tensor, target: Tensor) -> Tensor:
+        if is_tokens(target):
+            return self._per_token(outputs, target).reshape(len(target), -1).sum(1)
         return functional.cross_entropy(outputs, target, reduction="none")
 
     @override
+    def weight(self, target: Tensor) -> int:
+        # A small step would feel a further call: most targets have one axis.
+        return unmasked(target) if target.dim() > 1 and is_tokens(target) else len(target)
+
+    def _per_token(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """The loss of each token, one after another; 0 where it is masked."""
+        refuse_token_shapes(outputs.shape, target.shape)
+        try:
+            return functional.cross_entropy(
+                outputs.flatten(0, -2), target.flatten(), reduction="none", ignore_index=MASKED
+            )
+        except IndexError as error:
+            codes = target[target != MASKED]
+            raise DataError(
+                f"the target holds codes from {int(codes.min())} to {int(codes.max())}, and the "
+                f"model tells {outputs.shape[-1]} classes apart: valid are 0 to "
+                f"{outputs.shape[-1] - 1}, and {MASKED} for tokens that do not count. Give the "
+                "model an output for every token of the vocabulary"
+            ) from error
+
+    @override
     def with_derivative(self, outputs: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        if target.dim() > 1 and is_tokens(target):
+            with torch.enable_grad():
+                tracked = outputs.detach().requires_grad_()
+                losses = self.per_sample(tracked, target)
+                (gradient,) = torch.autograd.grad(losses.sum(), tracked)
+            return losses.detach(), gradient
         log_softmax = torch.log_softmax(outputs, dim=1)
         if target.dim() == 2:
             losses = -(log_softmax * target).sum(1)
@@ -145,6 +213,32 @@ class CustomLoss(Loss):
             f"{tuple(outputs.shape)} and target {tuple(target.shape)}: it has to give the mean, "
             "or one value a sample. Make the shapes equal first: outputs.reshape(target.shape)"
         )
+
+
+def refuse_token_shapes(outputs: Sequence[int | str], target: Sequence[int | str]) -> None:
+    """OptionError unless outputs of this shape give scores for each token of such a target.
+
+    >>> refuse_token_shapes((32, 65, 100), (32, 100))
+    Traceback (most recent call last):
+    rightbatch.errors.OptionError: the model gives (32, 65, 100) for a target of tokens (32, 100)...
+    """
+    given, wanted = list(outputs), list(target)
+    if given[:-1] == wanted:
+        return
+    is_turned = len(given) == len(wanted) + 1 and [given[0], *given[2:]] == wanted
+    hint = (
+        "its classes stand second, as torch's own loss has them: return outputs.movedim(1, -1)"
+        if is_turned
+        else "as an nn.Linear does that is the last layer and has an output a class"
+    )
+    raise OptionError(
+        f"the model gives {_shape(given)} for a target of tokens {_shape(wanted)}; cross_entropy "
+        f"takes the scores of each token in the last axis, {_shape([*wanted, 'classes'])}: {hint}"
+    )
+
+
+def _shape(sizes: Sequence[int | str]) -> str:
+    return f"({', '.join(map(str, sizes))})"
 
 
 _LOSSES: dict[str, type[Loss]] = {

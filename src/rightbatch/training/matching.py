@@ -62,6 +62,7 @@ class MatchedData(Dataset):
         )
         self.files = data.files
         self.source_rows = data.source_rows
+        self.overlap = data.overlap
         self._data = data
         self._sources = dict(sources)
         self._arrays: dict[str, NDArray[Any]] = {}

@@ -97,10 +97,10 @@ class HalvingStep(Step):
     ) -> Tensor:
         while True:
             release_memory()
-            self._halve(inputs, target, total, cause, start)
+            self._halve(inputs, target, cause, start)
             start.restore()
             try:
-                return super()._mean(inputs, target, total, self.micro_batch_size or total)
+                return super()._mean(inputs, target, total, self.micro_batch_size or len(target))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -110,10 +110,10 @@ class HalvingStep(Step):
         self,
         inputs: Any,
         target: Tensor,
-        total: int,
         cause: Exception,
         start: RandomState,
     ) -> None:
+        total = len(target)
         size = min(self.micro_batch_size or total, total)
         if size == 1:
             raise MemoryLimitError(

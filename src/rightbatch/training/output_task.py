@@ -17,7 +17,7 @@ from rightbatch.errors import DataError
 from rightbatch.loading.parts import Part
 from rightbatch.loading.transform import as_numpy
 from rightbatch.training.losses import Loss, find_loss
-from rightbatch.training.task import Task, resolve_task
+from rightbatch.training.task import Task, count_outputs, resolve_task
 
 
 class UnknownLoss(Loss):
@@ -36,13 +36,13 @@ class UnknownLoss(Loss):
 
 
 def task_of_outputs(
-    outputs: int | None,
+    output_shape: tuple[int, ...] | None,
     part: Part,
     loss: str | Callable[[Tensor, Tensor], Tensor] | None,
     *,
     keeps_integers: bool,
 ) -> Task:
-    """What a network with `outputs` outputs a sample says of the samples of `part`.
+    """What a network with outputs of this shape a sample says of the samples of `part`.
 
     Without a target, several outputs are the scores of as many classes (a softmax makes them
     probabilities) and one is a quantity, unless `loss` says otherwise. With whole numbers as the
@@ -52,7 +52,18 @@ def task_of_outputs(
     Raises OptionError and DataError where outputs, loss and target contradict one another.
     """
     target = part.data.target
+    outputs = count_outputs(output_shape)
     if target is None:
+        is_per_token = any(column.is_token for column in part.data.inputs)
+        if output_shape is not None and len(output_shape) > 1 and is_per_token:
+            return Task(
+                loss=find_loss(loss or "cross_entropy"),
+                outputs=output_shape[-1],
+                classes=None,
+                target="",
+                keeps_integers=keeps_integers,
+                is_per_token=True,
+            )
         is_scores = outputs is not None and outputs > 1
         chosen = find_loss(loss or ("cross_entropy" if is_scores else "squared_error"))
         return Task(
@@ -64,7 +75,7 @@ def task_of_outputs(
         )
     classes = _numbered_classes(part, target, outputs, loss)
     if classes is None:
-        task = resolve_task(part, model=None, outputs=outputs, loss=loss)
+        task = resolve_task(part, model=None, output_shape=output_shape, loss=loss)
         return replace(task, keeps_integers=keeps_integers)
     name = "binary_cross_entropy" if outputs == 1 else "cross_entropy"
     return Task(

@@ -303,12 +303,12 @@ class _Passes:
             negative = torch.sigmoid(-outputs.float().reshape(-1))
             probabilities = torch.stack([negative, positive], 1)
         else:
-            probabilities = torch.softmax(outputs.float(), 1)
+            probabilities = torch.softmax(outputs.float(), -1)
         if self.labels is None:
-            self.labels = _labels(task, probabilities.shape[1])
+            self.labels = _labels(task, probabilities.shape[-1])
         labels = np.asarray(self.labels)
         known = None
-        if target is not None:
+        if target is not None and not task.is_per_token:
             codes = target.argmax(1) if target.dim() == 2 else target.long()
             known = labels[codes.cpu().numpy()]
         return Piece(

@@ -19,7 +19,8 @@ class Prediction:
     """What a model says of the samples of a part, in their order.
 
     `predicted` (N,) are the classes as the data name them, `probabilities` (N, K) float32 those of
-    `classes`, which are in the order of the columns; both None for quantities. `values` (N,) or
+    `classes`, which are in the order of the columns; both None for quantities. Of a class a token
+    they are (N, T) and (N, T, K). `values` (N,) or
     (N, …) float32 are the outputs that are no classes. With `out` the arrays stand in that file
     alone, and all three are None. `numpy.asarray` of a prediction is its probabilities or values.
 

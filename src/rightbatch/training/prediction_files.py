@@ -56,6 +56,12 @@ class Piece:
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """The piece as columns of a table; OptionError where a value has several axes."""
+        if self.probabilities is not None and self.probabilities.ndim > 2:
+            raise OptionError(
+                f"a sample's predictions are probabilities of shape "
+                f"{self.probabilities.shape[1:]}, a row of them a token, and a table has one row a "
+                "sample: write .npy"
+            )
         named: dict[str, NDArray[Any]] = {"row": self.rows}
         if self.target is not None:
             named.update(_spread("target", self.target))

@@ -33,7 +33,8 @@ class RunDescription:
 
     `columns` are all columns of the data, `inputs` those without target and group. `split` are
     the arguments of `split`, `fingerprint` and `sizes` those of the parts that it gave, `command`
-    the options of the command line, empty for a run from Python.
+    the options of the command line, empty for a run from Python. `is_per_token` says whether the
+    model tells a class a token.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class RunDescription:
     sizes: dict[str, int]
     fingerprint: str
     command: dict[str, Any]
+    is_per_token: bool = False
 
     @property
     def inputs(self) -> tuple[Column, ...]:
@@ -82,6 +84,7 @@ class RunDescription:
                 sizes={str(name): int(size) for name, size in config["sizes"].items()},
                 fingerprint=str(config["data"]["fingerprint"]),
                 command={name: dict(options or {}) for name, options in command.items()},
+                is_per_token=bool(config.get("is_per_token", False)),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             what = f"it lacks {error}" if isinstance(error, KeyError) else f"{error}"
@@ -184,6 +187,7 @@ def _column(described: dict[str, Any]) -> Column:
         categories=None if categories is None else tuple(categories),
         is_ragged=bool(described.get("is_ragged", False)),
         is_text=bool(described.get("is_text", False)),
+        is_token=bool(described.get("is_token", False)),
     )
 
 

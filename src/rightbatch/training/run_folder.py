@@ -101,8 +101,9 @@ def describe_columns(data: Dataset) -> list[dict[str, Any]]:
             "dtype": str(column.dtype),
             "shape": list(column.shape),
             "categories": None if column.categories is None else list(column.categories),
-            # Of a ragged column alone: what others say stays as it was.
+            # Of a ragged column, or of tokens, alone: what others say stays as it was.
             **({"is_ragged": True, "is_text": column.is_text} if column.is_ragged else {}),
+            **({"is_token": True} if column.is_token else {}),
         }
         for column in data.columns
     ]

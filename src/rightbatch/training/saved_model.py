@@ -18,7 +18,7 @@ from rightbatch.errors import DataError, OptionError, did_you_mean
 from rightbatch.loading.parts import AnyTransform, Part, whole
 from rightbatch.loading.transform import Function, Transform
 from rightbatch.plan.row_set import RowSet
-from rightbatch.training.building import count_outputs
+from rightbatch.training.building import find_output_shape
 from rightbatch.training.checkpoint import load_checkpoint, restore_model
 from rightbatch.training.losses import find_loss
 from rightbatch.training.matching import match
@@ -72,11 +72,12 @@ class SavedModel:
         if task is None:
             # Whole numbers may be indices of an embedding; a dense network has none.
             keeps_integers = not isinstance(self.network, DenseNetwork)
+            shape: tuple[int, ...] | None
             if isinstance(self.network, DenseNetwork):
-                outputs: int | None = self.network.sizes[-1]
+                shape = (self.network.sizes[-1],)
             else:
-                outputs = count_outputs(self.network, part, keeps_integers=keeps_integers)
-            task = task_of_outputs(outputs, part, self.loss, keeps_integers=keeps_integers)
+                shape = find_output_shape(self.network, part, keeps_integers=keeps_integers)
+            task = task_of_outputs(shape, part, self.loss, keeps_integers=keeps_integers)
         return task.prepare(part, is_checked=True), task
 
     def whole(self, data: Any) -> Part:
@@ -227,7 +228,10 @@ def _load_run(
         classes=classes,
         target="" if target is None else target.name,
         keeps_integers=not run.is_named,
-        labels=None if target is None or classes is None else target.categories,
+        labels=None
+        if target is None or (classes is None and not run.is_per_token)
+        else target.categories,
+        is_per_token=run.is_per_token,
     )
     return SavedModel(
         network=network.eval(),

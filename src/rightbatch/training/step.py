@@ -31,8 +31,9 @@ class Gradient(ABC):
     def accumulate(self, inputs: Any, target: Tensor, *, total: int, is_first: bool) -> Tensor:
         """Add the gradient of `Σ loss / total` over these samples; gives that sum, a scalar.
 
-        `total` is the number of samples in the whole batch, of which these may be a part, so
-        that micro-batches of any sizes add up to the exact mean. `is_first` starts from zero.
+        `total` is the weight of the whole batch, of which these may be a part: the number of its
+        samples, or of its unmasked tokens (`Loss.weight`). So micro-batches and ranks of any sizes
+        add up to the exact mean. `is_first` starts from zero.
         """
 
     @abstractmethod
@@ -221,11 +222,13 @@ class Step:
     def __call__(self, inputs: Any, target: Tensor) -> float:
         """Learn from one batch; gives its mean loss before the update, without penalties.
 
-        Where the loss is NaN or infinite, the parameters are left as they were.
+        Where the loss is NaN or infinite, the parameters are left as they were; so they are where
+        no token of the batch counts, whose loss is 0.
         """
-        total = len(target)
-        size = self.micro_batch_size or total
-        mean = self._mean(inputs, target, total, size)
+        total = self.gradient.loss.weight(target)
+        if not total:
+            return 0.0
+        mean = self._mean(inputs, target, total, self.micro_batch_size or len(target))
         loss = mean.item()
         if loss - loss != 0.0:
             return loss
@@ -238,10 +241,11 @@ class Step:
         self.optimizer.step()
 
     def _mean(self, inputs: Any, target: Tensor, total: int, size: int) -> Tensor:
-        if size >= total:
+        samples = len(target)
+        if size >= samples:
             return self.gradient.accumulate(inputs, target, total=total, is_first=True)
         mean = torch.zeros((), dtype=torch.float64)
-        for start in range(0, total, size):
+        for start in range(0, samples, size):
             piece = slice(start, start + size)
             mean = mean + self.gradient.accumulate(
                 samples_at(inputs, piece), target[piece], total=total, is_first=start == 0

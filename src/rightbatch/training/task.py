@@ -19,7 +19,7 @@ from rightbatch.errors import DataError, OptionError
 from rightbatch.loading.parts import Part
 from rightbatch.loading.transform import Function, Transform, Values, as_numpy
 from rightbatch.loading.transforms import Cast
-from rightbatch.training.losses import Loss, find_loss
+from rightbatch.training.losses import Loss, find_loss, refuse_token_shapes
 
 # Whole numbers with more distinct values than this are quantities, not classes.
 _MOST_CLASSES = 1000
@@ -82,7 +82,8 @@ class Task:
 
     `classes` are the labels in code order, None for regression; `labels` the texts that they
     stand for, where the target is text; `outputs` is the number of outputs of a built-in model;
-    `loss` the loss of its outputs.
+    `loss` the loss of its outputs. `is_per_token` says that a sample's target holds a code a token
+    (T,), and its outputs are (T, K); the codes are the classes themselves then.
     """
 
     loss: Loss
@@ -91,6 +92,7 @@ class Task:
     target: str
     keeps_integers: bool
     labels: tuple[str, ...] | None = None
+    is_per_token: bool = False
 
     def prepare(self, part: Part, *, is_checked: bool = False) -> Part:
         """The part with its batches cast for the model and the target encoded for the loss.
@@ -100,6 +102,7 @@ class Task:
         """
         inputs, target = part.example()
         added: list[Transform | Function] = []
+        tokens = {column.name for column in part.data.inputs if column.is_token}
         for name, values in inputs.items() if isinstance(inputs, dict) else [(None, inputs)]:
             if isinstance(values, Ragged):
                 raise DataError(
@@ -107,7 +110,9 @@ class Task:
                     f"{name or part.data.inputs[0].name!r} vary in length: {MAKE_ARRAYS}"
                 )
             dtype = as_numpy(values).dtype
-            is_index = self.keeps_integers and dtype.kind in "ui" and dtype.itemsize > 1
+            # Bytes are brightness, unless they are codes of a vocabulary.
+            is_code = dtype.itemsize > 1 or (name or part.data.inputs[0].name) in tokens
+            is_index = self.keeps_integers and dtype.kind in "ui" and is_code
             if dtype.kind not in "buif":
                 raise DataError(
                     f"the inputs{f' {name!r}' if name else ''} are {dtype}; a model takes numbers"
@@ -119,7 +124,10 @@ class Task:
         column = part.data.target
         if column is None:
             return replace(part, transforms=(*part.transforms, *added))
-        if self.classes is not None:
+        if self.is_per_token:
+            if as_numpy(target).dtype != np.int64:
+                added.append(Cast(np.dtype(np.int64), column))
+        elif self.classes is not None:
             is_binary = self.loss.name == "binary_cross_entropy"
             wanted = np.dtype(np.float32 if is_binary else np.int64)
             added.append(EncodeClasses(self.classes, wanted, column, is_checked))
@@ -132,7 +140,7 @@ def resolve_task(
     part: Part,
     *,
     model: str | None,
-    outputs: int | None = None,
+    output_shape: tuple[int, ...] | None = None,
     loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Task:
     """The task that target, model and loss define together.
@@ -141,8 +149,9 @@ def resolve_task(
     with more than 1,000 distinct values, and every target of the model `linear`. Two classes are
     learned with one output and binary cross-entropy, except by `softmax`; more with one output
     a class. Rows of numbers are class probabilities where they are not negative and add up to
-    one, as one-hot rows do. A target of shape (B, 1) is one of (B,). `outputs` is the number of
-    outputs of a model that is not built in.
+    one, as one-hot rows do. A target of shape (B, 1) is one of (B,). `output_shape` is that of one
+    sample's outputs of a model that is not built in. Whole numbers (B, T) beside outputs (B, T, K)
+    are a class a token.
 
     Raises DataError where the data have no target, OptionError where model, loss and target
     contradict one another.
@@ -162,6 +171,10 @@ def resolve_task(
             f"{MAKE_ARRAYS}"
         )
     target = as_numpy(part.example()[1])
+    outputs = count_outputs(output_shape)
+    if _is_per_token(part, target, output_shape, name, given):
+        assert output_shape is not None  # what is not known tells no tokens
+        return _token_task(data, given or find_loss("cross_entropy"), output_shape[-1])
     width = prod(target.shape[1:])
     wants_numbers = name == "linear" or (given is not None and given.name == "squared_error")
     is_binary = name == "logistic" or (given is not None and given.name == "binary_cross_entropy")
@@ -231,6 +244,69 @@ def resolve_task(
         target=data.target,
         keeps_integers=model is None,
         labels=None if classes is None else data.column(data.target).categories,
+    )
+
+
+def count_outputs(output_shape: tuple[int, ...] | None) -> int | None:
+    """The number of outputs of a sample; None where that is not one axis, or not known.
+
+    >>> count_outputs((10,)), count_outputs(()), count_outputs((64, 10)), count_outputs(None)
+    (10, 1, None, None)
+    """
+    if output_shape is None or len(output_shape) > 1:
+        return None
+    return output_shape[0] if output_shape else 1
+
+
+def _is_per_token(
+    part: Part,
+    target: Values,
+    output_shape: tuple[int, ...] | None,
+    name: str | None,
+    given: Loss | None,
+) -> bool:
+    """Whether the target holds a class a token; OptionError where the model tells no such."""
+    if target.ndim < 2 or target.dtype.kind not in "iu":
+        return False
+    if given is not None and given.name not in ("cross_entropy", "custom"):
+        return False
+    if output_shape is not None and (1, *output_shape[:-1]) == target.shape:
+        return True
+    data = part.data
+    assert data.target is not None  # the caller has refused data without one
+    is_token = data.column(data.target).is_token
+    is_cross_entropy = given is not None and given.name == "cross_entropy"
+    if target.size == 1 and not is_token:
+        return False  # a class a sample, (B, 1)
+    if not is_token and (not is_cross_entropy or (target.ndim == 2 and _are_probabilities(part))):
+        return False
+    if output_shape is not None:
+        refuse_token_shapes(("B", *output_shape), ("B", *target.shape[1:]))
+    places = ", ".join(map(str, target.shape[1:]))
+    raise OptionError(
+        f"the target {data.target!r} of {data.name} holds a code for each of {places} tokens, and "
+        f"{f'the model {name}' if name else 'a built-in model'} says one thing a sample: give a "
+        f"torch.nn.Module whose outputs are (B, {places}, classes) (--model FILE.py:FUNCTION)"
+    )
+
+
+def _token_task(data: Dataset, loss: Loss, count: int) -> Task:
+    """The task of telling one of `count` codes for each token."""
+    assert data.target is not None  # the caller has refused data without one
+    labels = data.column(data.target).categories
+    if labels is not None and len(labels) != count:
+        raise OptionError(
+            f"the model has {count} outputs a token, and the vocabulary of the target "
+            f"{data.target!r} of {data.name} has {len(labels)}: give it {len(labels)}"
+        )
+    return Task(
+        loss=loss,
+        outputs=count,
+        classes=None,
+        target=data.target,
+        keeps_integers=True,
+        labels=labels,
+        is_per_token=True,
     )
 
 

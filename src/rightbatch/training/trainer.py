@@ -149,7 +149,7 @@ class Trainer:
         checkpoint.restore_model(self.model, tensors, "model")
         checkpoint.restore_optimizer(self.optimizer, tensors)
         torch.set_rng_state(tensors["random_state"])
-        self.standing = Standing(**state["standing"])
+        self.standing = Standing.from_json(state["standing"])
         self._go_on_in(state.get("memory", {}))
         self.history = state["history"]
         self.step_losses.restore(
@@ -243,6 +243,11 @@ class Trainer:
                 if not len(rows):
                     waiting = time.perf_counter()
                     continue
+            weight = self.loss.weight(target)
+            if not weight:
+                # Every token is masked: there is nothing to learn, and no step is taken.
+                waiting = time.perf_counter()
+                continue
             loss = self.step(inputs, target)
             standing.steps += 1
             if loss - loss != 0.0:
@@ -252,8 +257,8 @@ class Trainer:
             count = len(row_numbers)
             standing.samples += count
             self.trained_samples += count
-            standing.epoch_samples += count
-            standing.epoch_loss_sum += loss * count
+            standing.epoch_weight += weight
+            standing.epoch_loss_sum += loss * weight
             self._note_step(loss)
             if self.observer is not None:
                 self.observer(standing.steps, loss, self.model)
@@ -272,7 +277,7 @@ class Trainer:
             if now - watched >= _WATCH_SECONDS:
                 watched = now
                 self._tell(
-                    standing.epoch_loss_sum / standing.epoch_samples,
+                    standing.epoch_loss_sum / standing.epoch_weight,
                     samples_per_second=(self.trained_samples - samples_before) / (now - began),
                     loading_share=(standing.loading_seconds - loading_before) / (now - began),
                     row=None,
@@ -303,10 +308,10 @@ class Trainer:
 
     def _end_epoch(self, seconds: float) -> None:
         standing = self.standing
-        if not standing.epoch_samples:
+        if not standing.epoch_weight:
             raise DataError(
-                f"no sample of {self.parts.data.name} that an epoch trains on could be read; look "
-                "at the samples that were left out"
+                f"no sample of {self.parts.data.name} that an epoch trains on could be read or "
+                "counts; look at the samples that were left out, and at targets that are masked"
             )
         row: Row = {
             "epoch": len(self.history) + 1,
@@ -314,7 +319,7 @@ class Trainer:
             "samples": standing.samples,
             "seconds": seconds,
             "loading_seconds": standing.loading_seconds,
-            "train_loss": standing.epoch_loss_sum / standing.epoch_samples,
+            "train_loss": standing.epoch_loss_sum / standing.epoch_weight,
         }
         if self.bad_samples:
             row["bad_samples"] = len(self.bad_samples)
@@ -332,7 +337,7 @@ class Trainer:
             self.folder.history.add(row)
         self._note_best(row)
         if self.train.at_epoch_start:
-            standing.epoch_loss_sum, standing.epoch_samples = 0.0, 0
+            standing.epoch_loss_sum, standing.epoch_weight = 0.0, 0
             self._save_when_due(min(self.options.checkpoint_seconds, _EPOCH_SAVE_SECONDS))
         self._flush()
         rate = self.trained_samples / max(self.training_seconds, 1e-9)
