@@ -16,6 +16,7 @@ from rightbatch.data.builtin import BUILTIN_NAMES
 from rightbatch.errors import OptionError
 from rightbatch.loading.parts import Parts
 from rightbatch.loading.quarantine import Quarantine
+from rightbatch.loading.token_batches import parts_with_padding
 from rightbatch.options import DataOptions, TrainOptions
 from rightbatch.preparation import model_to_fit
 from rightbatch.report.page import write_report
@@ -50,6 +51,8 @@ def fit_and_test(
         on_bad_sample=data.on_bad_sample,
         max_bad=data.max_bad,
     )
+    if options.batch_tokens is not None:
+        parts = parts_with_padding(parts)
     to_fit = model_to_fit(str(training.model), seed=data.seed) if network is None else network
     path = PathMap(to_fit, parts, options) if report is not None else None
     result = fit(
@@ -78,6 +81,7 @@ def fit_and_test(
         best_epoch=result.best_epoch,
         steps=result.steps,
         batch_size=result.batch_size,
+        batch_tokens=result.batch_tokens,
         micro_batch_size=result.micro_batch_size,
         learning_rate=options.learning_rate,
         target_loss=options.target_loss,
@@ -87,6 +91,7 @@ def fit_and_test(
             result,
             parts.test,
             batch_size=options.evaluation_batch_size or EVALUATION_BATCH_SIZE,
+            batch_tokens=options.batch_tokens,
             memory=options.memory,
             on_bad_sample="stop" if quarantine is None else quarantine,
         )

@@ -272,7 +272,7 @@ class Ragged:
 
 
 MAKE_ARRAYS = (
-    "attach a function of a batch that makes arrays of them, such as one that pads: "
+    "attach rb.pad(), which makes arrays and a mask of them, or a function of a batch that does: "
     "values, mask = inputs.padded()"
 )
 

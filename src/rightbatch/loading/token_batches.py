@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rightbatch.data.ragged import Ragged
 from rightbatch.errors import DataError, OptionError
 from rightbatch.loading.pad import Pad, agreed_lengths, pad
-from rightbatch.loading.parts import Part, Parts
+from rightbatch.loading.parts import AnyTransform, Part, Parts
 from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.tokenize import Tokenize
 from rightbatch.loading.transform import Function
@@ -54,6 +54,7 @@ _REASONS = {
     "out, and samples are read from their files batch by batch",
     "remainder": "every bucket ends with a batch of what is left, which is kept; leave remainder "
     "out",
+    "evaluation_batch_size": "validation goes in batches of as many tokens; leave it out",
     "on_bad_sample": "the lengths of all samples are measured first, so all have to be read; leave "
     "it out, or take batch_size",
 }
@@ -82,6 +83,14 @@ def parts_with_padding(parts: Parts) -> Parts:
     """Parts whose batches are padded, as `with_padding` says of one of them."""
     padded = with_padding(parts.train)
     return parts if padded is parts.train else parts.transform(padded.transforms[-1])
+
+
+def with_padding_of(part: Part, transforms: Sequence[AnyTransform]) -> Part:
+    """The part, padded as a model has learned, where it has nothing that pads."""
+    learned = next((step for step in transforms if isinstance(step, Pad)), None)
+    if learned is None or pad_of(part) is not None:
+        return part
+    return replace(part, transforms=(*part.transforms, learned))
 
 
 def pad_of(part: Part) -> Pad | None:

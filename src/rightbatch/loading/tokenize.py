@@ -61,7 +61,7 @@ class Tokenize(Transform):
                 "as such (rb.Ragged.from_list of texts), or name the column that holds them: "
                 "column=…"
             )
-        return replace(column, dtype=_ID, is_text=False)
+        return replace(column, dtype=_ID, is_text=False, is_token=True)
 
     @override
     def apply(self, values: Any) -> Any:
