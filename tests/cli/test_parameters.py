@@ -46,7 +46,15 @@ DATA = {
 }
 DESCENT = {
     *("--model", "--activation", "--init", "--loss", "--optimizer", "--lr", "--momentum", "--l1"),
-    *("--l2", "--micro-batch-size", "--epochs", "--steps", "--shuffle", "--no-shuffle"),
+    *(
+        "--l2",
+        "--micro-batch-size",
+        "--batch-tokens",
+        "--epochs",
+        "--steps",
+        "--shuffle",
+        "--no-shuffle",
+    ),
     *("--window", "--block", "--memory", "--threads", "--report"),
 }
 ORDER = {"--shuffle", "--no-shuffle", "--window", "--block", "--memory", "--shuffle-quality"}
@@ -59,11 +67,16 @@ RUN = (
     DESCENT
     | SEARCH
     | {
-        *("--batch-size", "--evaluation-batch-size", "--early-stopping", "--target-loss", "--out"),
+        *("--batch-size", "--batch-tokens", "--evaluation-batch-size", "--early-stopping"),
+        *("--target-loss", "--out"),
     }
 )
 TRAINING = RUN | {"--resume"}
-ADVICE = (DESCENT | SEARCH | {"--batch-sizes", "--target-loss"}) - {"--micro-batch-size", "--steps"}
+ADVICE = (DESCENT | SEARCH | {"--batch-sizes", "--target-loss"}) - {
+    "--micro-batch-size",
+    "--batch-tokens",
+    "--steps",
+}
 COMPARISON = DESCENT | {
     *("--batch-sizes", "--lr-rule", "--reference-batch-size", "--seeds", "--landscape"),
     *("--no-landscape", "--processes"),
