@@ -55,6 +55,10 @@ class DataOptions:
     standardize: bool = False
     scale: bool | None = None
     seed: int = 0
+    contiguous: bool = False
+    sequence_length: int | None = None
+    stride: int | None = None
+    tokenizer: str | None = None
 
     def __post_init__(self) -> None:
         if not self.data:
@@ -94,6 +98,9 @@ class DataOptions:
             categories=self.categories,
             on_bad_sample=self.on_bad_sample,
             max_bad=self.max_bad,
+            sequence_length=self.sequence_length,
+            stride=self.stride,
+            tokenizer=self.tokenizer,
         )
 
     def to_json(self) -> dict[str, Any]:

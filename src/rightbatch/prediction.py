@@ -30,7 +30,7 @@ PARTS = ("train", "val", "test", "all")
 
 # What a run has settled for good: other samples held out would be such as it was trained on.
 _OF_THE_RUN = (
-    *("val", "test", "stratify", "group", "on_duplicates", "seed"),
+    *("val", "test", "stratify", "group", "on_duplicates", "seed", "contiguous"),
     *("standardize", "scale"),
 )
 
@@ -202,9 +202,11 @@ def _open_for(run: RunDescription, options: DataOptions, given: Mapping[str, Any
 
 def _own_split(data: Dataset, run: RunDescription, part: str | None) -> Parts | None:
     """The run's own parts; None where the data are others, or no part of a split is wanted."""
+    # A split in order may have left out what overlaps.
+    is_whole = sum(run.sizes.values()) == len(data) or run.split.get("contiguous", False)
     if (
         part == "all"
-        or sum(run.sizes.values()) != len(data)
+        or not is_whole
         or data.columns != run.columns
         or data.target != (None if run.target is None else run.target.name)
     ):

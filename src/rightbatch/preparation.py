@@ -48,6 +48,7 @@ def prepare(options: DataOptions, source: object = None) -> Parts:
         group=options.group,
         on_duplicates=options.on_duplicates,  # type: ignore[arg-type]  # DataOptions has checked it
         seed=options.seed,
+        contiguous=options.contiguous,
     )
     if wants_scaling(parts.data, options.scale):
         parts = parts.transform(scale(1 / 255))
@@ -68,6 +69,9 @@ def open_dataset(options: DataOptions, source: object = None) -> Dataset:
         header=options.header,
         missing=options.missing,
         categories=options.categories,
+        sequence_length=options.sequence_length,
+        stride=options.stride,
+        tokenizer=options.tokenizer,
         **(_bad_rows(options) if _is_csv(options, source) else {}),
     )
     names = [column.name for column in data.columns]
@@ -85,13 +89,17 @@ def _bad_rows(options: DataOptions) -> dict[str, Any]:
 
 def _is_csv(options: DataOptions, source: object) -> bool:
     """Whether opening meets rows of text, which may be bad; other bad samples show when read."""
-    tables = None if source is not None else find_tables(options.data)
+    if source is not None or options.sequence_length is not None:
+        return False
+    tables = find_tables(options.data)
     return tables is not None and any(is_csv(path) for path in tables[0])
 
 
 def wants_scaling(data: Dataset, wanted: bool | None) -> bool:
     """Whether the inputs are divided by 255; OptionError where that is asked for in vain."""
-    of_bytes = [column for column in data.inputs if column.dtype == np.uint8]
+    of_bytes = [
+        column for column in data.inputs if column.dtype == np.uint8 and not column.is_token
+    ]
     if wanted and not of_bytes:
         found = ", ".join(sorted({str(column.dtype) for column in data.inputs}))
         raise OptionError(

@@ -90,11 +90,15 @@ def run(
     categories: str = "codes",
     on_bad_sample: str = "stop",
     max_bad: int | float | None = None,
+    sequence_length: int | None = None,
+    stride: int | None = None,
+    tokenizer: str | None = None,
     val: int | float = DEFAULT_HELD_OUT,
     test: int | float | None = None,
     stratify: bool = False,
     group: str | None = None,
     on_duplicates: str = "report",
+    contiguous: bool = False,
     standardize: bool = False,
     scale: bool | None = None,
     seed: int = 0,
@@ -104,7 +108,7 @@ def run(
 ) -> RunReport:
     """Open data, split them, find the batch size, train, test, and report: the main job in a call.
 
-    `data` is anything that `open` takes, with its options `target` to `max_bad`. The options
+    `data` is anything that `open` takes, with its options `target` to `tokenizer`. The options
     `val` to `seed` are those of the command line: `val` and `test` are shares or counts, 0.1
     unless given (where the data have a test part of their own, it is taken); `standardize` is
     fitted on the training part; `scale=None` divides images of bytes by 255. `model` is a name,
@@ -159,11 +163,15 @@ def run(
             categories=categories,
             on_bad_sample=on_bad_sample,
             max_bad=max_bad,
+            sequence_length=sequence_length,
+            stride=stride,
+            tokenizer=tokenizer,
             val=val,
             test=test,
             stratify=stratify,
             group=group,
             on_duplicates=on_duplicates,
+            contiguous=contiguous,
             standardize=standardize,
             scale=scale,
             seed=seed,

@@ -24,6 +24,7 @@ from rightbatch.cli.run import run
 from rightbatch.cli.speed import speed
 from rightbatch.cli.train import train
 from rightbatch.data.options import CATEGORIES, ON_BAD_SAMPLE
+from rightbatch.data.tokenizers import TOKENIZERS
 from rightbatch.options import AdviceOptions, DataOptions, TrainOptions
 from rightbatch.training.losses import find_loss
 from rightbatch.training.models import ACTIVATIONS
@@ -32,12 +33,13 @@ from rightbatch.training.options import FitOptions
 
 DATA = {
     *("--target", "--columns", "--header", "--no-header", "--missing", "--categories", "--val"),
-    *("--on-bad-sample", "--max-bad"),
+    *("--on-bad-sample", "--max-bad", "--sequence-length", "--stride", "--tokenizer"),
     *(
         "--test",
         "--stratify",
         "--group",
         "--on-duplicates",
+        "--contiguous",
         "--standardize",
         "--scale",
         "--no-scale",
@@ -60,7 +62,7 @@ DESCENT = {
 ORDER = {"--shuffle", "--no-shuffle", "--window", "--block", "--memory", "--shuffle-quality"}
 READING = {
     *("--target", "--columns", "--header", "--no-header", "--missing", "--categories"),
-    *("--on-bad-sample", "--max-bad"),
+    *("--on-bad-sample", "--max-bad", "--sequence-length", "--stride", "--tokenizer"),
 }
 SEARCH = {"--grade", "--budget", "--memory-limit"}
 RUN = (
@@ -125,6 +127,7 @@ def test_the_choices_are_those_of_the_library() -> None:
     assert declared.ACTIVATIONS == ACTIVATIONS
     assert data_options.CATEGORIES == CATEGORIES
     assert data_options.ON_BAD_SAMPLE == ON_BAD_SAMPLE
+    assert data_options.TOKENIZERS == TOKENIZERS
     assert declared.OPTIMIZERS == OPTIMIZERS
     assert {find_loss(name).name for name in declared.LOSSES} == set(declared.LOSSES)
     assert LR_RULES == RULES

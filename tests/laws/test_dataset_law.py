@@ -97,6 +97,11 @@ def grouped(_folder: Path) -> rb.Dataset:
     return WithoutInput(data, "patient")
 
 
+def text_file(folder: Path) -> Path:
+    (folder / "a.txt").write_text("so it goes, né? " * 12)
+    return folder / "a.txt"
+
+
 def table_of_numbers() -> dict[str, np.ndarray]:
     return {"a": X[:, 0], "b": Y.astype(np.uint8), "y": Y}
 
@@ -137,6 +142,10 @@ SOURCES: dict[str, Callable[[Path], rb.Dataset]] = {
     "transforms applied": lambda _: Applied(rb.open(table_of_numbers(), target="y"), [scale(2.0)]),
     "csv in chunks": lambda folder: in_chunks([csv_folder(folder) / "one.csv"] * 3),
     "parquet in chunks": lambda folder: in_chunks([parquet(folder)] * 2, categories="one-hot"),
+    "windows of text": lambda folder: rb.open(text_file(folder), sequence_length=9),
+    "windows that overlap, in a file": lambda folder: rb.open(
+        text_file(folder), sequence_length=9, stride=2, tokenizer="bytes"
+    ),
     "ragged": lambda _: rb.open(ragged_columns(), target="y"),
     "ragged, big-endian": lambda _: rb.open(
         Ragged(X.reshape(-1).astype(">f4"), np.arange(0, 112, 3))

@@ -155,3 +155,32 @@ def test_a_code_beyond_the_vocabulary_is_refused(code):
     target[0, 0] = code
     with pytest.raises(DataError, match=f"{code}.* 4 classes apart: valid are 0 to 3, and -100"):
         find_loss("cross_entropy").per_sample(TOKEN_OUTPUTS, target)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda outputs, target: functional.cross_entropy(outputs.movedim(2, 1), target),
+        lambda outputs, target: functional.cross_entropy(
+            outputs.movedim(2, 1), target, reduction="none"
+        ),
+        # A value for masked tokens as well, which does not count.
+        lambda outputs, target: (
+            -torch.log_softmax(outputs, -1).gather(-1, target.clamp(0).unsqueeze(-1)).squeeze(-1)
+        ),
+    ],
+    ids=["mean", "(B, T)", "(B, T), masked ones too"],
+)
+def test_a_function_of_tokens_weighs_those_that_are_not_masked(function):
+    wanted, loss = find_loss("cross_entropy"), find_loss(function)
+    weight = loss.weight(TOKENS)
+    assert weight == 7
+    for pieces in ([slice(0, 3)], [slice(0, 1), slice(1, 2), slice(2, 3)]):
+        sums = [loss.per_sample(TOKEN_OUTPUTS[piece], TOKENS[piece]).sum() for piece in pieces]
+        torch.testing.assert_close(sum(sums), wanted.per_sample(TOKEN_OUTPUTS, TOKENS).sum())
+
+
+def test_a_function_of_tokens_that_gives_another_shape_is_refused():
+    loss = find_loss(lambda outputs, _: outputs)
+    with pytest.raises(OptionError, match="the mean, or one value a sample or a token"):
+        loss.per_sample(TOKEN_OUTPUTS, TOKENS)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import click
+
 from rightbatch.cli.parameters import Choice, held_out, most_bad, names, stacked, themed
 from rightbatch.options import DEFAULT_HELD_OUT, ON_DUPLICATES, DataOptions
 
 # What the library calls valid, repeated so that the help need not import it; a test compares.
 CATEGORIES = ("codes", "one-hot")
 ON_BAD_SAMPLE = ("stop", "quarantine")
+
+TOKENIZERS = ("characters", "bytes")
 
 _defaults = {field.name: field.default for field in fields(DataOptions)}
 _reading = themed("Reading the data")
@@ -64,6 +68,24 @@ reading_options = stacked(
         metavar="COUNT|SHARE",
         help="How many of them quarantine may leave out before it stops.",
     ),
+    _reading(
+        "--sequence-length",
+        type=click.IntRange(min=1),
+        metavar="TOKENS",
+        help="Text, or codes in a .npy, as windows of so many tokens, each to be told what follows "
+        "it.",
+    ),
+    _reading(
+        "--stride",
+        type=click.IntRange(min=1),
+        metavar="TOKENS",
+        help="How many tokens further each window begins.  [default: the sequence length]",
+    ),
+    _reading(
+        "--tokenizer",
+        type=Choice(TOKENIZERS),
+        help="What the tokens of a text are.  [default: characters]",
+    ),
 )
 
 data_options = stacked(
@@ -96,6 +118,11 @@ data_options = stacked(
         show_default=True,
         help="What to do about samples of equal inputs in two parts: count them, refuse them, or "
         "keep them together.",
+    ),
+    _splitting(
+        "--contiguous",
+        is_flag=True,
+        help="Cut the samples in their order: train first, then validation, then test.",
     ),
     _splitting(
         "--seed",

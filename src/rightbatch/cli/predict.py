@@ -145,7 +145,8 @@ def _tables(report: PredictReport) -> Iterator[RenderableType]:
         if value is not None:
             scores.add_row(name, f"{value:.4f}")
     if found.correct is not None:
-        scores.add_row("correct", f"{found.correct:,} of {found.samples:,}")
+        of = f"{found.samples:,}" if found.tokens is None else f"{found.tokens:,} tokens"
+        scores.add_row("correct", f"{found.correct:,} of {of}")
     if scores.row_count:
         yield scores
     elif found.loss is None:

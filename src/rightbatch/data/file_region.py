@@ -24,6 +24,8 @@ class FileRegion:
 
     `dtype` and `shape` (of one row) say how the bytes are read, `unit` what a row is called.
     `inode` tells the file that was opened from another one in its place; None does not ask.
+    `stride_bytes` is how far the beginnings of two rows lie apart, where rows overlap or leave
+    something out between them; None where one follows the other.
     """
 
     path: Path
@@ -33,6 +35,7 @@ class FileRegion:
     shape: tuple[int, ...]
     unit: str = "row"
     inode: int | None = None
+    stride_bytes: int | None = None
 
     @property
     def row_bytes(self) -> int:
@@ -51,8 +54,9 @@ class FileRegion:
             return self.length  # whoever has mapped or opened it still has all of it
         if self.inode not in (None, found.st_ino):
             return self.length  # as of one that was replaced
-        size = found.st_size
-        return max(0, min(self.length, (size - self.offset) // max(1, self.row_bytes)))
+        after_first = found.st_size - self.offset - self.row_bytes
+        stride = self.stride_bytes or max(1, self.row_bytes)
+        return max(0, min(self.length, after_first // stride + 1))
 
 
 class FileReader:
@@ -75,32 +79,40 @@ class FileReader:
         """
         if not len(out):
             return
-        if self._descriptor >= 0:
-            self._read(self._descriptor, start, out)
-            return
-        descriptor = self._opened()
-        try:
-            self._read(descriptor, start, out)
-        finally:
-            os.close(descriptor)
-
-    def _read(self, descriptor: int, start: int, out: NDArray[Any]) -> None:
         region = self.region
-        view = out.reshape(-1).view(np.uint8).data
-        at = region.offset + start * region.row_bytes
+        stride = region.stride_bytes or region.row_bytes
+        # What rows share is read once, and what lies between them as well.
+        is_dense = stride == region.row_bytes
+        span = out.reshape(-1).view(np.uint8)
+        if not is_dense:
+            span = np.empty((len(out) - 1) * stride + region.row_bytes, np.uint8)
+        descriptor = self._descriptor if self._descriptor >= 0 else self._opened()
+        try:
+            self._read(descriptor, start, span.data)
+        finally:
+            if descriptor != self._descriptor:
+                os.close(descriptor)
+        if not is_dense:
+            inner = np.ndarray(region.shape, region.dtype, buffer=span).strides
+            out[...] = np.ndarray(out.shape, out.dtype, buffer=span, strides=(stride, *inner))
+
+    def _read(self, descriptor: int, start: int, view: memoryview) -> None:
+        region = self.region
+        stride = region.stride_bytes or region.row_bytes
+        at = region.offset + start * stride
         done = 0
         while done < len(view):
             try:
                 count = os.preadv(descriptor, [view[done : done + _MOST_BYTES]], at + done)
             except OSError as error:
-                row = start + done // region.row_bytes
+                row = start + done // stride
                 raise DataError(
                     f"{region.path}: reading {region.unit} {row:,} failed ({error.strerror}, byte "
                     f"{at + done:,} of the file). Look at the disk or the network behind it, or "
                     'leave such rows out: on_bad_sample="quarantine"'
                 ) from error
             if count == 0:
-                raise cut_off(region, start + done // region.row_bytes)
+                raise cut_off(region, start + done // stride)
             done += count
 
     def _opened(self) -> int:

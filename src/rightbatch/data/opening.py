@@ -13,12 +13,14 @@ from rightbatch.data import arrays, builtin, idx, numpy_files
 from rightbatch.data.dataset import Dataset
 from rightbatch.data.missing import MissingPolicy
 from rightbatch.data.options import OpenOptions
+from rightbatch.data.tokenizers import Tokenizer
 from rightbatch.errors import DataError, did_you_mean
 from rightbatch.free_memory import free_memory
 
 _VALID = (
     "Valid are arrays, tensors, lists, (X, y), a dict of arrays, a frame (pandas, polars, "
     "pyarrow), a path or glob of .csv, .tsv, .parquet, .npy, .npz or IDX files, a folder of them, "
+    "text with sequence_length, "
     f"a packed data set, and the names {', '.join(builtin.BUILTIN_NAMES)}."
 )
 
@@ -34,6 +36,10 @@ def open(
     on_bad_sample: str = "stop",
     max_bad: int | float | None = None,
     name: str | None = None,
+    sequence_length: int | None = None,
+    stride: int | None = None,
+    tokenizer: Tokenizer | None = None,
+    vocabulary_size: int | None = None,
 ) -> Dataset:
     """Open `thing` as a Dataset of named columns.
 
@@ -54,6 +60,13 @@ def open(
             list up to `max_bad` of them.
         max_bad: How many rows "quarantine" may leave out: a count, or a share of all rows.
         name: What the data set is called in messages; by default the path or name.
+        sequence_length: Cut a stream of tokens into windows of so many: files of text (a path,
+            folder or glob), or codes as an array of one axis or its `.npy`. The columns are
+            `tokens` and the target `next`, the same one place on.
+        stride: How many tokens further each window begins; by default `sequence_length`.
+        tokenizer: For text, "characters" (those that occur, sorted; the default), "bytes", or a
+            function of a text that gives its codes.
+        vocabulary_size: How many codes there are, where a function or an array gives them.
 
     Raises:
         DataError: The data are refused; the message names file, row or column, and the remedy.
@@ -73,7 +86,16 @@ def open(
         on_bad_sample=on_bad_sample,
         max_bad=max_bad,
         name=name,
+        sequence_length=sequence_length,
+        stride=stride,
+        tokenizer=tokenizer,
+        vocabulary_size=vocabulary_size,
     )
+    if sequence_length is not None and not isinstance(thing, Dataset):
+        from rightbatch.data.token_streams import open_tokens
+
+        is_uri = isinstance(thing, str) and thing.startswith("file://")
+        return open_tokens(_local_path(str(thing)) if is_uri else thing, options)
     if isinstance(thing, str):
         return _open_text(thing, options)
     if isinstance(thing, os.PathLike):
@@ -294,9 +316,17 @@ def _open_folder(folder: Path, options: OpenOptions) -> Dataset:
 def _open_file(path: Path, options: OpenOptions) -> Dataset:
     from rightbatch.data import tables
 
-    if tables.is_csv(path) or tables.is_parquet(path):
-        return _open_tables([path], options, source=str(path))
     suffix = path.suffix.lower()
+    if tables.is_csv(path) or tables.is_parquet(path):
+        try:
+            return _open_tables([path], options, source=str(path))
+        except DataError as error:
+            if suffix != ".txt" or type(error) is not DataError:
+                raise
+            raise DataError(
+                f"{error} Where it is no table but running text, it is opened as windows of its "
+                "characters or tokens: sequence_length=128 (--sequence-length 128)."
+            ) from error
     if suffix == ".npy":
         data = numpy_files.open_npy(path, options)
     elif suffix == ".npz":

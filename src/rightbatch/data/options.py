@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from rightbatch.data.missing import MissingPolicy
+from rightbatch.data.tokenizers import Tokenizer, check_tokenizer
 from rightbatch.errors import DataError, MissingColumnError, OptionError, did_you_mean
 
 CATEGORIES = ("codes", "one-hot")
@@ -27,7 +28,8 @@ class OpenOptions:
     `target` and `columns` name columns, or count them from 0 (from the end where negative).
     `header` is True, False, or None for "yes, unless the first row looks like data".
     `on_bad_sample="quarantine"` leaves out up to `max_bad` (a count, or a share) CSV rows of the
-    wrong length, and lists them.
+    wrong length, and lists them. `sequence_length` cuts a stream of tokens into windows, `stride`
+    apart; `tokenizer` makes the tokens of text, and `vocabulary_size` says how many there are.
 
     Raises OptionError for a value of the wrong kind.
     """
@@ -40,6 +42,10 @@ class OpenOptions:
     on_bad_sample: str = "stop"
     max_bad: int | float | None = None
     name: str | None = None
+    sequence_length: int | None = None
+    stride: int | None = None
+    tokenizer: Tokenizer | None = None
+    vocabulary_size: int | None = None
 
     def __post_init__(self) -> None:
         if not (self.target is None or _is_reference(self.target)):
@@ -62,6 +68,27 @@ class OpenOptions:
                 f"{did_you_mean(str(self.categories), CATEGORIES)}"
             )
         check_bad_sample(self.on_bad_sample, self.max_bad)
+        self._check_tokens()
+
+    def _check_tokens(self) -> None:
+        """Raise OptionError unless the options of token streams are valid, and belong together."""
+        for name in ("sequence_length", "stride", "vocabulary_size"):
+            value = getattr(self, name)
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, int) or value < 1
+            ):
+                raise OptionError(
+                    f"{name}={value!r} is not valid; give a whole number of tokens from 1 on."
+                )
+        if self.tokenizer is not None:
+            check_tokenizer(self.tokenizer)
+        for name in ("stride", "tokenizer", "vocabulary_size"):
+            value = getattr(self, name)
+            if value is not None and self.sequence_length is None:
+                raise OptionError(
+                    f"{name}={value!r} is for streams of tokens, which are cut into windows: say "
+                    "how long they are, sequence_length=128 (--sequence-length 128)."
+                )
 
     def refuse_unused(self, source: str, *, usable: Sequence[str] = ()) -> None:
         """Raise OptionError where an option is set that `source` has no use for."""

@@ -33,7 +33,8 @@ def open_to_pack(
 
     Raises OptionError and DataError where `open` does.
     """
-    tables = find_tables(thing)
+    is_stream = reading.get("sequence_length") is not None
+    tables = None if is_stream else find_tables(thing)
     if tables is None or sum(path.stat().st_size for path in tables[0]) < chunked_bytes:
         return open_data(thing, **reading)
     paths, source = tables

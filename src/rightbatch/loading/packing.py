@@ -10,6 +10,7 @@ from typing import Any, Literal
 from rightbatch.data.pack_source import open_to_pack
 from rightbatch.data.packed import PackedDataset
 from rightbatch.data.packing import PackProgress, write_pack
+from rightbatch.data.tokenizers import Tokenizer
 from rightbatch.errors import OptionError, did_you_mean
 from rightbatch.loading.applied import Applied
 from rightbatch.loading.parts import Part, Parts
@@ -33,10 +34,14 @@ def pack(
     on_bad_sample: str = "stop",
     max_bad: int | float | None = None,
     name: str | None = None,
+    sequence_length: int | None = None,
+    stride: int | None = None,
+    tokenizer: Tokenizer | None = None,
+    vocabulary_size: int | None = None,
 ) -> PackedDataset:
     """Write data to a folder of .npy files, one a column, and open it mapped into memory.
 
-    `data` is a Dataset or anything that `open` takes, with its options `target` to `name`; CSV and
+    `data` is a Dataset or anything that `open` takes, with its options from `target` on; CSV and
     Parquet files may be larger than memory. Order, values, dtypes, target and own parts
     stay as they are, so that a plan gives the same batches, and a cursor or a run of the source
     goes on with the pack. Samples of equal inputs are looked for, however large the data are.
@@ -85,6 +90,10 @@ def pack(
         on_bad_sample=on_bad_sample,
         max_bad=max_bad,
         name=name,
+        sequence_length=sequence_length,
+        stride=stride,
+        tokenizer=tokenizer,
+        vocabulary_size=vocabulary_size,
     )
     attached = data.transforms
     if transforms == "leave":

@@ -28,7 +28,7 @@ from rightbatch.loading.split_codes import column_codes, content_groups, merged_
 from rightbatch.loading.transform import Function, Inputs, Transform, Values, as_numpy
 from rightbatch.plan.checks import whole_number
 from rightbatch.plan.row_set import RowSet
-from rightbatch.plan.split import part_sizes, split_rows
+from rightbatch.plan.split import contiguous_rows, part_sizes, split_rows
 
 logger = logging.getLogger(__name__)
 
@@ -218,6 +218,7 @@ def split(
     group: str | None = None,
     seed: int = 0,
     on_duplicates: OnDuplicates = "report",
+    contiguous: bool = False,
 ) -> Parts:
     """Divide the samples into train, validation and test parts, before anything is shuffled.
 
@@ -228,6 +229,11 @@ def split(
     keeps samples of one group on one side, and that column is no input then. The split depends
     on `seed` and the number of samples and never on an epoch's order, so reshuffling can not move
     a sample across.
+
+    `contiguous=True` cuts the rows in their order instead: train first, then val, then test, as
+    for time series and text. Windows of a stream that overlap are split in no other way, for one
+    window would hold most of another on the other side; between the parts as many are left out,
+    with a warning, as share a token with a held-out one (see `Dataset.overlap`).
 
     Samples whose inputs are equal byte for byte and stand on both sides are counted
     (`on_duplicates="report"`), refused (`"error"`, raises DuplicateError) or treated as a group
@@ -262,6 +268,16 @@ def split(
             f"{data.name} brings its own test part of {len(own_test):,} samples, and test={test} "
             "asks for another one: leave test out"
         )
+    _check_contiguous(
+        data,
+        contiguous,
+        holds_out=bool(val or test),
+        others={
+            "stratify": stratify,
+            "group": group,
+            "on_duplicates": on_duplicates if on_duplicates == "together" else None,
+        },
+    )
     own_train = data.own_parts.get("train", range(len(data)))
     candidates = RowSet.from_range(len(data), own_train.start, own_train.stop)
 
@@ -286,7 +302,16 @@ def split(
             )
         strata = column_codes(data, column, "stratify", candidates)
 
-    rows = split_rows(candidates, val=val, test=test, seed=seed, strata=strata, groups=groups)
+    if contiguous:
+        rows = contiguous_rows(candidates, val=val, test=test, gap=data.overlap)
+        left_out = len(candidates) - sum(map(len, rows.values()))
+        if left_out:
+            logger.warning(
+                f"{data.name}: {left_out:,} windows between the parts share tokens with the part "
+                "that follows them, and are in none"
+            )
+    else:
+        rows = split_rows(candidates, val=val, test=test, seed=seed, strata=strata, groups=groups)
     if groups is not None:
         _warn_of_sizes(data.name, rows, part_sizes(len(candidates), val, test), groups)
     if own_test is not None:
@@ -330,10 +355,32 @@ def split(
             "group": group,
             "seed": seed,
             "on_duplicates": on_duplicates,
+            # Where it is asked for: what the runs of other splits say stays as it was.
+            **({"contiguous": True} if contiguous else {}),
         },
     )
     attached: Any = data.transforms
     return parts.transform(*attached) if attached else parts
+
+
+def _check_contiguous(
+    data: Dataset, contiguous: bool, *, holds_out: bool, others: dict[str, Any]
+) -> None:
+    """OptionError where options contradict a cut in order, or overlapping rows call for one."""
+    if contiguous:
+        for name, value in others.items():
+            if value:
+                raise OptionError(
+                    f"{name}={value!r} chooses which samples go together, and contiguous=True cuts "
+                    "them in their order: leave out one of the two"
+                )
+    elif holds_out and data.overlap:
+        raise OptionError(
+            f"the windows of {data.name} overlap: each shares tokens with the {data.overlap:,} "
+            "that follow it, so that a random split would put most of a held-out window into "
+            "training. Split with contiguous=True (--contiguous), or open the data with a stride "
+            "of sequence_length at least"
+        )
 
 
 def whole(data: Any) -> Part:

@@ -84,8 +84,11 @@ class RowReader:
 
     @property
     def stored_bytes(self) -> int:
-        """The bytes of one row in the columns that are read, all of them together."""
-        return max(1, sum(map(self._column_bytes, [*self._read_columns, *self._ragged])))
+        """The bytes of one row in the columns that are read, all of them together.
+
+        Of rows that overlap in their file, those that each one adds.
+        """
+        return max(1, sum(map(self._stored_bytes, [*self._read_columns, *self._ragged])))
 
     @property
     def resident_bytes(self) -> int:
@@ -177,6 +180,10 @@ class RowReader:
 
     def _column_bytes(self, name: str) -> int:
         return max(1, row_bytes(self._data, self._data.column(name)))
+
+    def _stored_bytes(self, name: str) -> int:
+        size, region = self._column_bytes(name), self._regions.get(name)
+        return size if region is None else min(size, region.stride_bytes or size)
 
 
 class OpenRows:

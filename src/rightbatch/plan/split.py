@@ -135,6 +135,42 @@ def split_rows(
     return parts
 
 
+def contiguous_rows(
+    candidates: RowSet, *, val: int | float | None, test: int | float | None, gap: int = 0
+) -> dict[str, RowSet]:
+    """Split `candidates`, a range of rows, into "train", "val" and "test" in that order.
+
+    `val` and `test` are as in `part_sizes`, and have the sizes asked for; `gap` rows before each
+    held-out part are in none, and train is smaller by them.
+
+    Raises OptionError for sizes that cannot be had.
+
+    >>> parts = contiguous_rows(RowSet.from_range(20, 0, 20), val=4, test=4, gap=2)
+    >>> {name: rows.is_range for name, rows in parts.items()}
+    {'train': (0, 8), 'val': (10, 14), 'test': (16, 20)}
+    """
+    span = candidates.is_range
+    assert span is not None  # the rows of the data, or those of their own train part
+    _, val_size, test_size = part_sizes(len(candidates), val, test)
+    total, stop = candidates.total, span[1]
+    parts = {}
+    for name, size in (("test", test_size), ("val", val_size)):
+        start = stop - size
+        parts[name] = RowSet.from_range(total, max(start, 0), max(stop, 0))
+        stop = start - gap if size else stop
+    if stop <= span[0]:
+        raise OptionError(
+            f"val={val!r} and test={test!r} of {len(candidates)} samples leave none to train on, "
+            f"with {gap} left out before each of them, which share content with them; hold out "
+            "fewer"
+        )
+    return {
+        "train": RowSet.from_range(total, span[0], stop),
+        "val": parts["val"],
+        "test": parts["test"],
+    }
+
+
 def _split_by_blocks(sizes: tuple[int, int, int], key: int) -> dict[str, RowSet] | None:
     """The parts by arithmetic; None where too few samples are left to train on for it."""
     total = sum(sizes)

@@ -171,7 +171,8 @@ class SquaredError(Loss):
 class CustomLoss(Loss):
     """A user's function `loss(outputs, target)`: a mean over the samples, or a value a sample.
 
-    `gives_mean` says which of the two it was seen to give.
+    `gives_mean` says which of the two it was seen to give. Of a target of tokens it gives the mean
+    over those that are not masked, of the batch or of each sample, or a value a token, (B, T).
     """
 
     name = "custom"
@@ -182,7 +183,13 @@ class CustomLoss(Loss):
         self.gives_mean = False
 
     @override
+    def weight(self, target: Tensor) -> int:
+        return unmasked(target) if is_tokens(target) else len(target)
+
+    @override
     def per_sample(self, outputs: Tensor, target: Tensor) -> Tensor:
+        if is_tokens(target):
+            return self._token_sums(outputs, target)
         losses = self.function(outputs, target)
         self._check(losses, outputs, target)
         if losses.dim() == 0:
@@ -200,9 +207,25 @@ class CustomLoss(Loss):
         # Autograd may give a broadcast view, which can not be written to.
         return losses.detach(), derivative.contiguous()
 
+    def _token_sums(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """The sum of the losses of each sample's unmasked tokens, (B,)."""
+        counts = target != MASKED
+        if not counts.any():
+            # A mean over nothing is NaN.
+            return outputs.reshape(len(target), -1).sum(1) * 0.0
+        losses = self.function(outputs, target)
+        self._check(losses, outputs, target)
+        if losses.shape == target.shape:
+            return (losses * counts).flatten(1).sum(1)
+        self.gives_mean = losses.dim() == 0
+        return losses.reshape(-1) * counts.flatten(1).sum(1)
+
     def _check(self, losses: Tensor, outputs: Tensor, target: Tensor) -> None:
+        if is_tokens(target) and losses.shape in ((), (len(target),), target.shape):
+            return
         if losses.dim() == 0 or (
-            len(losses) == len(target)
+            not is_tokens(target)
+            and len(losses) == len(target)
             # (B, 1) against (B,) broadcasts to (B, B), which is nobody's loss.
             and losses.numel() <= max(outputs.numel(), target.numel())
         ):
@@ -211,7 +234,8 @@ class CustomLoss(Loss):
         raise OptionError(
             f"the loss {name} gave the shape {tuple(losses.shape)} for outputs "
             f"{tuple(outputs.shape)} and target {tuple(target.shape)}: it has to give the mean, "
-            "or one value a sample. Make the shapes equal first: outputs.reshape(target.shape)"
+            f"or one value a sample{' or a token' if is_tokens(target) else ''}. Make the shapes "
+            "equal first: outputs.reshape(target.shape)"
         )
 
 

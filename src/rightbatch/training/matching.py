@@ -280,11 +280,12 @@ class _Matching:
         if found.categories is None:
             return self._of_numbers(found, wanted, categories, what)
         code_of = {text: code for code, text in enumerate(categories)}
-        codes = np.array([code_of.get(text, -1) for text in found.categories], wanted.dtype)
+        codes = np.array([code_of.get(text, -1) for text in found.categories], np.int64)
         unknown = self._met(found, np.flatnonzero(codes < 0))
         if unknown:
             raise self._unknown(found, unknown, categories, what)
-        return Recoding(codes=codes)
+        # What no sample holds may have any code: unsigned ones know no -1.
+        return Recoding(codes=codes.astype(wanted.dtype))
 
     def _of_numbers(
         self, found: Column, wanted: Column, categories: tuple[str, ...], what: str

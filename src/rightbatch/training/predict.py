@@ -154,6 +154,7 @@ def predict(
         seconds=time.perf_counter() - began,
         loss=None if isinstance(task.loss, UnknownLoss) else scores.get("loss"),
         correct=score.correct if "accuracy" in scores else None,
+        tokens=score.samples if task.is_per_token and "accuracy" in scores else None,
         accuracy=scores.get("accuracy"),
         r2=scores.get("r2"),
         classes=passes.labels,

@@ -25,7 +25,8 @@ class Prediction:
     alone, and all three are None. `numpy.asarray` of a prediction is its probabilities or values.
 
     `loss`, `accuracy` with `correct`, or `r2` are exact over the samples; None where the data have
-    no target or the loss has no such measure. `batch_size` is the one it ended with: smaller than
+    no target or the loss has no such measure. Of a class a token they are over the unmasked ones,
+    of which there are `tokens`; None elsewhere. `batch_size` is the one it ended with: smaller than
     the one asked for where memory ran out.
     """
 
@@ -34,6 +35,7 @@ class Prediction:
     seconds: float
     loss: float | None = None
     correct: int | None = None
+    tokens: int | None = None
     accuracy: float | None = None
     r2: float | None = None
     classes: list[Any] | None = None
@@ -59,6 +61,7 @@ class Prediction:
         report: dict[str, Any] = {
             "samples": self.samples,
             "correct": self.correct,
+            **({} if self.tokens is None else {"tokens": self.tokens}),
             "accuracy": self.accuracy,
             "r2": self.r2,
             "loss": self.loss,
