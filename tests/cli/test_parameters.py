@@ -48,15 +48,7 @@ DATA = {
 }
 DESCENT = {
     *("--model", "--activation", "--init", "--loss", "--optimizer", "--lr", "--momentum", "--l1"),
-    *(
-        "--l2",
-        "--micro-batch-size",
-        "--batch-tokens",
-        "--epochs",
-        "--steps",
-        "--shuffle",
-        "--no-shuffle",
-    ),
+    *("--l2", "--micro-batch-size", "--epochs", "--steps", "--shuffle", "--no-shuffle"),
     *("--window", "--block", "--memory", "--threads", "--report"),
 }
 ORDER = {"--shuffle", "--no-shuffle", "--window", "--block", "--memory", "--shuffle-quality"}
@@ -74,11 +66,7 @@ RUN = (
     }
 )
 TRAINING = RUN | {"--resume"}
-ADVICE = (DESCENT | SEARCH | {"--batch-sizes", "--target-loss"}) - {
-    "--micro-batch-size",
-    "--batch-tokens",
-    "--steps",
-}
+ADVICE = (DESCENT | SEARCH | {"--batch-sizes", "--target-loss"}) - {"--micro-batch-size", "--steps"}
 COMPARISON = DESCENT | {
     *("--batch-sizes", "--lr-rule", "--reference-batch-size", "--seeds", "--landscape"),
     *("--no-landscape", "--processes"),

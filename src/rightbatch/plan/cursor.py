@@ -155,15 +155,16 @@ class Cursor:
             tokens = f"of up to {(now or before or {}).get('tokens'):,} tokens"
             was, new = (size, tokens) if before is None else (tokens, size)
             return [f"batches: {was} in the cursor, {new} now"]
-        return [
+        different = [
             f"{name}: {before.get(key)} in the cursor, {now[key]} now"
             for name, key in (
                 ("tokens of a batch", "tokens"),
-                ("bucket edges", "bucket_edges"),
                 ("lengths of the samples", "lengths"),
+                ("bucket edges", "bucket_edges"),
             )
             if before.get(key) != now[key]
         ]
+        return different[:1]  # the others follow from it
 
     def resume_point(self, plan: AnyPlan) -> tuple[int, int]:
         """(epoch, samples consumed) where `plan` goes on.
@@ -179,8 +180,8 @@ class Cursor:
 
 
 _WHY_TOKENS = (
-    "batches of tokens follow from the lengths and the budget: under others, the rest of an epoch "
-    "would repeat some samples and miss others"
+    "go on with the tokens, the edges and the transforms that it had, or start a new run: under "
+    "others, the rest of an epoch would repeat some samples and miss others"
 )
 
 
