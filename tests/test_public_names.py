@@ -25,6 +25,7 @@ PUBLIC_NAMES = {
     "batches",
     "cast",
     "flatten",
+    "mix",
     "one_hot",
     "pack",
     "pad",

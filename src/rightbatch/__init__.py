@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from rightbatch.integrations.scikit_learn import MiniBatchClassifier, MiniBatchRegressor
     from rightbatch.loading.batches import Batches
+    from rightbatch.loading.mixing import mix
     from rightbatch.loading.packing import pack
     from rightbatch.loading.pad import pad
     from rightbatch.loading.parts import Part, Parts, split
@@ -79,6 +80,7 @@ _HOMES = {
     "TrainingError": "errors",
     "Batches": "loading.batches",
     "batches": "loading.slices",
+    "mix": "loading.mixing",
     "pack": "loading.packing",
     "pad": "loading.pad",
     "Part": "loading.parts",
@@ -145,6 +147,7 @@ __all__ = [
     "evaluate",
     "fit",
     "flatten",
+    "mix",
     "one_hot",
     "open",
     "pack",

@@ -50,6 +50,7 @@ def fit_and_test(
         training.fit_options(seed=data.seed),
         on_bad_sample=data.on_bad_sample,
         max_bad=data.max_bad,
+        weights=data.weights,
     )
     if options.batch_tokens is not None:
         parts = parts_with_padding(parts)

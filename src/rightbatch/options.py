@@ -21,6 +21,8 @@ ON_DUPLICATES = ("report", "error", "together")
 GRADES = ("quick", "pilot")
 # The batch size that is found by measuring, before training.
 AUTO = "auto"
+# All classes of the target equally likely, in the place of a column of weights.
+BALANCED = "balanced"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +32,9 @@ class DataOptions:
     `val` and `test` are shares of the whole (0 < float < 1) or counts (int, 0 holds nothing
     out). `test=None` means 0.1, unless the data bring their own test part, which is then used.
     `scale=None` divides images of bytes (uint8) by 255; True does so for every uint8 input and
-    refuses data that have none; False never scales. The other options are those of `open` and
-    `split`.
+    refuses data that have none; False never scales. `weights` is a column of numbers, by which
+    training samples are drawn and which is no input then, or "balanced". The other options are
+    those of `open` and `split`.
 
     Raises OptionError where a value is not valid or two contradict each other.
 
@@ -51,6 +54,7 @@ class DataOptions:
     test: int | float | None = None
     stratify: bool = False
     group: str | None = None
+    weights: str | None = None
     on_duplicates: str = "report"
     standardize: bool = False
     scale: bool | None = None
@@ -84,6 +88,21 @@ class DataOptions:
                 f"group and target are both {self.group!r}; a group ties samples together that "
                 "must stay on one side of the split, it can not be what is learned"
             )
+        if self.weights is not None and not isinstance(self.weights, str):
+            raise OptionError(
+                "weights are the name of a column here, or 'balanced'; weights in an array go to "
+                "rb.fit(model, parts, weights=…)"
+            )
+        if self.weights is not None and self.weights == self.target:
+            raise OptionError(
+                f"weights and target are both {self.weights!r}; for classes that are equally "
+                "likely take weights='balanced'"
+            )
+
+    @property
+    def weights_column(self) -> str | None:
+        """The column that weighs the samples; None for "balanced" classes and equal samples."""
+        return None if self.weights == BALANCED else self.weights
 
     def open_options(self) -> OpenOptions:
         """How the data are read; OptionError where a value is not valid."""
@@ -148,6 +167,7 @@ class TrainOptions:
     window: int | None = None
     block: int | None = None
     memory: str | int | float | None = None
+    epoch_samples: int | None = None
     early_stopping: int | None = None
     target_loss: float | None = None
     threads: int | None = None

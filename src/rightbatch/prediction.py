@@ -30,7 +30,7 @@ PARTS = ("train", "val", "test", "all")
 
 # What a run has settled for good: other samples held out would be such as it was trained on.
 _OF_THE_RUN = (
-    *("val", "test", "stratify", "group", "on_duplicates", "seed", "contiguous"),
+    *("val", "test", "stratify", "group", "weights", "on_duplicates", "seed", "contiguous"),
     *("standardize", "scale"),
 )
 
@@ -174,11 +174,12 @@ def _by_name(run: RunDescription, stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _open_for(run: RunDescription, options: DataOptions, given: Mapping[str, Any]) -> Dataset:
-    """The data; the run's target and group may be missing, for nothing is learned any more."""
-    group, columns = run.split.get("group"), options.columns
-    if group is not None and columns is not None and group not in columns:
-        columns = (*columns, group)
-    options = replace(options, columns=columns, group=None)
+    """The data; the run's target, group and weights may be missing: nothing is learned any more."""
+    hidden = [name for name in (run.split.get("group"), run.split.get("weights")) if name]
+    columns = options.columns
+    if columns is not None:
+        columns = tuple(dict.fromkeys([*columns, *hidden]))
+    options = replace(options, columns=columns, group=None, weights=None)
     while True:
         try:
             data = open_dataset(options)
@@ -186,8 +187,8 @@ def _open_for(run: RunDescription, options: DataOptions, given: Mapping[str, Any
         except MissingColumnError as error:
             if error.column == options.target and "target" not in given:
                 options = replace(options, target=None)
-            elif error.column == group and "columns" not in given and options.columns is not None:
-                rest = tuple(column for column in options.columns if column != group)
+            elif error.column in hidden and "columns" not in given and options.columns is not None:
+                rest = tuple(column for column in options.columns if column != error.column)
                 options = replace(options, columns=rest)
             else:
                 raise

@@ -46,6 +46,7 @@ def prepare(options: DataOptions, source: object = None) -> Parts:
         test=test if own_test else test or None,
         stratify=options.stratify or None,
         group=options.group,
+        weights=options.weights_column,
         on_duplicates=options.on_duplicates,  # type: ignore[arg-type]  # DataOptions has checked it
         seed=options.seed,
         contiguous=options.contiguous,
@@ -60,8 +61,9 @@ def prepare(options: DataOptions, source: object = None) -> Parts:
 def open_dataset(options: DataOptions, source: object = None) -> Dataset:
     """The data that `options` name, or `source`, before anything is split."""
     columns = options.columns
-    if columns is not None and options.group is not None and options.group not in columns:
-        columns = (*columns, options.group)
+    hidden = [name for name in (options.group, options.weights_column) if name is not None]
+    if columns is not None:
+        columns = tuple(dict.fromkeys([*columns, *hidden]))
     data = open_data(
         options.data if source is None else source,
         target=options.target,

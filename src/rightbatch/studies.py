@@ -116,6 +116,8 @@ def compare_batch_sizes(
             window=options.window,
             block=options.block,
             memory=options.memory,
+            weights=data.weights,
+            epoch_samples=options.epoch_samples,
             micro_batch_size=options.micro_batch_size,
             threads=options.threads,
             landscape=landscape,

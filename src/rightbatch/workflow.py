@@ -76,6 +76,7 @@ def run(
     window: int | None = None,
     block: int | None = None,
     memory: str | int | float | None = None,
+    epoch_samples: int | None = None,
     micro_batch_size: int | None = None,
     evaluation_batch_size: int | None = None,
     early_stopping: int | None = None,
@@ -97,6 +98,7 @@ def run(
     test: int | float | None = None,
     stratify: bool = False,
     group: str | None = None,
+    weights: str | None = None,
     on_duplicates: str = "report",
     contiguous: bool = False,
     standardize: bool = False,
@@ -170,6 +172,7 @@ def run(
             test=test,
             stratify=stratify,
             group=group,
+            weights=weights,
             on_duplicates=on_duplicates,
             contiguous=contiguous,
             standardize=standardize,
@@ -196,6 +199,7 @@ def run(
             window=window,
             block=block,
             memory=memory,
+            epoch_samples=epoch_samples,
             early_stopping=early_stopping,
             target_loss=target_loss,
             threads=threads,
@@ -298,6 +302,12 @@ def ask(
 
     The goal is the target loss where there is one, else the number of epochs.
     """
+    if data.weights is not None or training.epoch_samples is not None:
+        raise OptionError(
+            "a batch size is found by measuring on samples that come once each, and weights draw "
+            "them otherwise: leave weights out to find it, then train with them at the size that "
+            "you give (--batch-size 32)"
+        )
     options = replace(training, batch_size=1).fit_options(seed=data.seed)
     model = str(training.model)
     named = ModelFile(model) if training.has_model_file else model

@@ -38,6 +38,7 @@ DATA = {
         "--test",
         "--stratify",
         "--group",
+        "--weights",
         "--on-duplicates",
         "--contiguous",
         "--standardize",
@@ -62,14 +63,14 @@ RUN = (
     | SEARCH
     | {
         *("--batch-size", "--batch-tokens", "--evaluation-batch-size", "--early-stopping"),
-        *("--target-loss", "--out"),
+        *("--target-loss", "--out", "--epoch-samples"),
     }
 )
 TRAINING = RUN | {"--resume"}
 ADVICE = (DESCENT | SEARCH | {"--batch-sizes", "--target-loss"}) - {"--micro-batch-size", "--steps"}
 COMPARISON = DESCENT | {
     *("--batch-sizes", "--lr-rule", "--reference-batch-size", "--seeds", "--landscape"),
-    *("--no-landscape", "--processes"),
+    *("--no-landscape", "--processes", "--epoch-samples"),
 }
 MEASUREMENT = {
     *("--batch-sizes", "--mode", "--threads", "--seconds", "--part", "--neighbours"),

@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from torch.utils.data import WeightedRandomSampler
 
 import rightbatch as rb
 from rightbatch.data.column import Column
@@ -174,6 +176,19 @@ def test_3_a_split_of_180_million_samples_takes_neither_integers_nor_bits() -> N
     # As int64 it would be 1.4 GB, and as bitmaps with their directories 67 MB. Here are a slab of
     # 49,000 rows from everywhere, and what finding them takes.
     assert peak < 40e6
+
+
+def test_3_weighted_sampling_goes_on_above_2_to_24_samples() -> None:
+    length = 2**24 + 1_000
+    weights = np.zeros(length)
+    weights[-64:] = 1.0
+    with pytest.raises(RuntimeError, match="2\\^24"):
+        list(WeightedRandomSampler(torch.from_numpy(weights), 128))
+    batches = rb.Batches(
+        Counted(length), 32, weights=weights, epoch_samples=128, with_rows=True, threads=0
+    )
+    rows = np.concatenate([rows for _, rows in batches])
+    assert np.bincount(rows - (length - 64)).tolist() == [2] * 64
 
 
 # Complaint 6: resuming is inexact, or replays everything before the stop.

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from rightbatch.errors import OptionError, ResumeError
 from rightbatch.plan.cursor import Cursor
+from rightbatch.plan.mixture import MixtureOrder
 from rightbatch.plan.order import Order
 from rightbatch.plan.plan import Plan, Remainder
 from rightbatch.plan.ranks import rank_span
 from rightbatch.plan.row_set import RowSet
 from rightbatch.plan.split import part_sizes, split_rows
+from rightbatch.plan.weighted import WeightedOrder
 
 # Short epochs show every case of the arithmetic; those near 65,536 take both permutations.
 lengths = st.one_of(st.integers(1, 300), st.sampled_from([65_535, 65_536, 65_537, 70_001]))
@@ -52,6 +54,34 @@ def plans(draw: st.DrawFn) -> Plan:
     )
 
 
+@st.composite
+def drawing_plans(draw: st.DrawFn) -> Plan:
+    """Plans whose orders draw: by weight, balanced, or from a mixture."""
+    length = draw(lengths)
+    sizes = st.integers(1, 80)
+    kind = draw(st.sampled_from(["weights", "balanced", "mixture"]))
+    order: WeightedOrder | MixtureOrder
+    if kind == "mixture":
+        counts = draw(st.lists(sizes, min_size=1, max_size=5))
+        order = MixtureOrder.of(counts, [draw(st.integers(1, 9)) for _ in counts])
+    elif kind == "balanced":
+        classes = draw(st.lists(st.integers(0, 4), min_size=1, max_size=80))
+        order = WeightedOrder.balanced(np.array(classes), length)
+    else:
+        weights = draw(st.lists(st.floats(0, 9), min_size=1, max_size=80).filter(any))
+        order = WeightedOrder.from_weights(weights, length)
+    return Plan(
+        length=length,
+        batch_size=draw(st.integers(max(1, length // 100), length)),
+        order=order,
+        seed=draw(seeds),
+        remainder=draw(remainders),
+    )
+
+
+any_plans = st.one_of(plans(), drawing_plans())
+
+
 def epoch_of(plan: Plan, epoch: int) -> NDArray[np.int64]:
     return plan.positions(epoch, 0, plan.length)
 
@@ -73,7 +103,7 @@ def test_law_1_an_epoch_visits_every_sample_exactly_once(plan, epoch, world_size
         assert plan.dropped == 0
 
 
-@given(plans())
+@given(any_plans)
 def test_law_1_only_the_last_batch_is_smaller(plan):
     sizes = [stop - start for start, stop in plan.spans()]
     assert len(sizes) == plan.batch_count()
@@ -82,7 +112,7 @@ def test_law_1_only_the_last_batch_is_smaller(plan):
     assert [start for start, _ in plan.spans()] == [k * plan.batch_size for k in range(len(sizes))]
 
 
-@given(plans(), epochs, st.data())
+@given(any_plans, epochs, st.data())
 def test_law_2_any_span_is_the_slice_of_the_epoch(plan, epoch, data):
     start = data.draw(st.integers(0, plan.length))
     stop = data.draw(st.integers(start, plan.length))
@@ -121,6 +151,16 @@ def test_law_2_a_window_keeps_rows_near(plan, epoch, data):
     assert away.max() < window
 
 
+@given(drawing_plans(), epochs, st.integers(1, 9))
+def test_law_3_ranks_share_the_draws_of_a_global_batch(plan, epoch, world_size):
+    for start, stop in plan.spans():
+        shares = [
+            plan.positions(epoch, *rank_span(start, stop, rank, world_size))
+            for rank in range(world_size)
+        ]
+        assert np.array_equal(np.concatenate(shares), plan.positions(epoch, start, stop))
+
+
 @given(lengths, seeds, epochs, st.data())
 def test_law_2_a_window_of_blocks_holds_whole_blocks(length, seed, epoch, data):
     order = data.draw(block_windows(length))
@@ -140,7 +180,7 @@ def test_law_2_a_window_of_blocks_holds_whole_blocks(length, seed, epoch, data):
         begin = end
 
 
-@given(plans(), epochs, st.data())
+@given(any_plans, epochs, st.data())
 def test_law_4_a_run_stopped_anywhere_goes_on_with_the_remaining_samples(plan, epoch, data):
     samples = data.draw(st.integers(0, plan.length))
     written = json.dumps(Cursor.of(plan, epoch=epoch, samples=samples, fingerprint="f").to_json())
@@ -159,7 +199,7 @@ def test_law_4_a_run_stopped_anywhere_goes_on_with_the_remaining_samples(plan, e
     assert np.array_equal(np.concatenate(remaining), expected)
 
 
-@given(plans(), epochs, st.data())
+@given(any_plans, epochs, st.data())
 def test_law_4_stopped_at_a_batch_the_remaining_batches_are_the_same(plan, epoch, data):
     stopped_after = data.draw(st.integers(0, plan.batch_count()))
     spans = list(plan.spans())
@@ -167,7 +207,7 @@ def test_law_4_stopped_at_a_batch_the_remaining_batches_are_the_same(plan, epoch
     assert list(plan.spans(consumed)) == spans[stopped_after:]
 
 
-@given(plans(), epochs, st.data())
+@given(any_plans, epochs, st.data())
 def test_law_4_another_batch_size_goes_on_where_allowed_and_only_there(plan, epoch, data):
     samples = data.draw(st.integers(0, plan.length))
     batch_size = data.draw(st.integers(max(1, plan.length // 100), plan.length))
@@ -190,7 +230,7 @@ def test_law_4_another_batch_size_goes_on_where_allowed_and_only_there(plan, epo
         assert samples + len(joined) == plan.length
 
 
-@given(plans(), epochs)
+@given(any_plans, epochs)
 def test_law_4_other_data_are_refused(plan, epoch):
     cursor = Cursor.of(plan, epoch=epoch, samples=0, fingerprint="f")
     with pytest.raises(ResumeError, match="data fingerprint: f in the cursor, g now"):

@@ -148,7 +148,7 @@ DIFFERENT: list[tuple[str, dict[str, Any]]] = [
     ("order: uniform", {"shuffle": False}),
     ("order: uniform", {"window": 10}),
     ("remainder: keep", {"remainder": "pad"}),
-    ("samples in the split: 100", {"data": (X[:90], Y[:90])}),
+    ("samples in an epoch: 100", {"data": (X[:90], Y[:90])}),
 ]
 
 

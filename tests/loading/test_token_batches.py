@@ -126,6 +126,8 @@ def test_the_target_counts_where_no_input_varies():
         ({"memory": "64MB"}, "leave memory out"),
         ({"remainder": "drop"}, "every bucket ends with a batch of what is left"),
         ({"on_bad_sample": "quarantine", "max_bad": 1}, "or take batch_size"),
+        ({"weights": np.ones(5)}, "every sample is taken once; give batch_size"),
+        ({"weights": "balanced"}, "every sample is taken once; give batch_size"),
         ({"bucket_edges": [4]}, "bucket_edges end at 4"),
         ({"batch_tokens": 0}, "batch_tokens=0 is not valid"),
         ({"batch_tokens": 2.5}, "batch_tokens=2.5 is not valid"),

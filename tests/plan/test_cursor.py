@@ -83,7 +83,7 @@ def test_a_cursor_of_the_same_run_is_accepted():
     ("change", "old", "new"),
     [
         ({"seed": 8}, "seed: 7", "8 now"),
-        ({"length": 999}, "samples in the split: 1000", "999 now"),
+        ({"length": 999}, "samples in an epoch: 1000", "999 now"),
         ({"order": Order(kind="uniform")}, "order: window of 50", "uniform now"),
         ({"order": Order(kind="window", window=51)}, "order: window of 50", "window of 51 now"),
         ({"remainder": "pad"}, "remainder: keep", "pad now"),

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rightbatch.errors import OptionError
+from rightbatch.plan.block_split import BlockSplit
 from rightbatch.plan.row_set import LISTED_ROWS, RowSet
 
 row_sets = st.integers(1, 400).flatmap(
@@ -123,3 +124,38 @@ def test_a_mask_may_be_as_short_as_the_data():
 
 def test_repr_says_how_many_and_where():
     assert repr(RowSet.from_range(1_000, 10, 20)) == "<RowSet: 10 of 1,000 rows, 10 up to 20>"
+
+
+@given(st.lists(row_sets, min_size=1, max_size=4))
+def test_joined_sets_are_the_rows_of_each_after_the_other(drawn):
+    members = [RowSet.from_rows(total, sorted(rows)) for total, rows in drawn]
+    joined = RowSet.joined(members)
+    starts = np.cumsum([0, *(member.total for member in members)])
+    expected = np.concatenate(
+        [
+            member.take(np.arange(len(member))) + start
+            for member, start in zip(members, starts, strict=False)
+        ]
+    )
+    assert joined.total == starts[-1]
+    assert len(joined) == len(expected)
+    assert np.array_equal(joined.take(np.arange(len(expected))), expected)
+    assert np.array_equal(np.concatenate([np.empty(0, np.int64), *joined.chunks()]), expected)
+    every_row = np.arange(joined.total)
+    assert np.array_equal(joined.contains(every_row), np.isin(every_row, expected))
+    assert joined.count_common(RowSet.from_range(joined.total, 0, joined.total)) == len(expected)
+    assert np.array_equal(joined.scattered.take(np.arange(len(expected))), expected)
+    again = RowSet.from_mask_bits(joined.total, joined.mask_bits())
+    assert np.array_equal(again.take(np.arange(len(expected))), expected)
+
+
+def test_a_share_stays_arithmetic_when_it_is_joined():
+    split = BlockSplit(length=10_000, val=1_000, test=0, key=7)
+    share = RowSet.from_share(10_000, split.part(1))
+    joined = RowSet.joined([RowSet.from_range(5, 0, 5), share])
+    assert joined.is_arithmetic
+    assert joined.nbytes < 1_000
+    assert not joined.scattered.is_arithmetic
+    last, first = (share.take(np.array([999, 0])) + 5).tolist()
+    assert joined.take(np.array([1_004, 3, 5])).tolist() == [last, 3, first]
+    assert joined.fingerprint != RowSet.joined([share, RowSet.from_range(5, 0, 5)]).fingerprint

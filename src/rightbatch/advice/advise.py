@@ -102,6 +102,11 @@ def advise(
             f"advise measures on the parts of a split and was given {type(parts).__name__}: "
             "rb.advise(model, rb.split(data, val=0.1), …)"
         )
+    if parts.train.mixture is not None:
+        raise OptionError(
+            "advise measures on samples that come once each, and these are a mixture: ask for "
+            "advice on the parts of one source, then fit the mixture at that batch size"
+        )
     if not isinstance(model, str | torch.nn.Module) and not callable(model):
         raise OptionError(
             f"model={model!r} is none; give a name such as 'mlp:100', a torch.nn.Module, or a "

@@ -8,6 +8,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from rightbatch.advice.comparison import Comparison, RateTrial
@@ -25,6 +26,7 @@ from rightbatch.advice.run import Job, Run, loss_of, training_loss_of
 from rightbatch.errors import OptionError
 from rightbatch.loading.parts import Parts
 from rightbatch.loading.transform import Function
+from rightbatch.loading.weights import parts_without_weights
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import whole_number
 from rightbatch.training.options import FitOptions
@@ -84,6 +86,8 @@ def compare(
     window: int | None = None,
     block: int | None = None,
     memory: str | int | float | None = None,
+    weights: ArrayLike | str | None = None,
+    epoch_samples: int | None = None,
     micro_batch_size: int | None = None,
     threads: int | None = None,
     landscape: bool = True,
@@ -127,7 +131,6 @@ def compare(
             "rb.compare(model, rb.split(data, val=0.1), …)"
         )
     check_rule(lr_rule)
-    sizes = _sizes(batch_sizes, len(parts.train))
     reference = whole_number("reference_batch_size", reference_batch_size, at_least=1)
     seeds = whole_number("seeds", seeds, at_least=1)
     options = FitOptions(
@@ -146,9 +149,13 @@ def compare(
         window=window,
         block=block,
         memory=memory,
+        weights=weights,
+        epoch_samples=epoch_samples,
         micro_batch_size=micro_batch_size,
         threads=threads,
     )
+    sizes = _sizes(batch_sizes, options.samples_in_epoch(parts.train))
+    parts = parts_without_weights(parts, weights)
     _refuse_shared_random_state(executor, model)
     jobs = [
         Job(

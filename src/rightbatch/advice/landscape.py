@@ -87,9 +87,10 @@ class PathMap:
     def __init__(self, model: str | nn.Module, parts: Parts, options: FitOptions) -> None:
         own = copy.deepcopy(model) if isinstance(model, nn.Module) else model
         initial, task = build(own, parts.train, options)
-        self._batch_size = resolve_batch_size(options.batch_size, len(parts.train))
+        samples = options.samples_in_epoch(parts.train)
+        self._batch_size = resolve_batch_size(options.batch_size, samples)
         self._loss = TrainingLoss(initial, task, parts)
-        self._record = Recorder(initial, options.total_steps(len(parts.train)))
+        self._record = Recorder(initial, options.total_steps(samples))
 
     def __call__(self, step: int, loss: float, model: nn.Module) -> None:
         """Keep the weights where this step is one of the chosen."""

@@ -50,7 +50,7 @@ class Job:
         model, initial, task = self._start()
         assert isinstance(self.options.batch_size, int)  # compare has resolved "full"
         watch = _Watch(progress)
-        recorder = Recorder(initial, self.options.total_steps(len(self.parts.train)))
+        recorder = Recorder(initial, self.options.total_steps(self._epoch_samples))
         losses = StepLosses()
 
         def note(step: int, loss: float, network: nn.Module) -> None:
@@ -81,7 +81,7 @@ class Job:
                 )
         curve = Curve(
             batch_size=self.options.batch_size,
-            is_full=self.options.batch_size >= len(self.parts.train),
+            is_full=self.options.batch_size >= self._epoch_samples,
             learning_rate=self.options.learning_rate,
             seed=self.options.seed,
             history=watch.rows,
@@ -95,6 +95,10 @@ class Job:
             metric=task.loss.metric,
             trajectory=trajectory if self.keeps_trajectory else None,
         )
+
+    @property
+    def _epoch_samples(self) -> int:
+        return self.options.samples_in_epoch(self.parts.train)
 
     def _start(self) -> tuple[str | nn.Module, nn.Module, Task]:
         """What `fit` is to train, that model at its initial weights, and the task."""

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,8 @@ def speed(
         named = ", ".join(f"parts.{name}" for name in part.all)
         raise OptionError(f"speed measures on one part, and was given all of them: {named}")
     part = part if isinstance(part, Part) else whole(part)
+    # Which samples they are does not matter here; that every one comes once makes them countable.
+    part = replace(part, mixture=None)
     asked = find_batch_sizes(batch_sizes, len(part))
     powers = _powers(asked) if neighbours else []
     sizes = list(dict.fromkeys([*asked, *(n for power in powers for n in _beside(power))]))

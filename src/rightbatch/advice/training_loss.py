@@ -13,6 +13,7 @@ from torch import nn
 from rightbatch.advice.trajectory import named_weights
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Parts
+from rightbatch.loading.sampling import epoch_length
 from rightbatch.training.task import Task
 
 # Contours hardly move when samples are added: the mean's error is 2 % of the spread.
@@ -21,6 +22,8 @@ _MOST_SAMPLES = 2048
 
 class TrainingLoss:
     """The mean loss over training samples (2,048 at the most, evenly drawn) at any weights.
+
+    Evenly, or in the proportions of a mixture; weights by which `fit` draws play no part.
 
     Penalties are not in it, augmentation (`train_only` transforms) is left out, and the model is
     in evaluation mode.
@@ -31,11 +34,11 @@ class TrainingLoss:
         self._model = copy.deepcopy(model).cpu().eval()
         self._loss = task.loss
         part = replace(parts.train, transforms=parts.held_out_transforms)
-        self.samples = min(_MOST_SAMPLES, len(part))
+        self.samples = min(_MOST_SAMPLES, epoch_length(part))
         drawn = Batches(
             task.prepare(part),
             self.samples,
-            shuffle=self.samples < len(part),
+            shuffle=self.samples < len(part) or part.mixture is not None,
             output="torch",
             threads=0,
         )

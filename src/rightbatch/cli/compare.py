@@ -17,6 +17,7 @@ from rightbatch.cli.options import (
     order_options,
     output_options,
     report_options,
+    sampling_options,
     thread_options,
     update_options,
 )
@@ -107,6 +108,7 @@ learning_rate_rule, learning_rate, reference_batch_size, settings, provenance.
 @network_options
 @micro_batch_options
 @order_options
+@sampling_options
 @update_options
 @length_options
 @thread_options

@@ -18,6 +18,7 @@ TOKENIZERS = ("characters", "bytes")
 _defaults = {field.name: field.default for field in fields(DataOptions)}
 _reading = themed("Reading the data")
 _splitting = themed("Splitting")
+_sampling = themed("Sampling")
 _scaling = themed("Scaling")
 
 reading_options = stacked(
@@ -110,6 +111,12 @@ data_options = stacked(
         "--group",
         metavar="COLUMN",
         help="Keep samples that share a value of COLUMN in one part.",
+    ),
+    _sampling(
+        "--weights",
+        metavar="COLUMN|balanced",
+        help="Draw training samples with replacement, as often as COLUMN says, which is no input "
+        "then, or all classes equally often.  [default: each once an epoch]",
     ),
     _splitting(
         "--on-duplicates",

@@ -41,6 +41,7 @@ _defaults = {field.name: field.default for field in (*fields(DataOptions), *fiel
 _model = themed("Model")
 _descent = themed("Gradient descent")
 _batching = themed("Batches")
+_sampling = themed("Sampling")
 _advising = themed("Choosing the batch size")
 _running = themed("Run")
 _output = themed("Output")
@@ -142,6 +143,15 @@ order_options = stacked(
         metavar="SIZE",
         help="For data in files that are larger than memory: what reading may take, such as 512MB. "
         "Block and window follow from it.",
+    ),
+)
+
+sampling_options = stacked(
+    _sampling(
+        "--epoch-samples",
+        type=_COUNT,
+        metavar="SAMPLES",
+        help="With --weights: draw so many samples an epoch.  [default: as many as there are]",
     ),
 )
 
@@ -277,6 +287,7 @@ def _training_options(batch_size: int | str) -> Callable[[Function], Function]:
         micro_batch_options,
         evaluation_batch_options,
         order_options,
+        sampling_options,
         update_options,
         length_options,
         _target_loss,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rightbatch.plan.order import Order
+from rightbatch.plan.plan import Plan
 from rightbatch.plan.row_set import RowSet
 
 # The order costs tens of NumPy calls whatever the length of the span: over a batch of 128 that
@@ -16,15 +16,15 @@ _STRETCH = 65_536
 class RowsAhead:
     """Rows of a set in one epoch's order, read from a stretch that is kept.
 
-    >>> rows = RowSet.from_range(20, 10, 20)
-    >>> RowsAhead(Order.resolve(shuffle=False, window=None, length=10), rows, 7, 0).span(2, 5)
+    >>> from rightbatch.plan.order import Order
+    >>> plan = Plan(length=10, batch_size=2, order=Order(kind="sequential"), seed=7)
+    >>> RowsAhead(plan, RowSet.from_range(20, 10, 20), 0).span(2, 5)
     array([12, 13, 14])
     """
 
-    def __init__(self, order: Order, rows: RowSet, seed: int, epoch: int) -> None:
-        self._order = order
+    def __init__(self, plan: Plan, rows: RowSet, epoch: int) -> None:
+        self._plan = plan
         self._rows = rows
-        self._seed = seed
         self._epoch = epoch
         self._start = 0
         self._stretch: NDArray[np.int64] = np.empty(0, np.int64)
@@ -32,15 +32,14 @@ class RowsAhead:
     def span(self, start: int, stop: int) -> NDArray[np.int64]:
         """The rows at positions `start` up to `stop` of the order, int64; not to be changed."""
         if start < self._start or stop > self._start + len(self._stretch):
-            length = len(self._rows)
-            end = min(length, max(stop, start + _STRETCH))
-            if self._order.kind == "uniform":
+            end = min(self._plan.length, max(stop, start + _STRETCH))
+            if self._plan.order.kind in ("uniform", "weighted", "mixture"):
                 # The first rows come at once: of 65,536 out of a million the order takes 1 ms.
                 if not len(self._stretch):
                     end = stop
                 elif self._rows.is_arithmetic:
                     self._rows = self._rows.scattered  # from here on it pays to have it at hand
-            positions = self._order.positions(length, self._seed, self._epoch, start, end)
+            positions = self._plan.positions(self._epoch, start, end)
             self._stretch = self._rows.take(positions)
             self._start = start
         return self._stretch[start - self._start : stop - self._start]

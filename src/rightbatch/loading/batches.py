@@ -9,6 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
+from numpy.typing import ArrayLike
+
 from rightbatch.byte_sizes import parse_bytes
 from rightbatch.data.dataset import Dataset
 from rightbatch.errors import OptionError, ResumeError
@@ -19,13 +21,16 @@ from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.prefetch import in_order
 from rightbatch.loading.quarantine import BadSample, OnBadSample, Quarantine
 from rightbatch.loading.row_reader import RowReader
+from rightbatch.loading.sampling import check_sampling, drawn_order, epoch_length
 from rightbatch.loading.slabs import Output, SlabReader, batches_per_slab, ragged_for_torch
 from rightbatch.loading.token_batches import limited_part, refuse_with_tokens, token_plan
+from rightbatch.loading.weights import without_weights
 from rightbatch.loading.windows import WindowPool
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import whole_number
 from rightbatch.plan.cursor import Cursor
 from rightbatch.plan.order import Order
+from rightbatch.plan.orders import AnyOrder
 from rightbatch.plan.plan import Plan
 from rightbatch.plan.token_plan import AnyPlan, TokenPlan
 
@@ -75,6 +80,14 @@ class Batches:
     of the files, which the system takes back, come on top of the budget, and so does what a batch
     holds above the mean.
 
+    `weights` draw samples with replacement, `epoch_samples` of them an epoch (as many as the part
+    has, where it is not given): in an epoch of N draws a sample of weight w out of W comes N w / W
+    times, rounded up or down (`WeightedOrder`). They are one number a sample of the part or of its
+    data, the name of a column of numbers, which is no input then, or "balanced": all classes of the
+    target equally likely. A part of a mixture (`rb.mix`) is gone through in its proportions, or,
+    with `shuffle=False`, every sample once. A sample that comes twice in an epoch meets the same
+    random transform both times, since that belongs to the sample.
+
     The last, smaller batch is kept (`remainder="keep"`), dropped ("drop"; `dropped_samples` says
     how many) or padded ("pad"). The same seed gives the same batches whatever `threads` is; 0
     loads in the caller's thread.
@@ -111,6 +124,8 @@ class Batches:
         window: int | None = None,
         block: int | None = None,
         memory: str | int | float | None = None,
+        weights: ArrayLike | str | None = None,
+        epoch_samples: int | None = None,
         remainder: Remainder = "keep",
         on_bad_sample: OnBadSample | Quarantine = "stop",
         max_bad: int | float | None = None,
@@ -130,7 +145,14 @@ class Batches:
         if threads is None:
             threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) - 1))
         self.threads = whole_number("threads", threads, at_least=0)
-        length = len(self.part)
+        check_sampling(weights, epoch_samples, shuffle=shuffle, window=window, block=block)
+        self.part = without_weights(self.part, weights)
+        length = epoch_length(
+            self.part, weights=weights, epoch_samples=epoch_samples, shuffle=shuffle
+        )
+        drawn = drawn_order(
+            self.part, length, weights=weights, shuffle=shuffle, window=window, block=block
+        )
         if batch_tokens is not None:
             refuse_with_tokens(
                 {
@@ -140,8 +162,14 @@ class Batches:
                     "memory": memory,
                     "remainder": remainder,
                     "on_bad_sample": on_bad_sample,
+                    "weights": weights,
                 }
             )
+            if drawn is not None:
+                raise OptionError(
+                    f"batch_tokens and the {drawn.kind} order of {self.part.data.name} contradict "
+                    "each other: token batches take every sample once; give batch_size and rb.pad()"
+                )
             self.part = limited_part(self.part, batch_tokens)
         elif batch_size is None or bucket_edges is not None:
             raise OptionError(
@@ -155,7 +183,7 @@ class Batches:
         self._quarantine = (
             on_bad_sample
             if isinstance(on_bad_sample, Quarantine)
-            else Quarantine.resolve(on_bad_sample, max_bad, length)
+            else Quarantine.resolve(on_bad_sample, max_bad, len(self.part))
         )
         self._make_reader = partial(
             SlabReader,
@@ -177,13 +205,21 @@ class Batches:
                 raise OptionError(
                     "memory chooses block and window by itself: leave out those two, or memory"
                 )
-            self._is_order_chosen = shuffle
+            self._is_order_chosen = shuffle and drawn is None
             self._budget = self._find_budget(memory, batch_size)
-        order = (
-            self._budget.order(length)
-            if self._budget is not None and shuffle
-            else Order.resolve(shuffle=shuffle, window=window, length=length, block=block)
-        )
+            if self._budget is not None and drawn is not None:
+                raise OptionError(
+                    f"memory={memory} would read {self.part.data.name} block by block, and a "
+                    f"{drawn.kind} order draws samples from all over it: leave memory out, or "
+                    f"{'the weights' if weights is not None else 'take shuffle=False'}"
+                )
+        order: AnyOrder
+        if drawn is not None:
+            order = drawn
+        elif self._budget is not None and shuffle:
+            order = self._budget.order(length)
+        else:
+            order = Order.resolve(shuffle=shuffle, window=window, length=length, block=block)
         self.truncated_samples = 0
         if batch_tokens is None:
             self._use(
@@ -208,7 +244,7 @@ class Batches:
         self._moving: object = None
 
     @property
-    def order(self) -> Order:
+    def order(self) -> AnyOrder:
         """The order of an epoch, as it was asked for or as memory called for it."""
         return self.plan.order
 
@@ -290,10 +326,12 @@ class Batches:
                 f"the state has left {len(bad_samples):,} bad samples out: go on with "
                 'on_bad_sample="quarantine" and max_bad as it was'
             )
+        is_of_memory = cursor.order.kind in ("uniform", "block-window")
         if (
             self._is_order_chosen
+            and is_of_memory
+            and isinstance(cursor.order, Order)
             and isinstance(self.plan, Plan)
-            and cursor.order.kind in ("uniform", "block-window")
         ):
             # Whatever memory there is now, the samples come in the order of the run.
             self._use(replace(self.plan, order=cursor.order))
@@ -310,14 +348,23 @@ class Batches:
                 f"<Batches of {self.part.data.name}, {self.part.name}: {len(self.part):,} samples, "
                 f"{len(self):,} batches of up to {self.plan.tokens:,} tokens>"
             )
-        last = len(self.part) % self.batch_size
+        length = self.plan.length
+        last = length % self.batch_size
         return (
-            f"<Batches of {self.part.data.name}, {self.part.name}: {len(self.part):,} samples, "
-            f"{len(self):,} batches of {self.batch_size:,}"
+            f"<Batches of {self.part.data.name}, {self.part.name}: {length:,} "
+            + ("samples, " if isinstance(self.order, Order) else f"draws, {self._draws_text()}, ")
+            + f"{len(self):,} batches of {self.batch_size:,}"
             + (f", the last of {last:,}" if last and self.plan.remainder == "keep" else "")
             + (f", {self.dropped_samples:,} samples dropped" if self.dropped_samples else "")
             + ">"
         )
+
+    def _draws_text(self) -> str:
+        """From what an epoch's samples are drawn."""
+        mixture = self.part.mixture
+        if mixture is None or self.order.kind == "weighted":
+            return f"{self.order}, of {len(self.part):,} samples"
+        return str(mixture)
 
     def _find_budget(self, memory: str | int | float, batch_size: int) -> MemoryBudget | None:
         """What the memory comes to; None where all samples fit, or lie in memory anyway."""

@@ -10,6 +10,7 @@ from rightbatch.free_memory import Limit
 from rightbatch.loading.row_reader import RowReader
 from rightbatch.loading.windows import WINDOWS_HELD
 from rightbatch.plan.order import Order
+from rightbatch.plan.orders import AnyOrder
 
 logger = logging.getLogger(__name__)
 
@@ -76,26 +77,32 @@ class MemoryBudget:
 
 
 def warn_of_random_reads(
-    name: str, order: Order, length: int, reader: RowReader, free: Limit | None
+    name: str, order: AnyOrder, length: int, reader: RowReader, free: Limit | None
 ) -> None:
     """Say so where samples in files that memory does not hold are read from all over them."""
     needed = length * reader.stored_bytes
-    if order.kind != "uniform" or free is None or needed <= free.bytes:
+    if order.kind not in ("uniform", "weighted") or free is None or needed <= free.bytes:
         return
     logger.warning(
-        f"{name}: {bytes_text(needed)} are read in a uniform order, and {bytes_text(free.bytes)} "
-        f"is {free.source}: every sample will be fetched from the disk by itself. Say how much "
-        f"memory reading may take, such as memory={bytes_text(free.bytes / 4)!r} (--memory), for "
-        "an order that is read block by block"
+        f"{name}: {bytes_text(needed)} are read in a {order.kind} order, and "
+        f"{bytes_text(free.bytes)} is {free.source}: every sample will be fetched from the disk by "
+        "itself. "
+        + (
+            f"Say how much memory reading may take, such as memory={bytes_text(free.bytes / 4)!r} "
+            "(--memory), for an order that is read block by block"
+            if order.kind == "uniform"
+            else "Samples drawn by weight are not read block by block: draw from less, or from a "
+            "faster disk"
+        )
     )
 
 
-def most_samples(order: Order, length: int, window: int | None, reader: RowReader) -> int | None:
+def most_samples(order: AnyOrder, length: int, window: int | None, reader: RowReader) -> int | None:
     """How many samples are read at a time; None where the order can not be read in windows.
 
     `window` is what a budget has room for, None without one.
     """
-    if order.block is not None:
+    if isinstance(order, Order) and order.block is not None:
         return order.window
     if order.kind == "uniform":
         return length if window is not None and length <= window else None

@@ -23,6 +23,7 @@ from rightbatch.loading.duplicate_counts import (
     count_known_duplicates,
     groups_of_known,
 )
+from rightbatch.loading.mixture import Mixture
 from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.split_codes import column_codes, content_groups, merged_groups
 from rightbatch.loading.transform import Function, Inputs, Transform, Values, as_numpy
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 OnDuplicates = Literal["report", "error", "together"]
 AnyTransform = Transform | Function
 
-_CONTENT_LIMIT_BYTES = 1 << 30
+CONTENT_LIMIT_BYTES = 1 << 30
 _FIT_ROWS = 4096
 _RELEASED_PIECES = 16
 _EXAMPLES_TRIED = 16
@@ -44,6 +45,8 @@ _EXAMPLES_TRIED = 16
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
     """Some rows of a data set, in ascending order, with fitted transforms attached.
+
+    `mixture` says in which proportions a train part of `rb.mix` is gone through; None elsewhere.
 
     >>> import rightbatch as rb
     >>> part = rb.split(rb.open("iris"), val=30).val
@@ -55,6 +58,7 @@ class Part:
     rows: RowSet
     name: str
     transforms: tuple[AnyTransform, ...] = ()
+    mixture: Mixture | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -111,7 +115,8 @@ class Part:
         return {name: value for name, value in self.__dict__.items() if name != "pipeline"}
 
     def __repr__(self) -> str:
-        return f"<Part {self.name} of {self.data.name}: {len(self):,} samples>"
+        mixed = "" if self.mixture is None else f"; a mixture of {self.mixture}"
+        return f"<Part {self.name} of {self.data.name}: {len(self):,} samples{mixed}>"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -206,7 +211,9 @@ class Parts:
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {size:,}" for name, size in self.sizes.items() if size)
         duplicates = f"; {self.duplicate_samples:,} duplicates" if self.duplicate_samples else ""
-        return f"<Parts of {self.data.name}: {sizes}{duplicates}>"
+        mixture = self.train.mixture
+        mixed = "" if mixture is None else f"; train is a mixture of {mixture}"
+        return f"<Parts of {self.data.name}: {sizes}{duplicates}{mixed}>"
 
 
 def split(
@@ -216,6 +223,7 @@ def split(
     test: float | None = None,
     stratify: bool | str | None = None,
     group: str | None = None,
+    weights: str | None = None,
     seed: int = 0,
     on_duplicates: OnDuplicates = "report",
     contiguous: bool = False,
@@ -226,9 +234,10 @@ def split(
     largest remainder); what is not asked for is not held out. Data that bring their own test
     part keep it, and shares are then of their own train part. `stratify=True` keeps the classes
     of the target in proportion, `stratify="column"` those of another column; `group="column"`
-    keeps samples of one group on one side, and that column is no input then. The split depends
-    on `seed` and the number of samples and never on an epoch's order, so reshuffling can not move
-    a sample across.
+    keeps samples of one group on one side, and that column is no input then. Nor is the column
+    `weights="column"`, by which `Batches` and `fit` are to draw. The split depends on `seed` and
+    the number of samples and never on an epoch's order, so reshuffling can not move a sample
+    across.
 
     `contiguous=True` cuts the rows in their order instead: train first, then val, then test, as
     for time series and text. Windows of a stream that overlap are split in no other way, for one
@@ -262,6 +271,20 @@ def split(
     if group is not None and any(column.name == group for column in data.inputs):
         # It says which samples belong together, and is not to be learned from.
         data = WithoutInput(data, group)
+    if weights is not None and weights == data.target:
+        raise OptionError(
+            f"weights={weights!r} is the target of {data.name}: name the column that says how "
+            'often a sample is to come, or train with weights="balanced"'
+        )
+    if weights is not None and weights not in [column.name for column in data.inputs]:
+        if weights == "balanced":
+            raise OptionError(
+                'weights="balanced" needs no column and so nothing of a split: give it to Batches '
+                "or fit"
+            )
+        data.column(weights)  # an error where there is none; the group may be it
+    elif weights is not None:
+        data = WithoutInput(data, weights)
     own_test = data.own_parts.get("test")
     if own_test is not None and test is not None:
         raise OptionError(
@@ -287,7 +310,7 @@ def split(
     if known is not None:
         if on_duplicates == "together":
             content = groups_of_known(len(data), known)
-    elif asked or content_bytes(data) <= _CONTENT_LIMIT_BYTES:
+    elif asked or content_bytes(data) <= CONTENT_LIMIT_BYTES:
         content = content_groups(data, asked=asked)
     groups = None if group is None else column_codes(data, group, "group", candidates)
     if on_duplicates == "together" and content is not None:
@@ -353,6 +376,7 @@ def split(
             "test": test,
             "stratify": stratify,
             "group": group,
+            "weights": weights,
             "seed": seed,
             "on_duplicates": on_duplicates,
             # Where it is asked for: what the runs of other splits say stays as it was.

@@ -90,6 +90,12 @@ def shuffle_quality(
         "seed": seed,
     }
     part, plan = _planned(part, given)
+    if not isinstance(plan.order, Order) or part.mixture is not None:
+        raise OptionError(
+            "shuffle_quality measures orders in which every sample comes once, and this one draws "
+            "them by weight or from a mixture, evenly over each epoch by law: measure the sources, "
+            "or leave the weights out"
+        )
     epoch = whole_number("epoch", epoch, at_least=0)
     sampled = SampledEpoch.of(plan, epoch)
     length = plan.length

@@ -132,7 +132,7 @@ class SlabReader:
             ahead = (
                 TokenRows(plan, self._part.rows, epoch)
                 if isinstance(plan, TokenPlan)
-                else RowsAhead(plan.order, self._part.rows, plan.seed, epoch)
+                else RowsAhead(plan, self._part.rows, epoch)
             )
             return Slabs(
                 partial(self._load, partial(self._gather, ahead.span(*span)), spans, epoch)

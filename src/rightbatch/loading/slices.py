@@ -10,6 +10,7 @@ from rightbatch.loading.ahead import RowsAhead
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import whole_number
 from rightbatch.plan.order import Order
+from rightbatch.plan.plan import Plan
 from rightbatch.plan.row_set import RowSet
 
 
@@ -45,7 +46,8 @@ class Slices(Sequence[Any]):
         if shuffle and self.samples:
             order = Order.resolve(shuffle=True, window=None, length=self.samples)
             every_row = RowSet.from_range(self.samples, 0, self.samples)
-            self._ahead = RowsAhead(order, every_row, seed, epoch)
+            plan = Plan(length=self.samples, batch_size=self.batch_size, order=order, seed=seed)
+            self._ahead = RowsAhead(plan, every_row, epoch)
 
     def __len__(self) -> int:
         return -(-self.samples // self.batch_size)

@@ -39,8 +39,9 @@ def refuse_with_tokens(options: dict[str, Any]) -> None:
 shuffled inside of their length buckets and all batches among them; leave window out
     """
     for name, reason in _REASONS.items():
-        value, unused = options.get(name), _UNUSED.get(name)
-        if value is not None and value != unused:
+        value = options.get(name)
+        is_unused = value is None or (isinstance(value, str) and value == _UNUSED.get(name))
+        if not is_unused:
             raise OptionError(f"batch_tokens and {name}={value!r} contradict each other: {reason}")
 
 
@@ -54,6 +55,7 @@ _REASONS = {
     "out, and samples are read from their files batch by batch",
     "remainder": "every bucket ends with a batch of what is left, which is kept; leave remainder "
     "out",
+    "weights": "every sample is taken once; give batch_size, and rb.pad() makes the arrays",
     "evaluation_batch_size": "validation goes in batches of as many tokens; leave it out",
     "on_bad_sample": "the lengths of all samples are measured first, so all have to be read; leave "
     "it out, or take batch_size",

@@ -9,6 +9,7 @@ from typing import Any, Self, get_args
 from rightbatch.errors import OptionError, ResumeError
 from rightbatch.plan.checks import is_integer
 from rightbatch.plan.order import Order
+from rightbatch.plan.orders import StoredOrder, stored_order, stored_order_from_json
 from rightbatch.plan.plan import Remainder
 from rightbatch.plan.token_plan import AnyPlan, TokenPlan
 
@@ -22,9 +23,9 @@ class Cursor:
     """How far a run has come: `samples` consumed in `epoch`, of which plan and which data.
 
     It counts samples, not batches, so a run may go on with another batch size. `fingerprint`
-    names the data. `token_batches` is what the batches of a `TokenPlan` follow from; None where a
-    batch is a number of samples. Raises ResumeError where a field has the wrong type or an
-    impossible value.
+    names the data; of the weights of a weighted order there is a digest. `token_batches` is what
+    the batches of a `TokenPlan` follow from; None where a batch is a number of samples. Raises
+    ResumeError where a field has the wrong type or an impossible value.
 
     >>> from rightbatch.plan.plan import Plan
     >>> plan = Plan(length=1000, batch_size=128, order=Order(kind="uniform"), seed=7)
@@ -40,7 +41,7 @@ class Cursor:
     samples: int
     batch_size: int
     remainder: Remainder
-    order: Order
+    order: Order | StoredOrder
     length: int
     fingerprint: str
     token_batches: Mapping[str, Any] | None = None
@@ -56,7 +57,7 @@ class Cursor:
             raise _refuse("samples", self.samples, f"at most the length, {self.length}")
         if self.remainder not in get_args(Remainder):
             raise _refuse("remainder", self.remainder, f"one of {', '.join(get_args(Remainder))}")
-        if not isinstance(self.order, Order):
+        if not isinstance(self.order, Order | StoredOrder):
             raise _refuse("order", self.order, "an Order")
         if not isinstance(self.fingerprint, str):
             raise _refuse("fingerprint", self.fingerprint, "a text")
@@ -72,7 +73,7 @@ class Cursor:
             samples=samples,
             batch_size=plan.batch_size,
             remainder=plan.remainder,
-            order=plan.order,
+            order=stored_order(plan.order),
             length=plan.length,
             fingerprint=fingerprint,
             token_batches=plan.to_json() if isinstance(plan, TokenPlan) else None,
@@ -108,7 +109,7 @@ class Cursor:
             raise ResumeError(f"cursor key {key!r} is not known to this rightbatch")
         values = {key: saved[key] for key in names}
         try:
-            values["order"] = Order.from_json(saved["order"])
+            values["order"] = stored_order_from_json(saved["order"])
         except OptionError as error:
             raise ResumeError(f"cursor key 'order': {error}") from error
         return cls(**values)
@@ -119,9 +120,9 @@ class Cursor:
             f"{name}: {old} in the cursor, {new} now"
             for name, old, new in (
                 ("data fingerprint", self.fingerprint, fingerprint),
-                ("samples in the split", self.length, plan.length),
+                ("samples in an epoch", self.length, plan.length),
                 ("seed", self.seed, plan.seed),
-                ("order", self.order, plan.order),
+                ("order", self.order, stored_order(plan.order)),
                 ("remainder", self.remainder, plan.remainder),
             )
             if old != new

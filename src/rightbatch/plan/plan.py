@@ -14,13 +14,17 @@ from rightbatch.errors import OptionError, did_you_mean
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import whole_number
 from rightbatch.plan.order import Order
+from rightbatch.plan.orders import AnyOrder
 
 Remainder = Literal["keep", "drop", "pad"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How `length` samples are cut into batches of `batch_size`, and in which order.
+    """How an epoch of `length` samples is cut into batches of `batch_size`, and in which order.
+
+    The samples are those of range(`length`); a weighted or mixture order draws them from its own
+    population.
 
     The last batch may be partial: `"keep"` keeps it smaller, `"drop"` leaves it out (`dropped`
     says how many samples that is), `"pad"` asks the loader to fill it up with samples of weight
@@ -37,7 +41,7 @@ class Plan:
 
     length: int
     batch_size: int
-    order: Order
+    order: AnyOrder
     seed: int
     remainder: Remainder = "keep"
 
@@ -99,7 +103,11 @@ class Plan:
         """
         end = self.end(start)
         windows = None
-        if self.order.block is not None and cast(int, self.order.window) < self.length:
+        if (
+            isinstance(self.order, Order)
+            and self.order.block is not None
+            and (cast(int, self.order.window) < self.length)
+        ):
             windows = self.order.windows(self.length, self.seed, epoch)
         while start < end:
             stop = min(end, start + most)
@@ -109,7 +117,7 @@ class Plan:
             start = stop
 
     def positions(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
-        """Which samples, in range(length), stand at positions `start` up to `stop` of `epoch`.
+        """Which samples of the population stand at positions `start` up to `stop` of `epoch`.
 
         Raises IndexError unless 0 <= start <= stop <= length.
         """

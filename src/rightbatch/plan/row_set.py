@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -21,6 +21,7 @@ from rightbatch.plan.bitmap import (
     set_members,
 )
 from rightbatch.plan.block_split import BlockShare
+from rightbatch.plan.joined_rows import JoinedRows
 
 LISTED_ROWS = 2**24
 """Up to so many rows are kept as a list; more as a bitmap."""
@@ -34,9 +35,10 @@ class RowSet:
     Consecutive rows cost nothing, up to 2^24 scattered rows an array of uint32 (int64 from
     2^32 rows in total on), more a bitmap of total / 8 bytes. The form follows from the rows
     alone, so equal sets have equal forms and fingerprints; but for a share of a `BlockSplit`,
-    which is arithmetic and costs nothing: it equals no set that is written down.
+    which is arithmetic and costs nothing, and sets of several data sets that were joined: these
+    equal no set that is written down.
 
-    Build one with `from_range`, `from_rows`, `from_mask_bits` or `from_share`.
+    Build one with `from_range`, `from_rows`, `from_mask_bits`, `from_share` or `joined`.
 
     >>> rows = RowSet.from_rows(10, [7, 1, 4])
     >>> len(rows), rows.take(np.array([2, 0]))
@@ -48,7 +50,7 @@ class RowSet:
     def __init__(
         self,
         total: int,
-        form: range | NDArray[np.integer] | Bitmap | BlockShare,
+        form: range | NDArray[np.integer] | Bitmap | BlockShare | JoinedRows,
     ) -> None:
         self.total = total
         self._form = form
@@ -136,6 +138,14 @@ class RowSet:
             )
         return cls(total, share)
 
+    @classmethod
+    def joined(cls, members: Sequence[RowSet]) -> RowSet:
+        """Rows of several data sets, numbered one after another as if they were one."""
+        form = JoinedRows(members)
+        if all(member.is_range == (0, member.total) for member in members):
+            return cls.from_range(form.total, 0, form.total)
+        return cls(form.total, form)
+
     def __len__(self) -> int:
         return len(self._form)
 
@@ -163,7 +173,7 @@ class RowSet:
             return positions + self._form.start
         if isinstance(self._form, Bitmap):
             return self._form.select(positions)
-        if isinstance(self._form, BlockShare):
+        if isinstance(self._form, BlockShare | JoinedRows):
             return self._form.take(positions)
         return self._form[positions].astype(np.int64)
 
@@ -174,7 +184,7 @@ class RowSet:
             return (rows >= self._form.start) & (rows < self._form.stop)
         inside = (rows >= 0) & (rows < self.total)
         clipped = np.where(inside, rows, 0)
-        if isinstance(self._form, Bitmap | BlockShare):
+        if isinstance(self._form, Bitmap | BlockShare | JoinedRows):
             return inside & self._form.contains(clipped)
         clipped = clipped.astype(self._form.dtype)
         at = np.minimum(np.searchsorted(self._form, clipped), len(self._form) - 1)
@@ -185,6 +195,9 @@ class RowSet:
         """All rows, ascending, as int64 arrays of bounded length."""
         if isinstance(self._form, Bitmap):
             yield from set_members(self._form.bits)
+            return
+        if isinstance(self._form, JoinedRows):
+            yield from self._form.chunks()
             return
         for first in range(0, len(self._form), _CHUNK_LENGTH):
             if isinstance(self._form, BlockShare):
@@ -212,7 +225,9 @@ class RowSet:
     @property
     def is_arithmetic(self) -> bool:
         """Whether the rows are worked out from a `BlockSplit` rather than stored."""
-        return isinstance(self._form, BlockShare)
+        return isinstance(self._form, BlockShare) or (
+            isinstance(self._form, JoinedRows) and self._form.is_arithmetic
+        )
 
     @cached_property
     def scattered(self) -> RowSet:
@@ -221,8 +236,10 @@ class RowSet:
         That is a copy, as a list or a bitmap, of a share of a `BlockSplit`, where a row that lies
         alone costs the working out of its block; every other set is such a form already.
         """
-        if not isinstance(self._form, BlockShare):
+        if not self.is_arithmetic:
             return self
+        if isinstance(self._form, JoinedRows):
+            return RowSet(self.total, self._form.scattered)
         if len(self) > LISTED_ROWS:
             return RowSet(self.total, Bitmap(self.mask_bits()))
         rows = np.empty(len(self), _row_dtype(self.total))
@@ -240,6 +257,8 @@ class RowSet:
             digest.update(f"range:{self.total}:{self._form.start}:{self._form.stop}".encode())
         elif isinstance(self._form, BlockShare):
             digest.update(f"share:{self.total}:{self._form.description}".encode())
+        elif isinstance(self._form, JoinedRows):
+            digest.update(f"joined:{self.total}:{self._form.description}".encode())
         elif isinstance(self._form, Bitmap):
             digest.update(f"bitmap:{self.total}:".encode())
             digest.update(self._form.bits.data)

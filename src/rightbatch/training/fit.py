@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from rightbatch.errors import OptionError, ResumeError
@@ -22,6 +23,7 @@ from rightbatch.loading.token_batches import (
     with_padding,
     with_padding_of,
 )
+from rightbatch.loading.weights import parts_without_weights
 from rightbatch.training.building import build, task_of
 from rightbatch.training.checkpoint import model_tensors, save_checkpoint
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, Evaluation, Reading
@@ -62,6 +64,8 @@ def fit(
     window: int | None = None,
     block: int | None = None,
     memory: str | int | float | None = None,
+    weights: ArrayLike | str | None = None,
+    epoch_samples: int | None = None,
     on_bad_sample: str = "stop",
     max_bad: int | float | None = None,
     micro_batch_size: int | None = None,
@@ -99,7 +103,11 @@ def fit(
     loss and takes the weights of the best epoch, and `target_loss` ends it after the first epoch
     whose validation loss is no higher. `window` is the size of the shuffle window in samples,
     `block` that of the blocks that are permuted first; `memory="512MB"` chooses both for data that
-    are larger than memory, and bounds what reading takes (see `Batches`). `on_bad_sample` and
+    are larger than memory, and bounds what reading takes (see `Batches`). `weights` draw the
+    training samples with replacement, `epoch_samples` of them an epoch (as many as there are, where
+    it is not given): one number a training sample or a sample of the data, the name of a column,
+    or "balanced" for classes that are equally likely; validation takes every sample once all the
+    same. Parts of a mixture (`rb.mix`) are trained on in its proportions. `on_bad_sample` and
     `max_bad` say what becomes of samples that can not be read: with "quarantine" a batch is learned
     without them, they are listed in the result and in the run's bad_samples.json, and the run goes
     on without them when it is resumed.
@@ -143,6 +151,8 @@ def fit(
         window=window,
         block=block,
         memory=memory,
+        weights=weights,
+        epoch_samples=epoch_samples,
         on_bad_sample=on_bad_sample,
         max_bad=max_bad,
         micro_batch_size=micro_batch_size,
@@ -167,6 +177,8 @@ def fit(
             f"target_loss={target_loss:g} is a validation loss, and there is no validation part: "
             "split with val=0.1"
         )
+    options.samples_in_epoch(parts.train)  # refuses an epoch that can not be of that length
+    parts = parts_without_weights(parts, options.weights)
     if resume and out is None:
         raise OptionError("resume=True needs the run's folder: out=…")
     began = time.perf_counter()
@@ -191,6 +203,7 @@ def fit(
             "split": parts.settings,
             "data": {"name": parts.data.name, "fingerprint": parts.fingerprint},
             "duplicate_samples": parts.duplicate_samples,
+            "mixture": None if parts.train.mixture is None else parts.train.mixture.to_json(),
             "columns": describe_columns(parts.data),
             "target": parts.data.target,
             "loss": task.loss.name,

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from rightbatch.byte_sizes import parse_bytes
 from rightbatch.errors import OptionError, did_you_mean
+from rightbatch.loading.parts import Part
+from rightbatch.loading.sampling import check_sampling, epoch_length
 from rightbatch.loading.token_batches import refuse_with_tokens
+from rightbatch.loading.weights import weights_text
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import is_integer, whole_number
 from rightbatch.training.models import ACTIVATIONS, parse_init
@@ -42,6 +45,8 @@ class FitOptions:
     window: int | None = None
     block: int | None = None
     memory: str | int | float | None = None
+    weights: Any = None
+    epoch_samples: int | None = None
     on_bad_sample: str = "stop"
     max_bad: int | float | None = None
     micro_batch_size: int | None = None
@@ -56,17 +61,25 @@ class FitOptions:
         _one_of("activation", self.activation, ACTIVATIONS)
         parse_init(self.init)
         # NumPy's numbers become Python's, which JSON can hold.
-        whole = ("epochs", "steps", "batch_tokens", "micro_batch_size", "evaluation_batch_size")
+        sizes = ("batch_tokens", "micro_batch_size", "evaluation_batch_size", "epoch_samples")
+        whole = ("epochs", "steps", *sizes)
         for name in (*whole, "early_stopping", "threads"):
             if getattr(self, name) is not None:
                 value = whole_number(name, getattr(self, name), at_least=1)
                 object.__setattr__(self, name, value)
         if self.memory is not None:
             parse_bytes(self.memory, name="memory")
+        check_sampling(
+            self.weights,
+            self.epoch_samples,
+            shuffle=self.shuffle,
+            window=self.window,
+            block=self.block,
+        )
         object.__setattr__(self, "seed", whole_number("seed", self.seed))
         if self.batch_tokens is not None:
             # What is left at its default was not asked for.
-            names = ("batch_size", "window", "block", "memory", "on_bad_sample")
+            names = ("batch_size", "window", "block", "memory", "on_bad_sample", "weights")
             asked = {name: getattr(self, name) for name in (*names, "evaluation_batch_size")}
             if asked["batch_size"] == FitOptions.batch_size:
                 del asked["batch_size"]
@@ -109,8 +122,20 @@ class FitOptions:
         """The number of epochs; 10 where neither epochs nor steps were given."""
         return 10 if self.epochs is None and self.steps is None else self.epochs
 
+    def samples_in_epoch(self, part: Part) -> int:
+        """The samples that an epoch of the train part has.
+
+        Raises OptionError where `epoch_samples` is given and every sample comes once.
+        """
+        return epoch_length(
+            part,
+            weights=self.weights,
+            epoch_samples=self.epoch_samples,
+            shuffle=self.shuffle,
+        )
+
     def total_steps(self, samples: int) -> int:
-        """The steps of a run on `samples` training samples, if it is not stopped early.
+        """The steps of a run of `samples` training samples an epoch, if it is not stopped early.
 
         >>> FitOptions(batch_size=128, epochs=2).total_steps(455)
         8
@@ -121,8 +146,9 @@ class FitOptions:
         return -(-samples // size) * (self.epochs_wanted or 0)
 
     def to_json(self) -> dict[str, Any]:
-        """The options as JSON; a function is named."""
-        options = asdict(self)
+        """The options as JSON; a function is named, and of weights there is a digest."""
+        options = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        options["weights"] = weights_text(self.weights)
         if callable(self.loss):
             options["loss"] = getattr(self.loss, "__qualname__", type(self.loss).__name__)
         return options

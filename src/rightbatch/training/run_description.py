@@ -31,10 +31,10 @@ class NamedFunction:
 class RunDescription:
     """What config.json says.
 
-    `columns` are all columns of the data, `inputs` those without target and group. `split` are
-    the arguments of `split`, `fingerprint` and `sizes` those of the parts that it gave, `command`
-    the options of the command line, empty for a run from Python. `is_per_token` says whether the
-    model tells a class a token.
+    `columns` are all columns of the data, `inputs` those without target, group and weights. `split`
+    are the arguments of `split`, `fingerprint` and `sizes` those of the parts that it gave,
+    `command` the options of the command line, empty for a run from Python. `is_per_token` says
+    whether the model tells a class a token.
     """
 
     path: Path
@@ -53,8 +53,9 @@ class RunDescription:
     @property
     def inputs(self) -> tuple[Column, ...]:
         """The columns that the model learned from."""
-        # One may have said which samples belong together.
-        others = (None if self.target is None else self.target.name, self.split.get("group"))
+        # One may have said which samples belong together, and one how much each weighs.
+        hidden = (self.split.get("group"), self.split.get("weights"))
+        others = (None if self.target is None else self.target.name, *hidden)
         return tuple(column for column in self.columns if column.name not in others)
 
     @property

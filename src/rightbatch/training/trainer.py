@@ -68,6 +68,8 @@ class Trainer:
             shuffle=options.shuffle,
             window=options.window,
             block=options.block,
+            weights=options.weights,
+            epoch_samples=options.epoch_samples,
             **reading.options,
             with_rows=True,
             output="torch",
