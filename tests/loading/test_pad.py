@@ -118,6 +118,8 @@ def test_it_is_kept_as_json():
     made = rb.pad(value=1, longest=64, multiple_of=8, lengths_of="ids")
     again = transform_from_json(made.to_json())
     assert again.to_json() == made.to_json()
+    assert again == made
+    assert again != rb.pad()
     assert repr(again) == "pad(value=1, longest=64, multiple_of=8, lengths_of='ids')"
 
 

@@ -149,6 +149,26 @@ def test_a_run_folder_predicts_with_its_own_padding(tmp_path):
     assert found.accuracy == pytest.approx(rb.evaluate(result, parts.test)["accuracy"])
 
 
+def letters(text: str) -> list[int]:
+    return [1 + ord(letter) % 10 for letter in text]
+
+
+def test_a_run_folder_takes_its_tokenizer_from_the_data(tmp_path):
+    texts = ["a" * (1 + row % 7) if row % 2 else "c" * (1 + row % 5) for row in range(80)]
+    columns = {"ids": rb.Ragged.from_list(texts), "y": np.arange(80) % 2}
+    data = rb.open(columns, target="y")
+    parts = rb.split(data, val=20).transform(rb.tokenize(letters))
+    result = train(parts, Pooled(), out=tmp_path / "run", epochs=30, optimizer="adam")
+    wanted = rb.evaluate(result, parts.val)["accuracy"]
+    assert wanted > 0.9
+    found = rb.predict(tmp_path / "run", parts.val, network=Pooled())
+    assert found.accuracy == pytest.approx(wanted)
+    whole = rb.predict(tmp_path / "run", data.transform(rb.tokenize(letters)), network=Pooled())
+    assert whole.samples == 80
+    with pytest.raises(rb.OptionError, match=r"through the function 'tokenize\(letters\)'"):
+        rb.predict(tmp_path / "run", data, network=Pooled())
+
+
 def test_outputs_of_varying_length_are_no_array_of_predictions():
     parts = make_parts(test=40)
     result = train(parts, epochs=1)

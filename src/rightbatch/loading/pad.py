@@ -29,7 +29,7 @@ class Pad(Function):
     def __init__(
         self, value: float, longest: int | None, multiple_of: int, lengths_of: str | None
     ) -> None:
-        self.function = self.__call__
+        self.function = self
         self.name = "pad"
         self.takes_random, self.takes_target = False, True
         self.value = value
@@ -140,6 +140,12 @@ class Pad(Function):
             "multiple_of": self.multiple_of,
             "lengths_of": self.lengths_of,
         }
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pad) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.to_json().values()))
 
     def __repr__(self) -> str:
         given = {name: value for name, value in self.to_json().items() if name != "kind"}

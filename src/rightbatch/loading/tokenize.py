@@ -89,8 +89,9 @@ class Tokenize(Transform):
     @override
     def to_json(self) -> dict[str, Any]:
         if callable(self.how):
-            name = getattr(self.how, "__qualname__", type(self.how).__name__)
-            return {"kind": "function", "name": f"tokenize({name})"}
+            name = getattr(self.how, "__name__", type(self.how).__name__)
+            column = "" if self.column is None else f", column={self.column!r}"
+            return {"kind": "function", "name": f"tokenize({name}{column})"}
         return {
             "kind": "tokenize",
             "how": self.how,
