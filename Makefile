@@ -73,6 +73,7 @@ bench: $(STAMP)  ## install the peers and measure against them
 	$(BIN)/python benchmarks/in_memory.py
 	$(BIN)/python benchmarks/larger_than_memory.py
 	$(BIN)/python benchmarks/larger_than_memory.py --growth
+	$(BIN)/python benchmarks/token_batches.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/epoch.py
 	$(BIN)/python benchmarks/predict.py

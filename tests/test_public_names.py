@@ -29,11 +29,13 @@ PUBLIC_NAMES = {
     "mix",
     "one_hot",
     "pack",
+    "pad",
     "scale",
     "ShuffleQuality",
     "shuffle_quality",
     "split",
     "standardize",
+    "tokenize",
     # fetching
     "FetchProgress",
     "FetchedSet",

@@ -47,10 +47,12 @@ if TYPE_CHECKING:
     from rightbatch.loading.decode_images import decode_images
     from rightbatch.loading.mixing import mix
     from rightbatch.loading.packing import pack
+    from rightbatch.loading.pad import pad
     from rightbatch.loading.parts import Part, Parts, split
     from rightbatch.loading.shuffle_quality import shuffle_quality
     from rightbatch.loading.shuffle_result import ShuffleQuality
     from rightbatch.loading.slices import batches
+    from rightbatch.loading.tokenize import tokenize
     from rightbatch.loading.transforms import cast, flatten, one_hot, scale, standardize
     from rightbatch.report.page import write_report
     from rightbatch.run_report import RunReport
@@ -88,11 +90,13 @@ _HOMES = {
     "decode_images": "loading.decode_images",
     "mix": "loading.mixing",
     "pack": "loading.packing",
+    "pad": "loading.pad",
     "Part": "loading.parts",
     "Parts": "loading.parts",
     "split": "loading.parts",
     "ShuffleQuality": "loading.shuffle_result",
     "shuffle_quality": "loading.shuffle_quality",
+    "tokenize": "loading.tokenize",
     "cast": "loading.transforms",
     "flatten": "loading.transforms",
     "one_hot": "loading.transforms",
@@ -160,6 +164,7 @@ __all__ = [
     "one_hot",
     "open",
     "pack",
+    "pad",
     "predict",
     "run",
     "scale",
@@ -167,6 +172,7 @@ __all__ = [
     "speed",
     "split",
     "standardize",
+    "tokenize",
     "verify_pack",
     "write_report",
 ]

@@ -17,6 +17,7 @@ from rightbatch.data.remote_url import shown_url
 from rightbatch.errors import OptionError
 from rightbatch.loading.parts import Parts
 from rightbatch.loading.quarantine import Quarantine
+from rightbatch.loading.token_batches import parts_with_padding
 from rightbatch.options import DataOptions, TrainOptions
 from rightbatch.preparation import model_to_fit
 from rightbatch.report.page import write_report
@@ -52,6 +53,8 @@ def fit_and_test(
         max_bad=data.max_bad,
         weights=data.weights,
     )
+    if options.batch_tokens is not None:
+        parts = parts_with_padding(parts)
     to_fit = model_to_fit(str(training.model), seed=data.seed) if network is None else network
     path = PathMap(to_fit, parts, options) if report is not None else None
     result = fit(
@@ -80,6 +83,7 @@ def fit_and_test(
         best_epoch=result.best_epoch,
         steps=result.steps,
         batch_size=result.batch_size,
+        batch_tokens=result.batch_tokens,
         micro_batch_size=result.micro_batch_size,
         learning_rate=options.learning_rate,
         target_loss=options.target_loss,
@@ -89,6 +93,7 @@ def fit_and_test(
             result,
             parts.test,
             batch_size=options.evaluation_batch_size or EVALUATION_BATCH_SIZE,
+            batch_tokens=options.batch_tokens,
             memory=options.memory,
             on_bad_sample="stop" if quarantine is None else quarantine,
         )

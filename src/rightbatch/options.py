@@ -173,6 +173,7 @@ class TrainOptions:
     l1: float = 0.0
     l2: float = 0.0
     batch_size: int | str = 32
+    batch_tokens: int | None = None
     micro_batch_size: int | None = None
     evaluation_batch_size: int | None = None
     epochs: int | None = None
@@ -189,6 +190,9 @@ class TrainOptions:
     def __post_init__(self) -> None:
         from rightbatch.training.models import ModelName
 
+        if self.batch_tokens is not None and self.is_auto:
+            # The default of `run`; there is nothing to be found.
+            object.__setattr__(self, "batch_size", TrainOptions.batch_size)
         if self.is_auto:
             self._refuse_what_auto_finds()
             # Everything but the batch size can be checked before that is known.

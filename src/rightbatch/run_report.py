@@ -18,7 +18,8 @@ class RunReport:
 
     Losses and the metric (`accuracy` or `r2`) are exact means over samples, of the epoch whose
     weights the model has (`best_epoch`); `val` and `test` are None where nothing was held out.
-    `run` is the folder of the run. `batch_size` and `learning_rate` are those of the training;
+    `run` is the folder of the run. `batch_size` and `learning_rate` are those of the training (with
+    `batch_tokens`, the most samples that a batch held);
     where they were advised, `advice` says why, else it is None. `target_loss` is the validation
     loss at which training was to end. `report` is the page that was written, None where none was
     asked for. `seconds` is the time of the training, `loading_seconds` how long of it
@@ -47,6 +48,7 @@ class RunReport:
     duplicate_samples: int | None
     advice: Advice | None = None
     report: str | None = None
+    batch_tokens: int | None = None
 
     @property
     def reached_target(self) -> bool | None:

@@ -60,6 +60,7 @@ def run(
     *,
     model: str | nn.Module | None = None,
     batch_size: int | str = "auto",
+    batch_tokens: int | None = None,
     epochs: int | None = None,
     steps: int | None = None,
     target_loss: float | None = None,
@@ -126,6 +127,8 @@ def run(
     `learning_rate` is where the search starts; a number as batch size keeps everything as given.
     With `target_loss` training ends after the first epoch whose validation loss is no higher, at
     the latest after `epochs`; left out, these are three times as many as the pilot predicts.
+
+    With `batch_tokens`, for samples that vary in length, no batch size is looked for.
 
     The run's folder is `out`, or `runs/DATA-MODEL-TIME`; it keeps the advice as advice.json.
     `report` names an HTML page to write. `progress` is called a few times a second, with an
@@ -194,6 +197,7 @@ def run(
             l1=l1,
             l2=l2,
             batch_size=batch_size,
+            batch_tokens=batch_tokens,
             micro_batch_size=micro_batch_size,
             evaluation_batch_size=evaluation_batch_size,
             epochs=epochs,

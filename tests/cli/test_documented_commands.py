@@ -36,9 +36,10 @@ def outputs_of(page: str, real_data: Path, folder: Path) -> list[str]:
     }
     outputs = []
     for command in commands(page):
-        assert command.startswith("rightbatch ")
+        program, _, arguments = command.partition(" ")
         # The interpreter that runs this test, rather than whatever program is installed.
-        ours = command.replace("rightbatch ", f'"{sys.executable}" -m rightbatch ', 1)
+        started = {"rightbatch": f'"{sys.executable}" -m rightbatch', "python": sys.executable}
+        ours = f"{started[program]} {arguments}"
         done = subprocess.run(
             ["sh", "-c", ours],  # noqa: S607  # as a user types them
             cwd=folder,
@@ -82,3 +83,16 @@ def test_a_text_is_learned_from_resumed_and_predicted(real_data: Path, tmp_path)
     probabilities = np.load(tmp_path / "next.npy", mmap_mode="r")
     assert probabilities.shape == (1743, 64, 65)
     np.testing.assert_allclose(probabilities[::100].sum(-1), 1.0, rtol=1e-5)
+
+
+def test_lines_are_packed_learned_from_in_batches_of_tokens_and_resumed(
+    real_data: Path, tmp_path
+) -> None:
+    shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
+    _, trained, resumed = outputs_of("sequences.md", real_data, tmp_path)
+    assert "20 batches of up to 2,048 tokens" in trained
+    assert "40 batches of up to 2,048 tokens" in resumed
+    assert "Held-out samples that training read: 0" in resumed
+    result = json.loads((tmp_path / "runs" / "lines" / "result.json").read_text())
+    assert result["batch_tokens"] == 2048
+    assert 2.0 < result["test_loss"] < 2.8

@@ -62,8 +62,8 @@ RUN = (
     DESCENT
     | SEARCH
     | {
-        *("--batch-size", "--evaluation-batch-size", "--early-stopping", "--target-loss", "--out"),
-        "--epoch-samples",
+        *("--batch-size", "--batch-tokens", "--evaluation-batch-size", "--early-stopping"),
+        *("--target-loss", "--out", "--epoch-samples"),
     }
 )
 TRAINING = RUN | {"--resume"}

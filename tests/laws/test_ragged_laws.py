@@ -292,7 +292,7 @@ def test_what_is_read_ahead_is_read_in_pieces(sources, tmp_path, monkeypatch):
 )
 def test_transforms_of_samples_refuse_it_and_say_what_to_do(sources, transform):
     parts = rb.split(sources["one field"]["memory"], val=0.2)
-    with pytest.raises(rb.DataError, match=r"'text' vary in length .*attach a function"):
+    with pytest.raises(rb.DataError, match=r"'text' vary in length .*attach rb.pad"):
         parts.transform(transform)
 
 

@@ -200,7 +200,7 @@ def _train(loaded: Loaded, request: ProbeRequest, meter: Meter) -> dict[str, Any
         trainer.run()
     return {
         "steps": len(watch.times) - 1,
-        "validation_batch_size": trainer.validation and trainer.validation.batch_size,
+        "validation_batch_size": trainer.validation and trainer.validation.size,
         "seconds_per_sample": watch.step_seconds() / size,
         "sample_bytes": sample_bytes,
         "slab_bytes": _SLAB_BYTES,

@@ -90,6 +90,15 @@ network_options = stacked(
     ),
 )
 
+token_batch_options = stacked(
+    _batching(
+        "--batch-tokens",
+        type=_COUNT,
+        help="In place of a batch size, for samples that vary in length: batches of like lengths, "
+        "padded, of up to so many tokens.",
+    ),
+)
+
 micro_batch_options = stacked(
     _batching(
         "--micro-batch-size",
@@ -273,6 +282,7 @@ def _training_options(batch_size: int | str) -> Callable[[Function], Function]:
         model_options,
         network_options,
         _auto_batch_option(batch_size),
+        token_batch_options,
         advice_options,
         micro_batch_options,
         evaluation_batch_options,

@@ -40,7 +40,10 @@ def training_texts(report: RunReport) -> Iterator[RenderableType]:
     if report.advice is not None:
         yield from advice_texts(report.advice)
     epochs = f"{report.epochs:,} epoch{'' if report.epochs == 1 else 's'}"
-    steps = f"{report.steps:,} batch{'' if report.steps == 1 else 'es'} of {report.batch_size:,}"
+    size = f"{report.batch_size:,}"
+    if report.batch_tokens is not None:
+        size = f"up to {report.batch_tokens:,} tokens"
+    steps = f"{report.steps:,} batch{'' if report.steps == 1 else 'es'} of {size}"
     rate = "" if report.advice is None else f", learning rate {report.learning_rate:.3g} (advised)"
     yield f"{report.model} on {report.data}: {epochs}, {steps}{rate}"
     if report.samples_per_second:

@@ -220,7 +220,11 @@ class Ragged:
         mask = np.arange(longest) < lengths[:, None]
         values = np.full((len(self), longest, *self.shape), fill, self.dtype)
         kept = np.minimum(lengths, longest)
-        values[mask] = _gathered(self.values, self.offsets[:-1], offsets_of(kept))
+        # Where nothing is cut, the values are there one after another, in the mask's own order.
+        is_whole = int(lengths.max(initial=0)) <= longest
+        values[mask] = (
+            self.values if is_whole else _gathered(self.values, self.offsets[:-1], offsets_of(kept))
+        )
         return values, mask
 
     def texts(self) -> list[str]:
@@ -272,7 +276,7 @@ class Ragged:
 
 
 MAKE_ARRAYS = (
-    "attach a function of a batch that makes arrays of them, such as one that pads: "
+    "attach rb.pad(), which makes arrays and a mask of them, or a function of a batch that does: "
     "values, mask = inputs.padded(); encoded images are decoded by rb.decode_images(224) "
     "(--image-size 224)"
 )

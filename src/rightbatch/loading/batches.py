@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from rightbatch.loading.quarantine import BadSample, OnBadSample, Quarantine
 from rightbatch.loading.row_reader import RowReader
 from rightbatch.loading.sampling import check_sampling, drawn_order, epoch_length
 from rightbatch.loading.slabs import Output, SlabReader, batches_per_slab, ragged_for_torch
+from rightbatch.loading.token_batches import limited_part, refuse_with_tokens, token_plan
 from rightbatch.loading.weights import without_weights
 from rightbatch.loading.windows import WindowPool
 from rightbatch.plan.batching import resolve_batch_size
@@ -31,6 +32,7 @@ from rightbatch.plan.cursor import Cursor
 from rightbatch.plan.order import Order
 from rightbatch.plan.orders import AnyOrder
 from rightbatch.plan.plan import Plan
+from rightbatch.plan.token_plan import AnyPlan, TokenPlan
 
 Remainder = Literal["keep", "drop", "pad"]
 
@@ -63,6 +65,14 @@ class Batches:
     `batch_size` is a number or "full". `shuffle=True` is a uniform permutation, `window=w`
     shuffles inside windows of w samples, `shuffle=False` keeps the order. `block=b` beside a window
     permutes blocks of b samples, and the samples of every `window / block` blocks.
+
+    `batch_tokens=4096` in place of a batch size is for samples that vary in length: a batch has as
+    many samples of like lengths as fit in 4,096 tokens, padding counted, and comes padded (see
+    `pad`, which is added where it is not attached). Lengths are measured once. The samples of a
+    length bucket are permuted, and all batches; with `shuffle=False` a batch comes where its first
+    sample stands. `bucket_edges` are the longest lengths of the buckets, where those that are found
+    will not do. A state belongs to its number of tokens. `truncated_samples` says how many samples
+    `pad(longest=…)` cuts.
 
     `memory="512MB"` is for data in files that are larger: blocks and window are chosen such that
     reading and batching stay within that budget, and samples are read from the files window after
@@ -108,8 +118,10 @@ class Batches:
     def __init__(
         self,
         part: Part | Dataset | Any,
-        batch_size: int | str,
+        batch_size: int | str | None = None,
         *,
+        batch_tokens: int | None = None,
+        bucket_edges: Sequence[int] | None = None,
         seed: int = 0,
         shuffle: bool = True,
         window: int | None = None,
@@ -142,7 +154,33 @@ class Batches:
         drawn = drawn_order(
             self.part, length, weights=weights, shuffle=shuffle, window=window, block=block
         )
-        batch_size = resolve_batch_size(batch_size, length)
+        if batch_tokens is not None:
+            refuse_with_tokens(
+                {
+                    "batch_size": batch_size,
+                    "window": window,
+                    "block": block,
+                    "memory": memory,
+                    "remainder": remainder,
+                    "on_bad_sample": on_bad_sample,
+                    "weights": weights,
+                }
+            )
+            if drawn is not None:
+                raise OptionError(
+                    f"batch_tokens and the {drawn.kind} order of {self.part.data.name} contradict "
+                    "each other: token batches take every sample once; give batch_size and rb.pad()"
+                )
+            self.part = limited_part(self.part, batch_tokens)
+        elif batch_size is None or bucket_edges is not None:
+            raise OptionError(
+                "bucket_edges are the length buckets of batch_tokens: give batch_tokens too"
+                if batch_size is not None
+                else "say how large a batch is: Batches(part, 128), or for samples that vary in "
+                "length Batches(part, batch_tokens=4096)"
+            )
+        # Of batches of tokens it is the plan that says how many samples they hold.
+        batch_size = length if batch_size is None else resolve_batch_size(batch_size, length)
         self._quarantine = (
             on_bad_sample
             if isinstance(on_bad_sample, Quarantine)
@@ -187,9 +225,22 @@ class Batches:
             order = self._budget.order(length)
         else:
             order = Order.resolve(shuffle=shuffle, window=window, length=length, block=block)
-        self._use(
-            Plan(length=length, batch_size=batch_size, order=order, seed=seed, remainder=remainder)
-        )
+        self.truncated_samples = 0
+        if batch_tokens is None:
+            self._use(
+                Plan(
+                    length=length,
+                    batch_size=batch_size,
+                    order=order,
+                    seed=seed,
+                    remainder=remainder,
+                )
+            )
+        else:
+            plan, self.truncated_samples = token_plan(
+                self.part, batch_tokens, shuffle=shuffle, seed=seed, edges=bucket_edges
+            )
+            self._use(plan)
         self._epoch = 0
         self._samples = 0
         # Whether the next iteration goes on inside the epoch: after load_state_dict only.
@@ -204,7 +255,7 @@ class Batches:
 
     @property
     def batch_size(self) -> int:
-        """The number of samples in a full batch."""
+        """The number of samples in a full batch; with `batch_tokens`, the most that one holds."""
         return self.plan.batch_size
 
     @property
@@ -230,7 +281,7 @@ class Batches:
     @property
     def batches_left(self) -> int:
         """The batches of the present epoch that have not been taken yet."""
-        return self.plan.batch_count(self._samples)
+        return self.plan.batch_count(self._samples, self._epoch)
 
     @property
     def at_epoch_start(self) -> bool:
@@ -278,7 +329,12 @@ class Batches:
                 'on_bad_sample="quarantine" and max_bad as it was'
             )
         is_of_memory = cursor.order.kind in ("uniform", "block-window")
-        if self._is_order_chosen and is_of_memory and isinstance(cursor.order, Order):
+        if (
+            self._is_order_chosen
+            and is_of_memory
+            and isinstance(cursor.order, Order)
+            and isinstance(self.plan, Plan)
+        ):
             # Whatever memory there is now, the samples come in the order of the run.
             self._use(replace(self.plan, order=cursor.order))
         cursor.check(self.plan, self.part.fingerprint, allow_new_batch_size=allow_new_batch_size)
@@ -289,6 +345,11 @@ class Batches:
         self._moving = None
 
     def __repr__(self) -> str:
+        if isinstance(self.plan, TokenPlan):
+            return (
+                f"<Batches of {self.part.data.name}, {self.part.name}: {len(self.part):,} samples, "
+                f"{len(self):,} batches of up to {self.plan.tokens:,} tokens>"
+            )
         length = self.plan.length
         last = length % self.batch_size
         return (
@@ -317,9 +378,9 @@ class Batches:
         budget = MemoryBudget(total_bytes, self._rows, _SLABS_HELD * slab_bytes)
         return None if budget.fits(len(self.part.data)) else budget
 
-    def _use(self, plan: Plan) -> None:
+    def _use(self, plan: AnyPlan) -> None:
         """Read by this plan from now on."""
-        self.plan = plan
+        self.plan: AnyPlan = plan
         windows = self._windows = None
         if self._rows.is_needed and (self._budget is not None or plan.order.block is not None):
             room = None if self._budget is None else self._budget.window
@@ -370,8 +431,7 @@ class Batches:
         self._goes_on = False
         self._moving = iteration = object()
         epoch, samples = self._epoch, self._samples
-        last = self.plan.batch_count(samples) - 1
-        end = self.plan.span(last, samples)[1]
+        end = self.plan.end(samples)
         with contextlib.closing(self._read(epoch, samples)) as batches:
             for stop, batch in batches:
                 if self._moving is iteration:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rightbatch.data.dataset import Dataset
+from rightbatch.data.ragged import Ragged
 from rightbatch.errors import DataError, did_you_mean
 from rightbatch.loading.decode_images import DecodeImages
 from rightbatch.loading.fields import STACKED, input_fields, single_field
@@ -51,7 +52,7 @@ class Pipeline:
         decoders = 0
         for transform in transforms:
             if isinstance(transform, Function):
-                self._by_batch.append(transform)
+                self._by_batch.append(transform.of_fields(self.input_names))
                 continue
             decodes = isinstance(transform, DecodeImages)
             if decodes and self._by_batch:
@@ -87,6 +88,11 @@ class Pipeline:
             for track in self.tracks
             if isinstance(track, RaggedTrack) and track.decoder is not None
         ]
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names of the input fields."""
+        return list(self._inputs)
 
     @property
     def has_functions(self) -> bool:
@@ -158,12 +164,12 @@ class Pipeline:
                 continue
             track, transform = step
             if track is self._target:
-                target = transform.apply(as_numpy(target))
+                target = transform.apply(_values(target))
             elif isinstance(inputs, dict):
                 name = track.column.name
-                inputs = {**inputs, name: transform.apply(as_numpy(inputs[name]))}
+                inputs = {**inputs, name: transform.apply(_values(inputs[name]))}
             else:
-                inputs = transform.apply(as_numpy(inputs))
+                inputs = transform.apply(_values(inputs))
         return inputs, target
 
     def values_for(
@@ -181,11 +187,9 @@ class Pipeline:
         for rows in self._in_pieces(chunks):
             inputs, target = self.finish(self.gather(rows), rows, seed=0, epoch=0)
             if tracks[0] is self._target:
-                yield as_numpy(target)
+                yield _values(target)
             else:
-                yield as_numpy(
-                    inputs[tracks[0].column.name] if isinstance(inputs, dict) else inputs
-                )
+                yield _values(inputs[tracks[0].column.name] if isinstance(inputs, dict) else inputs)
 
     def _in_pieces(self, chunks: Iterator[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
         """Chunks of rows, smaller ones where samples are decoded: they may be large."""
@@ -212,3 +216,8 @@ class Pipeline:
             else f"a batch of {self.data.name} has no field {name!r}.{did_you_mean(name, valid)}"
         )
         raise DataError(f"{why}. Valid are: {', '.join(valid)}.")
+
+
+def _values(values: Any) -> Any:
+    """What a transform of single samples is given: an array, or entries of varying length."""
+    return values if isinstance(values, Ragged) else as_numpy(values)

@@ -27,7 +27,7 @@ _FIRST_STREAM = 1 << 32
 class RaggedTrack(Track):
     """One field of entries that vary in length; a batch of it is a `Ragged`.
 
-    Transforms of single samples take arrays and refuse it, but for `decode_images`, which makes
+    Transforms of single samples that take arrays refuse it, but for `decode_images`, which makes
     arrays of the entries: `gather` gives the entries, `decode` fills a batch's memory with what
     they hold, cast and scaled. A function of a batch gets the Ragged. Every gather of entries takes
     memory of its own, since no buffer fits the next one.
@@ -63,15 +63,19 @@ class RaggedTrack(Track):
     @override
     def gather(self, rows: NDArray[np.int64], columns: dict[str, Any] | None = None) -> Any:
         """The entries of `rows`; `columns` are those rows of a source without whole columns."""
-        if columns is not None:
-            return columns[self.source.names[0]]
         ragged: Any = self.source.array
-        return ragged.take(rows)
+        name = self.source.names[0]
+        return self._entries(ragged.take(rows) if columns is None else columns[name])
 
     @override
     def gather_from(self, array: Any, rows: NDArray[np.int64], length: int) -> Any:
         """The entries `rows` of a Ragged; past their number the last one is repeated."""
-        return array.take(np.concatenate([rows, np.repeat(rows[-1:], length - len(rows))]))
+        entries = array.take(np.concatenate([rows, np.repeat(rows[-1:], length - len(rows))]))
+        return self._entries(entries)
+
+    def _entries(self, entries: Any) -> Any:
+        """The entries after the transforms that take them; those after `decode` wait for it."""
+        return self._finish(entries) if self.decoder is None else entries
 
     def room(self, samples: int) -> Values:
         """Memory for so many decoded samples, (samples, height, width, 3); the content is any."""

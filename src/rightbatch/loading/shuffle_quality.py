@@ -144,6 +144,11 @@ def _planned(source: Any, given: dict[str, Any]) -> tuple[Part, Plan]:
                 f"{', '.join(named)} cannot be given with Batches, which have their own: leave "
                 "them out, or hand over the part"
             )
+        if not isinstance(source.plan, Plan):
+            raise OptionError(
+                "the quality of a shuffle is measured on batches of equal size, and these hold up "
+                f"to {source.plan.tokens:,} tokens: hand over the part"
+            )
         return source.part, source.plan
     if isinstance(source, Parts):
         parts = ", ".join(f"parts.{name}" for name in source.all)
@@ -154,7 +159,7 @@ def _planned(source: Any, given: dict[str, Any]) -> tuple[Part, Plan]:
     size = _BATCH_SIZE if given["batch_size"] is None else given["batch_size"]
     if given["memory"] is not None:
         asked = {name: value for name, value in given.items() if value is not None}
-        return part, Batches(part, **{"batch_size": size, **asked}).plan
+        return _planned(Batches(part, **{"batch_size": size, **asked}), {})
     plan = Plan(
         length=length,
         batch_size=resolve_batch_size(size, length),

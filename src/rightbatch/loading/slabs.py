@@ -28,7 +28,8 @@ from rightbatch.loading.quarantine import Quarantine, fillers, read_around
 from rightbatch.loading.row_reader import RowReader
 from rightbatch.loading.transform import Values, as_numpy
 from rightbatch.loading.windows import WindowPool, WindowStream
-from rightbatch.plan.plan import Plan
+from rightbatch.plan.row_set import RowSet
+from rightbatch.plan.token_plan import AnyPlan, TokenPlan
 
 Output = Literal["numpy", "torch"]
 Spans = list[tuple[int, int]]
@@ -57,6 +58,19 @@ def batches_per_slab(pipeline: Pipeline, batch_size: int, memory_bytes: int | No
     batches = slab_bytes // (pipeline.sample_bytes * batch_size)
     most = _MOST_BATCHES_WITH_FUNCTION if pipeline.has_functions else _MOST_BATCHES
     return min(max(1, batches), most)
+
+
+class TokenRows:
+    """The rows of a set in the order that a token plan has in one epoch."""
+
+    def __init__(self, plan: TokenPlan, rows: RowSet, epoch: int) -> None:
+        self._plan = plan
+        self._rows = rows
+        self._epoch = epoch
+
+    def span(self, start: int, stop: int) -> NDArray[np.int64]:
+        """The rows at positions `start` up to `stop`, int64."""
+        return self._rows.take(self._plan.positions(self._epoch, start, stop))
 
 
 class Slabs:
@@ -90,7 +104,7 @@ class SlabReader:
     def __init__(
         self,
         part: Part,
-        plan: Plan,
+        plan: AnyPlan,
         pipeline: Pipeline,
         reader: RowReader,
         *,
@@ -111,7 +125,8 @@ class SlabReader:
         self._windows = windows
         self._quarantine = quarantine
         self._good_row: NDArray[np.int64] | None = None
-        self.batches_per_slab = batches_per_slab(pipeline, plan.batch_size, memory_bytes)
+        size = plan.mean_batch_size if isinstance(plan, TokenPlan) else plan.batch_size
+        self.batches_per_slab = batches_per_slab(pipeline, size, memory_bytes)
         longest = self.batches_per_slab * plan.batch_size
         if plan.remainder != "pad":
             longest = min(longest, plan.length)
@@ -131,19 +146,23 @@ class SlabReader:
         Whoever takes them closes them in the end.
         """
         plan = self._plan
-        if self._windows is None:
-            ahead = RowsAhead(plan, self._part.rows, epoch)
+        if self._windows is None or isinstance(plan, TokenPlan):
+            ahead = (
+                TokenRows(plan, self._part.rows, epoch)
+                if isinstance(plan, TokenPlan)
+                else RowsAhead(plan, self._part.rows, epoch)
+            )
             if self._piece_samples is not None:
                 return Slabs(
                     task
-                    for span, spans in self._spans(start)
+                    for span, spans in self._spans(start, epoch)
                     for task in self._decoding(
                         partial(self._gather_some, ahead.span(*span)), spans, epoch
                     )
                 )
             return Slabs(
                 partial(self._load, partial(self._gather, ahead.span(*span)), spans, epoch)
-                for span, spans in self._spans(start)
+                for span, spans in self._spans(start, epoch)
             )
         stream = WindowStream(
             self._windows,
@@ -157,18 +176,19 @@ class SlabReader:
             return Slabs(
                 (
                     task
-                    for span, spans in self._spans(start)
+                    for span, spans in self._spans(start, epoch)
                     for task in self._decoding(partial(_from, gather, span[0]), spans, epoch)
                 ),
                 stream,
             )
         return Slabs(
-            (partial(self._load, gather, spans, epoch) for _, spans in self._spans(start)), stream
+            (partial(self._load, gather, spans, epoch) for _, spans in self._spans(start, epoch)),
+            stream,
         )
 
-    def _spans(self, start: int) -> Iterator[tuple[tuple[int, int], Spans]]:
+    def _spans(self, start: int, epoch: int) -> Iterator[tuple[tuple[int, int], Spans]]:
         """Where each slab begins and ends, and the spans of its batches."""
-        spans = self._plan.spans(start)
+        spans = self._plan.spans(start, epoch)
         while together := list(islice(spans, self.batches_per_slab)):
             yield (together[0][0], together[-1][1]), together
 

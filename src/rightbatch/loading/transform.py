@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -93,6 +93,11 @@ class Function:
                 "a transform is a function of (inputs) or of (inputs, target)"
             )
         self.takes_target = len(positional) == 2
+
+    def of_fields(self, fields: Sequence[str]) -> Self:
+        """The function for inputs of these fields, by name, where that makes a difference."""
+        del fields
+        return self
 
     def __call__(
         self, inputs: Inputs, target: Values | None, rng: RowRandom

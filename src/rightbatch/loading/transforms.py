@@ -17,6 +17,8 @@ from rightbatch.data.column import Column
 from rightbatch.data.ragged import MAKE_ARRAYS
 from rightbatch.errors import DataError, OptionError, did_you_mean
 from rightbatch.loading.affine import AffineMap
+from rightbatch.loading.pad import Pad, pad
+from rightbatch.loading.tokenize import tokenize
 from rightbatch.loading.transform import Transform, Values
 
 # Deviations this small beside the mean are rounding errors of it: a few units in the last place.
@@ -321,10 +323,10 @@ def cast(dtype: DTypeLike, *, column: str | None = None) -> Cast:
     return Cast(wanted, column)
 
 
-_KINDS = ("scale", "standardize", "one_hot", "flatten", "cast", "decode_images")
+_KINDS = ("scale", "standardize", "one_hot", "flatten", "cast", "decode_images", "tokenize", "pad")
 
 
-def transform_from_json(described: dict[str, Any]) -> Transform:
+def transform_from_json(described: dict[str, Any]) -> Transform | Pad:
     """The transform that `to_json` described; OptionError where the kind is not built in.
 
     >>> transform_from_json(scale(0.5).to_json())
@@ -351,6 +353,10 @@ def transform_from_json(described: dict[str, Any]) -> Transform:
         from rightbatch.loading.decode_images import DecodeImages
 
         return DecodeImages.from_json(described)
+    if kind == "tokenize":
+        return tokenize(described["how"], alphabet=described["alphabet"], column=column)
+    if kind == "pad":
+        return pad(**{name: value for name, value in described.items() if name != "kind"})
     if kind == "function":
         raise OptionError(
             f"the transform {described.get('name')!r} is a function; code is not stored with a "

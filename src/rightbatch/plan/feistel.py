@@ -48,7 +48,13 @@ class FeistelNetwork:
 
     def image(self, start: int, stop: int) -> NDArray[np.int64]:
         """The images of start, start + 1, ... stop - 1, as int64."""
-        images = np.arange(start, stop, dtype=np.int64)
+        return self._in_place(np.arange(start, stop, dtype=np.int64))
+
+    def images(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The images of any numbers in range(length), in their order, as int64."""
+        return self._in_place(numbers.copy())
+
+    def _in_place(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
         self._encipher(images)
         walking = np.flatnonzero(images >= self._length)
         while len(walking):

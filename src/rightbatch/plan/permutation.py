@@ -46,6 +46,23 @@ def permute_span(length: int, key: int, start: int, stop: int) -> NDArray[np.int
     return FeistelNetwork(length, key).image(start, stop)
 
 
+def permute(length: int, key: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """What stands at any `positions` of the permutation that `permute_span` gives, in their order.
+
+    Raises IndexError where a position lies outside range(`length`), or the length past 2^62.
+
+    >>> permute(10, 7, np.array([5, 3]))
+    array([9, 7])
+    """
+    if not 0 <= length <= MAXIMUM_LENGTH or (
+        len(positions) and not 0 <= positions.min() <= positions.max() < length
+    ):
+        raise IndexError(f"positions lie outside 0 <= position < {length} <= 2**62")
+    if length <= SORTED_LENGTH:
+        return _sorted_permutation(length, key)[positions].astype(np.int64)
+    return FeistelNetwork(length, key).images(positions)
+
+
 @lru_cache(maxsize=16)
 def _sorted_permutation(length: int, key: int) -> NDArray[np.uint16]:
     """The order that sorts the hashed positions by their upper 48 bits.

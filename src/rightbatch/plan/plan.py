@@ -70,8 +70,9 @@ class Plan:
         """The samples that an epoch leaves out: those of the last batch under `"drop"`."""
         return self.length % self.batch_size if self.remainder == "drop" else 0
 
-    def batch_count(self, start: int = 0) -> int:
-        """The batches of an epoch, or of its rest after `start` samples."""
+    def batch_count(self, start: int = 0, epoch: int = 0) -> int:
+        """The batches of an epoch, or of its rest after `start` samples; alike in all epochs."""
+        del epoch
         rest = self._rest(start)
         return rest // self.batch_size if self.remainder == "drop" else -(-rest // self.batch_size)
 
@@ -82,8 +83,13 @@ class Plan:
         first = start + k * self.batch_size
         return first, min(first + self.batch_size, self.length)
 
-    def spans(self, start: int = 0) -> Iterator[tuple[int, int]]:
-        """The positions (start, stop) of every batch, in order."""
+    def end(self, start: int = 0) -> int:
+        """Where the last batch of an epoch that is cut from `start` on ends, in samples."""
+        return min(self.length, start + self.batch_count(start) * self.batch_size)
+
+    def spans(self, start: int = 0, epoch: int = 0) -> Iterator[tuple[int, int]]:
+        """The positions (start, stop) of every batch, in order; alike in all epochs."""
+        del epoch
         end = start + self.batch_count(start) * self.batch_size
         stops = chain(range(start + self.batch_size, end, self.batch_size), [min(end, self.length)])
         # An epoch that has no batch left has a stop without a start.
@@ -95,7 +101,7 @@ class Plan:
         They end where the windows of a block-window order end, so that each is read on its own.
         Positions of batches that are dropped are left out.
         """
-        end = min(self.length, start + self.batch_count(start) * self.batch_size)
+        end = self.end(start)
         windows = None
         if (
             isinstance(self.order, Order)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rightbatch.errors import OptionError, is_out_of_memory
 from rightbatch.loading.batches import Batches
+from rightbatch.plan.token_plan import TokenPlan
 from rightbatch.training.losses import CustomLoss, Loss
 from rightbatch.training.settings import RandomState
 from rightbatch.training.step import samples_at
@@ -42,6 +43,14 @@ def refuse_coupling(model: nn.Module, micro_batch_size: int | None) -> None:
 def refuse_single_samples(model: nn.Module, batches: Batches) -> None:
     """OptionError where a batch of one sample would meet a layer that normalises over samples."""
     layer = _normalisation(model)
+    if layer is not None and isinstance(batches.plan, TokenPlan):
+        if batches.plan.smallest_batch == 1:
+            raise OptionError(
+                f"the layer {layer} normalises over the samples of a batch, and some batches of "
+                f"up to {batches.plan.tokens:,} tokens hold one sample: take more tokens, or a "
+                "layer such as LayerNorm"
+            )
+        return
     if layer is not None and 1 in (batches.batch_size, len(batches.part) % batches.batch_size):
         raise OptionError(
             f"the layer {layer} normalises over the samples of a batch, and {len(batches.part):,} "

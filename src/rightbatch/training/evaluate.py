@@ -18,6 +18,7 @@ from rightbatch.loading.memory_budget import BudgetError
 from rightbatch.loading.parts import Part
 from rightbatch.loading.quarantine import Quarantine
 from rightbatch.plan.batching import resolve_batch_size
+from rightbatch.plan.token_plan import TokenPlan
 from rightbatch.training.losses import Loss, is_tokens, unmasked
 from rightbatch.training.memory import release_memory
 
@@ -168,14 +169,16 @@ class Evaluation:
 
     Where it runs out, the batch is halved with a warning, the part begun again, and later scores
     are taken at that size: they are a function of it alone, and training knows nothing of it.
-    `threads` and `reading` are options of `Batches`.
+    The size counts samples, or with `by_tokens` tokens, padding counted. `threads` and `reading`
+    are options of `Batches`.
     """
 
     def __init__(
         self,
         part: Part,
-        batch_size: int | str,
+        size: int | str,
         *,
+        by_tokens: bool = False,
         device: torch.device | str | None,
         threads: int | None = None,
         reading: Reading = Reading(),
@@ -183,17 +186,25 @@ class Evaluation:
         self._part = part
         self._reading = reading
         self._device = device
-        self._batches = self._cut(batch_size, threads)
+        self._by_tokens = by_tokens
+        self._batches = self._cut(size, threads)
 
     @property
-    def batch_size(self) -> int:
-        """The samples that are evaluated at a time."""
-        return self._batches.batch_size
+    def size(self) -> int:
+        """The samples, or tokens, that are evaluated at a time."""
+        plan = self._batches.plan
+        return plan.tokens if isinstance(plan, TokenPlan) else plan.batch_size
 
-    def shrink(self, batch_size: int) -> None:
+    @property
+    def _least(self) -> int:
+        """The size below which there is no batch: one sample, or the longest one alone."""
+        plan = self._batches.plan
+        return int(plan.buckets.longest.max()) if isinstance(plan, TokenPlan) else 1
+
+    def shrink(self, size: int) -> None:
         """Go on in smaller batches."""
         # Batches that are read ahead take memory as well.
-        self._batches = self._cut(batch_size, threads=0)
+        self._batches = self._cut(size, threads=0)
 
     def score(self, model: nn.Module, loss: Loss) -> dict[str, float]:
         """What `score` says of the model over the part.
@@ -201,7 +212,7 @@ class Evaluation:
         Raises MemoryLimitError where memory does not hold even one sample.
         """
         while True:
-            size = self.batch_size
+            size, least = self.size, self._least
             try:
                 result = score(model, self._batches, loss)
                 self._batches.release_memory()
@@ -209,28 +220,31 @@ class Evaluation:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                if size == 1:
+                if size <= least:
                     raise MemoryLimitError(
                         "memory ran out over the evaluation of even a single sample: take a "
                         "smaller model, or a machine with more memory, or end what else is running"
                     ) from error
             # Outside of the except clause, which keeps the tensors of the batch alive.
-            smaller = -(-size // 2)
+            smaller = max(least, -(-size // 2))
+            what = "tokens" if self._by_tokens else "samples"
             logger.warning(
-                f"evaluating batches of {size:,} samples finds no room in memory; going on with "
+                f"evaluating batches of {size:,} {what} finds no room in memory; going on with "
                 f"{smaller:,}"
             )
             del self._batches
             release_memory()
             self.shrink(smaller)
 
-    def _cut(self, batch_size: int | str, threads: int | None) -> Batches:
-        size = resolve_batch_size(batch_size, len(self._part))
+    def _cut(self, size: int | str, threads: int | None) -> Batches:
+        size = size if self._by_tokens else resolve_batch_size(size, len(self._part))
+        assert isinstance(size, int)  # tokens are a number
         while True:
             try:
                 return Batches(
                     self._part,
-                    size,
+                    None if self._by_tokens else size,
+                    batch_tokens=size if self._by_tokens else None,
                     shuffle=False,
                     output="torch",
                     device=self._device,

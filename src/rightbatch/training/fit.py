@@ -17,6 +17,12 @@ from rightbatch.errors import OptionError, ResumeError
 from rightbatch.loading.parts import Part, Parts
 from rightbatch.loading.quarantine import Quarantine
 from rightbatch.loading.slabs import find_device
+from rightbatch.loading.token_batches import (
+    parts_with_padding,
+    refuse_with_tokens,
+    with_padding,
+    with_padding_of,
+)
 from rightbatch.loading.weights import parts_without_weights
 from rightbatch.training.building import build, task_of
 from rightbatch.training.checkpoint import model_tensors, save_checkpoint
@@ -43,6 +49,7 @@ def fit(
     parts: Parts,
     *,
     batch_size: int | str = 32,
+    batch_tokens: int | None = None,
     epochs: int | None = None,
     steps: int | None = None,
     learning_rate: float = 0.01,
@@ -80,10 +87,12 @@ def fit(
 
     `model` is a name (`linear`, `softmax`, `logistic`, `mlp:100`, `mlp:50,50`) or a
     `torch.nn.Module`, which is trained in place. `batch_size="full"` is batch gradient descent,
-    1 is stochastic. `activation` and `init` (`default`, `zeros`, `normal:STD`) are for named
-    models. The loss follows from target and model, or is `cross_entropy`,
-    `binary_cross_entropy`, `squared_error` or a function of (outputs, target) that gives a value
-    a sample or their mean.
+    1 is stochastic. `batch_tokens=4096` in its place is for samples that vary in length: batches
+    hold as many of like lengths as fit in so many tokens, padded, in training and validation alike
+    (see `Batches`); a module is given a dict of arrays and their `mask`. `activation` and `init`
+    (`default`, `zeros`, `normal:STD`) are for named models. The loss follows from target and
+    model, or is `cross_entropy`, `binary_cross_entropy`, `squared_error` or a function of
+    (outputs, target) that gives a value a sample or their mean.
 
     `optimizer` is `sgd` (with `momentum`), `adam` or `adamw`. `l2` adds (l2/2)·|w|² and `l1`
     adds l1·|w|₁ to the mean loss, on weights and not on biases; books that add the penalty
@@ -127,6 +136,7 @@ def fit(
     """
     options = FitOptions(
         batch_size=batch_size,
+        batch_tokens=batch_tokens,
         epochs=epochs,
         steps=steps,
         learning_rate=learning_rate,
@@ -173,9 +183,12 @@ def fit(
     if resume and out is None:
         raise OptionError("resume=True needs the run's folder: out=…")
     began = time.perf_counter()
+    if options.batch_tokens is not None:
+        parts = parts_with_padding(parts)
     with run_settings(options.seed):
         network, task = build(model, parts.train, options)
-        torch.set_num_threads(options.threads or threads_for(network, options.batch_size, parts))
+        size = options.batch_tokens or options.batch_size
+        torch.set_num_threads(options.threads or threads_for(network, size, parts))
         torch_device = None if device is None else find_device(device)
         if torch_device is not None:
             network = network.to(torch_device)
@@ -214,6 +227,10 @@ def fit(
             watcher=progress,
             observer=on_step,
         )
+        # With tokens, so many samples a batch holds at most.
+        asked["options"]["batch_size"] = (
+            options.batch_size if options.batch_tokens is None else trainer.batch_size
+        )
         if folder is not None and resume:
             _refuse_changes(folder, asked, transforms, allow_new_batch_size)
             trainer.restore(allow_new_batch_size=allow_new_batch_size)
@@ -231,6 +248,7 @@ def fit(
         history=trainer.history,
         step_losses=trainer.step_losses.pairs,
         batch_size=trainer.batch_size,
+        batch_tokens=options.batch_tokens,
         micro_batch_size=trainer.step.micro_batch_size,
         steps=trainer.standing.steps,
         seconds=time.perf_counter() - began,
@@ -251,6 +269,7 @@ def evaluate(
     part: Part,
     *,
     batch_size: int | str = EVALUATION_BATCH_SIZE,
+    batch_tokens: int | None = None,
     memory: str | int | float | None = None,
     on_bad_sample: str | Quarantine = "stop",
     max_bad: int | float | None = None,
@@ -259,9 +278,10 @@ def evaluate(
 ) -> dict[str, float]:
     """Loss and accuracy (or R²) of a model over a part, exact whatever the batch size.
 
-    For a `FitResult` the loss is that of its training. The mean is over samples, so a smaller
-    last batch weighs what it holds. R² weighs several outputs by how much they vary. `memory`,
-    `on_bad_sample` and `max_bad` are those of `Batches`: bad samples do not count.
+    For a `FitResult` the loss is that of its training, and so is the padding of samples that vary
+    in length; `batch_tokens` takes those in batches of so many tokens. The mean is over samples, so
+    a smaller last batch weighs what it holds. R² weighs several outputs by how much they vary.
+    `memory`, `on_bad_sample` and `max_bad` are those of `Batches`: bad samples do not count.
 
     Raises OptionError where model or part is none, or the model does not fit the data, DataError
     where a `FitResult` has not learned from such columns or texts.
@@ -280,11 +300,17 @@ def evaluate(
         raise OptionError(
             f"evaluate takes what rb.fit gave or a torch.nn.Module, and was given {model!r}"
         )
+    if batch_tokens is not None:
+        if batch_size != EVALUATION_BATCH_SIZE:
+            refuse_with_tokens({"batch_size": batch_size})
+        refuse_with_tokens({"memory": memory, "on_bad_sample": on_bad_sample})
     if isinstance(model, FitResult):
         network, task = model.model, model.task
         # The columns by name, the texts by the codes that the model has learned.
-        part = match(part, model.inputs, model.target)
+        part = with_padding_of(match(part, model.inputs, model.target), model.transforms)
     else:
+        if batch_tokens is not None:
+            part = with_padding(part)
         network, task = model, task_of(model, part, loss)
     first = next(network.parameters(), None)
     if device is None and first is not None:
@@ -297,7 +323,14 @@ def evaluate(
         else Quarantine.resolve(on_bad_sample, max_bad, len(part))
     )
     reading = Reading(memory=memory, quarantine=quarantine)
-    return Evaluation(prepared, size, device=device, reading=reading).score(network, task.loss)
+    evaluation = Evaluation(
+        prepared,
+        size if batch_tokens is None else batch_tokens,
+        by_tokens=batch_tokens is not None,
+        device=device,
+        reading=reading,
+    )
+    return evaluation.score(network, task.loss)
 
 
 def _refuse_changes(

@@ -13,6 +13,7 @@ from rightbatch.byte_sizes import parse_bytes
 from rightbatch.errors import OptionError, did_you_mean
 from rightbatch.loading.parts import Part
 from rightbatch.loading.sampling import check_sampling, epoch_length
+from rightbatch.loading.token_batches import refuse_with_tokens
 from rightbatch.loading.weights import weights_text
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import is_integer, whole_number
@@ -28,6 +29,7 @@ class FitOptions:
     """
 
     batch_size: int | str = 32
+    batch_tokens: int | None = None
     epochs: int | None = None
     steps: int | None = None
     learning_rate: float = 0.01
@@ -59,7 +61,8 @@ class FitOptions:
         _one_of("activation", self.activation, ACTIVATIONS)
         parse_init(self.init)
         # NumPy's numbers become Python's, which JSON can hold.
-        whole = ("epochs", "steps", "micro_batch_size", "evaluation_batch_size", "epoch_samples")
+        sizes = ("batch_tokens", "micro_batch_size", "evaluation_batch_size", "epoch_samples")
+        whole = ("epochs", "steps", *sizes)
         for name in (*whole, "early_stopping", "threads"):
             if getattr(self, name) is not None:
                 value = whole_number(name, getattr(self, name), at_least=1)
@@ -74,6 +77,13 @@ class FitOptions:
             block=self.block,
         )
         object.__setattr__(self, "seed", whole_number("seed", self.seed))
+        if self.batch_tokens is not None:
+            # What is left at its default was not asked for.
+            names = ("batch_size", "window", "block", "memory", "on_bad_sample", "weights")
+            asked = {name: getattr(self, name) for name in (*names, "evaluation_batch_size")}
+            if asked["batch_size"] == FitOptions.batch_size:
+                del asked["batch_size"]
+            refuse_with_tokens(asked)
         if isinstance(self.batch_size, str) and self.batch_size == "auto":
             raise OptionError(
                 'batch_size="auto" is found by measuring, and fit measures nothing: take '

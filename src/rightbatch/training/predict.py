@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,7 @@ class _Passes:
     takes_target: bool
     labels: list[Any] | None = None
     not_finite: int = 0
+    shapes: set[tuple[int, ...]] = field(default_factory=set)
 
     def pieces(self, score: Score) -> Iterator[Piece]:
         """What the model says of each batch, in order; `score` counts what can be counted."""
@@ -246,6 +247,9 @@ class _Passes:
     ) -> tuple[Piece, tuple[Tensor, Tensor, Tensor] | None, int]:
         """Results, what is to be scored and the number of outputs that are not finite."""
         with torch.inference_mode():
+            self.shapes |= {tuple(outputs.shape[1:]) for outputs, *_ in held}
+            if len(self.shapes) > 1:
+                raise _no_common_shape(self.shapes)
             joined = (
                 held[0]
                 if len(held) == 1
@@ -397,3 +401,13 @@ def _settings(
             yield network
     finally:
         torch.set_num_threads(threads_before)
+
+
+def _no_common_shape(shapes: set[tuple[int, ...]]) -> OptionError:
+    """What to say where a model's outputs are as long as the longest sample of each batch."""
+    shown = " and ".join(str(shape) for shape in sorted(shapes)[:2])
+    return OptionError(
+        f"the outputs of a sample have the shapes {shown} from batch to batch, and predict puts "
+        "those of all samples in one array. Pad all samples to one length, such as 128, by "
+        "rb.pad(longest=128, multiple_of=128); for scores alone, rb.evaluate needs no such thing"
+    )

@@ -29,6 +29,7 @@ class FitResult:
     held-out samples that training read, `bad_samples` lists those of training and
     validation that could not be read and were left out. `best_epoch` is the epoch whose weights
     the model has.
+    `batch_size` is the number of samples of a batch; with `batch_tokens`, the most that one held.
     `inputs` and `target` are the columns that it learned from, `transforms` those of the held-out
     parts: predictions find columns by name and texts by themselves, and take these transforms.
     """
@@ -50,11 +51,18 @@ class FitResult:
     inputs: tuple[Column, ...]
     target: Column | None
     transforms: tuple[AnyTransform, ...] = ()
+    batch_tokens: int | None = None
 
     @property
     def epochs(self) -> int:
         """The number of epochs trained, a begun one included."""
         return len(self.history)
+
+    @property
+    def _batches_text(self) -> str:
+        if self.batch_tokens is None:
+            return f"{self.batch_size:,}"
+        return f"up to {self.batch_tokens:,} tokens"
 
     def _repr_html_(self) -> str:
         # The first epochs and the last ones tell how it went.
@@ -68,7 +76,7 @@ class FitResult:
         return html_table(
             [name.replace("_", " ") for name in names],
             [[_text(row.get(name)) for name in names] for row in shown],
-            caption=f"{self.epochs:,} epochs of batches of {self.batch_size:,}",
+            caption=f"{self.epochs:,} epochs of batches of {self._batches_text}",
         )
 
     def __repr__(self) -> str:
@@ -80,7 +88,7 @@ class FitResult:
         )
         where = f", in {self.run}" if self.run else ""
         return (
-            f"<FitResult: {self.epochs} epochs of batches of {self.batch_size:,}: {measures}; "
+            f"<FitResult: {self.epochs} epochs of batches of {self._batches_text}: {measures}; "
             f"{self.samples_per_second:,.0f} samples/s{where}>"
         )
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rightbatch.data.column import Column
 from rightbatch.errors import OptionError, ResumeError
+from rightbatch.loading.parts import AnyTransform
 from rightbatch.loading.transform import Transform
 from rightbatch.loading.transforms import transform_from_json
 from rightbatch.training.models import ACTIVATIONS, Activation, DenseNetwork, ModelName
@@ -116,14 +117,12 @@ class RunDescription:
         self._check_classes(sizes[-1])
         return DenseNetwork(sizes, cast("Activation", self.activation))
 
-    def read_transforms(self) -> tuple[Transform | NamedFunction, ...]:
+    def read_transforms(self) -> tuple[AnyTransform | NamedFunction, ...]:
         """What held-out batches went through; ResumeError where that can not be read."""
         folder = RunFolder(self.path)
         try:
             return tuple(
-                NamedFunction(str(described.get("name")))
-                if described.get("kind") == "function"
-                else transform_from_json(described).held_out()
+                _held_out(described)
                 for described in folder.read_transforms()
                 if not described.get("train_only")
             )
@@ -201,3 +200,11 @@ def _classes(classes: Any) -> NDArray[Any]:
 
 def _shape(shape: tuple[int, ...] | None) -> str:
     return "absent" if shape is None else str(shape)
+
+
+def _held_out(described: dict[str, Any]) -> AnyTransform | NamedFunction:
+    """A transform as held-out parts have it."""
+    if described.get("kind") == "function":
+        return NamedFunction(str(described.get("name")))
+    transform = transform_from_json(described)
+    return transform.held_out() if isinstance(transform, Transform) else transform

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -16,6 +16,7 @@ from rightbatch.data.dataset import Dataset
 from rightbatch.data.opening import open as open_data
 from rightbatch.errors import DataError, OptionError, did_you_mean
 from rightbatch.loading.parts import AnyTransform, Part, whole
+from rightbatch.loading.tokenize import Tokenize
 from rightbatch.loading.transform import Function, Transform
 from rightbatch.plan.row_set import RowSet
 from rightbatch.training.building import find_output_shape
@@ -99,9 +100,12 @@ class SavedModel:
         # A trained model has its own transforms; of those of the data it takes the functions that
         # a folder has by name alone.
         functions = tuple(
-            transform if isinstance(transform, Function) else Function(transform)
+            transform
+            if isinstance(transform, (Function, Transform))
+            else Function(cast("Callable[..., Any]", transform))
             for transform in data.transforms
-            if callable(transform) and not isinstance(transform, Transform)
+            if (callable(transform) and not isinstance(transform, Transform))
+            or (isinstance(transform, Tokenize) and callable(transform.how))
         )
         rows = RowSet.from_range(len(data), 0, len(data))
         return Part(data=data, rows=rows, name="all", transforms=functions)
@@ -243,12 +247,13 @@ def _load_run(
     )
 
 
-def _function(name: str, part: Part) -> Function:
-    """The function of that name among the transforms of the part; OptionError where none is."""
+def _function(name: str, part: Part) -> AnyTransform:
+    """The function or tokenizer of that name in the part's transforms; OptionError without one."""
+    described = [(transform.to_json(), transform) for transform in part.transforms]
     functions = {
-        transform.name: transform
-        for transform in part.transforms
-        if isinstance(transform, Function)
+        str(stored["name"]): transform
+        for stored, transform in described
+        if stored["kind"] == "function"
     }
     if name not in functions:
         raise OptionError(

@@ -102,6 +102,7 @@ class Task:
         """
         inputs, target = part.example()
         added: list[Transform | Function] = []
+        columns = {column.name for column in part.data.inputs}
         tokens = {column.name for column in part.data.inputs if column.is_token}
         for name, values in inputs.items() if isinstance(inputs, dict) else [(None, inputs)]:
             if isinstance(values, Ragged):
@@ -110,6 +111,8 @@ class Task:
                     f"{name or part.data.inputs[0].name!r} vary in length: {MAKE_ARRAYS}"
                 )
             dtype = as_numpy(values).dtype
+            if name is not None and dtype == np.bool_ and name not in columns:
+                continue  # a mask of pad(), which models take as it is
             # Bytes are brightness, unless they are codes of a vocabulary.
             is_code = dtype.itemsize > 1 or (name or part.data.inputs[0].name) in tokens
             is_index = self.keeps_integers and dtype.kind in "ui" and is_code

@@ -63,7 +63,8 @@ class Trainer:
         reading = Reading(memory=options.memory, quarantine=self.quarantine)
         self.train = Batches(
             task.prepare(parts.train),
-            options.batch_size,
+            options.batch_size if options.batch_tokens is None else None,
+            batch_tokens=options.batch_tokens,
             seed=options.seed,
             shuffle=options.shuffle,
             window=options.window,
@@ -81,7 +82,9 @@ class Trainer:
         if parts.val is not None:
             self.validation = Evaluation(
                 task.prepare(parts.val),
-                min(options.evaluation_batch_size or EVALUATION_BATCH_SIZE, len(parts.val)),
+                options.batch_tokens
+                or min(options.evaluation_batch_size or EVALUATION_BATCH_SIZE, len(parts.val)),
+                by_tokens=options.batch_tokens is not None,
                 device=device,
                 threads=1,
                 reading=reading,
@@ -209,16 +212,14 @@ class Trainer:
         """The sizes that memory has had room for: exact results depend on them by rounding."""
         return {
             "micro_batch_size": self.step.micro_batch_size,
-            "evaluation_batch_size": None
-            if self.validation is None
-            else self.validation.batch_size,
+            "evaluation_batch_size": None if self.validation is None else self.validation.size,
         }
 
     def _go_on_in(self, room: dict[str, int | None]) -> None:
         """Go on in the sizes of `_room`; earlier versions have kept none."""
         self.step.micro_batch_size = room.get("micro_batch_size", self.step.micro_batch_size)
         size = room.get("evaluation_batch_size")
-        if self.validation is not None and size is not None and size < self.validation.batch_size:
+        if self.validation is not None and size is not None and size < self.validation.size:
             self.validation.shrink(size)
 
     def _save_when_due(self, seconds: float) -> None:
