@@ -48,10 +48,11 @@ if TYPE_CHECKING:
     from rightbatch.loading.mixing import mix
     from rightbatch.loading.packing import pack
     from rightbatch.loading.pad import pad
-    from rightbatch.loading.parts import Part, Parts, split
+    from rightbatch.loading.parts import Part, Parts
     from rightbatch.loading.shuffle_quality import shuffle_quality
     from rightbatch.loading.shuffle_result import ShuffleQuality
     from rightbatch.loading.slices import batches
+    from rightbatch.loading.splitting import split
     from rightbatch.loading.tokenize import tokenize
     from rightbatch.loading.transforms import cast, flatten, one_hot, scale, standardize
     from rightbatch.report.page import write_report
@@ -93,7 +94,7 @@ _HOMES = {
     "pad": "loading.pad",
     "Part": "loading.parts",
     "Parts": "loading.parts",
-    "split": "loading.parts",
+    "split": "loading.splitting",
     "ShuffleQuality": "loading.shuffle_result",
     "shuffle_quality": "loading.shuffle_quality",
     "tokenize": "loading.tokenize",

@@ -12,7 +12,8 @@ import numpy as np
 
 from rightbatch.data.dataset import Dataset
 from rightbatch.errors import MissingColumnError, OptionError, ResumeError
-from rightbatch.loading.parts import Part, Parts, split
+from rightbatch.loading.parts import Part, Parts
+from rightbatch.loading.splitting import split
 from rightbatch.loading.transforms import scale
 from rightbatch.model_file import load_model
 from rightbatch.options import DataOptions

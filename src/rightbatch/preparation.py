@@ -13,7 +13,8 @@ from rightbatch.data.opening import open as open_data
 from rightbatch.data.tables import is_csv
 from rightbatch.errors import OptionError
 from rightbatch.loading.decode_images import Crop, DecodeImages, decode_images
-from rightbatch.loading.parts import Part, Parts, split
+from rightbatch.loading.parts import Part, Parts
+from rightbatch.loading.splitting import split
 from rightbatch.loading.transforms import scale, standardize
 from rightbatch.model_file import load_model
 from rightbatch.options import DEFAULT_HELD_OUT, DataOptions, TrainOptions

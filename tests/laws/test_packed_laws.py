@@ -127,7 +127,7 @@ def test_splits_are_the_same_whether_duplicates_are_known_or_looked_for(
             monkeypatch.undo()
             options = {"val": 10, "test": 15, "seed": seed, "on_duplicates": on_duplicates}
             looked_for = rb.split(data, **options)
-            monkeypatch.setattr("rightbatch.loading.parts.CONTENT_LIMIT_BYTES", 0)
+            monkeypatch.setattr("rightbatch.loading.splitting.CONTENT_LIMIT_BYTES", 0)
             known = rb.split(packed, **options)
             assert known.duplicate_samples == looked_for.duplicate_samples
             assert known.fingerprint == looked_for.fingerprint
@@ -135,7 +135,7 @@ def test_splits_are_the_same_whether_duplicates_are_known_or_looked_for(
 
 def test_known_duplicates_are_refused_without_a_look_at_the_data(tmp_path, monkeypatch):
     packed = rb.pack((np.arange(60) // 2, np.arange(60)), tmp_path / "pack")
-    monkeypatch.setattr("rightbatch.loading.parts.CONTENT_LIMIT_BYTES", 0)
+    monkeypatch.setattr("rightbatch.loading.splitting.CONTENT_LIMIT_BYTES", 0)
     monkeypatch.setattr(
         "rightbatch.loading.split_codes.equal_content_groups", lambda data: pytest.fail("looked")
     )

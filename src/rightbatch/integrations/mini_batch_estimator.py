@@ -16,7 +16,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from rightbatch.errors import NonFiniteLossError, OptionError
 from rightbatch.integrations.continued_training import GivenArrays, Learned, go_on
-from rightbatch.loading.parts import Part, Parts, split
+from rightbatch.loading.parts import Part, Parts
+from rightbatch.loading.splitting import split
 from rightbatch.plan.checks import is_integer, whole_number
 from rightbatch.plan.row_set import RowSet
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE

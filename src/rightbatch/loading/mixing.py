@@ -17,8 +17,9 @@ from rightbatch.data.joined import JoinedDataset
 from rightbatch.errors import DataError, OptionError
 from rightbatch.loading.duplicate_counts import count_duplicates
 from rightbatch.loading.mixture import Mixture
-from rightbatch.loading.parts import CONTENT_LIMIT_BYTES, AnyTransform, Part, Parts, split
+from rightbatch.loading.parts import AnyTransform, Part, Parts
 from rightbatch.loading.split_codes import content_groups
+from rightbatch.loading.splitting import CONTENT_LIMIT_BYTES, split
 from rightbatch.loading.transform import Function
 from rightbatch.plan.checks import whole_number
 from rightbatch.plan.mixture import MixtureOrder
