@@ -12,7 +12,7 @@ from torch import nn
 
 from rightbatch.advice.advice import Advice
 from rightbatch.advice.landscape import PathMap
-from rightbatch.data.opening import names_a_set
+from rightbatch.data.opening_files import names_a_set
 from rightbatch.data.remote_url import shown_url
 from rightbatch.errors import OptionError
 from rightbatch.loading.parts import Parts

@@ -8,8 +8,8 @@ import numpy as np
 from torch import nn
 
 from rightbatch.data.dataset import Dataset
-from rightbatch.data.opening import find_tables
 from rightbatch.data.opening import open as open_data
+from rightbatch.data.opening_files import find_tables
 from rightbatch.data.tables import is_csv
 from rightbatch.errors import OptionError
 from rightbatch.loading.decode_images import Crop, DecodeImages, decode_images

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from rightbatch.data.opening import names_a_set
+from rightbatch.data.opening_files import names_a_set
 from rightbatch.data.remote_url import is_url
 from rightbatch.errors import DataError, OptionError, ResumeError
 from rightbatch.execution import absolute, fit_and_test, stored_command

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rightbatch.data as rb
-from rightbatch.data.opening import find_tables
+from rightbatch.data.opening_files import find_tables
 from rightbatch.errors import DataError, OptionError
 
 
@@ -90,7 +90,8 @@ def test_one_name_as_columns_is_one_column():
 
 
 def test_the_public_names():
-    assert rb.__all__ == ["ArrayDataset", "Column", "Dataset", "open"]
+    names = ["ArrayDataset", "Column", "Dataset", "check_span", "open", "valid_rows"]
+    assert rb.__all__ == names
     assert isinstance(rb.open(np.eye(2)), rb.ArrayDataset)
 
 

@@ -23,7 +23,7 @@ import pytest
 
 import rightbatch as rb
 from rightbatch.data.known_sets import KNOWN_SETS
-from rightbatch.data.opening import find_tables
+from rightbatch.data.opening_files import find_tables
 from rightbatch.errors import DataError, DiskSpaceError, DownloadError, OptionError
 
 MNIST = KNOWN_SETS["mnist"]

@@ -8,8 +8,8 @@ from typing import Any
 from rightbatch.data.conversion_estimate import ConversionEstimate, estimate_conversion
 from rightbatch.data.dataset import Dataset
 from rightbatch.data.missing import MissingPolicy
-from rightbatch.data.opening import find_tables
 from rightbatch.data.opening import open as open_data
+from rightbatch.data.opening_files import find_tables
 from rightbatch.data.options import OpenOptions
 from rightbatch.data.table_chunks import open_table_chunks
 
