@@ -188,3 +188,17 @@ def test_a_state_between_batches_is_refused():
 def test_shuffle_quality_takes_batches_of_one_size():
     with pytest.raises(rb.OptionError, match="hold up to 40 tokens: hand over the part"):
         rb.shuffle_quality(rb.Batches(part_of(), batch_tokens=40))
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_an_epoch_from_one_of_its_batches_on_is_the_rest_of_it(shuffle) -> None:
+    generator = np.random.default_rng(5)
+    entries = rb.Ragged.from_list(
+        [generator.integers(9, size=n) for n in generator.integers(1, 40, 200)]
+    )
+    batches = rb.Batches(rb.open({"x": entries}), batch_tokens=100, shuffle=shuffle, with_rows=True)
+    whole = [rows.tolist() for _, rows in batches.epoch(3)]
+    for first in (0, 1, len(whole) // 2, len(whole), len(whole) + 3):
+        rest = batches.epoch(3, first_batch=first)
+        assert [rows.tolist() for _, rows in rest] == whole[first:]
+        assert len(rest) == max(0, len(whole) - first)

@@ -17,7 +17,7 @@ from rightbatch.advice.subject import Pool, name_of, own_copy, refused
 from rightbatch.errors import OptionError
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Parts
-from rightbatch.loading.slabs import find_device
+from rightbatch.loading.tensors import find_device
 from rightbatch.training.building import build
 from rightbatch.training.coupling import why_not_cut
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, evaluation_mode

@@ -19,7 +19,8 @@ from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part, Parts
 
 # What a loader gathers at once is its own affair; here it says how long an epoch has to be.
-from rightbatch.loading.slabs import _MOST_BATCHES, _SLAB_BYTES, find_device
+from rightbatch.loading.slabs import _MOST_BATCHES, _SLAB_BYTES
+from rightbatch.loading.tensors import find_device
 from rightbatch.plan.row_set import RowSet
 from rightbatch.training.building import build
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, score

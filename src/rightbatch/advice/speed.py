@@ -39,7 +39,7 @@ from rightbatch.advice.timing import Neighbours, Speed, SpeedPoint
 from rightbatch.errors import OptionError, did_you_mean, is_out_of_memory
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part, Parts, whole
-from rightbatch.loading.slabs import find_device
+from rightbatch.loading.tensors import find_device
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import is_integer, whole_number
 from rightbatch.training.options import FitOptions

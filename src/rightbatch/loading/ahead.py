@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from rightbatch.plan.plan import Plan
 from rightbatch.plan.row_set import RowSet
+from rightbatch.plan.token_plan import TokenPlan
 
 # The order costs tens of NumPy calls whatever the length of the span: over a batch of 128 that
 # is more than the gathering itself, over 65,536 positions it vanishes. 512 KiB of int64.
@@ -43,3 +44,16 @@ class RowsAhead:
             self._stretch = self._rows.take(positions)
             self._start = start
         return self._stretch[start - self._start : stop - self._start]
+
+
+class TokenRows:
+    """The rows of a set in the order that a token plan has in one epoch."""
+
+    def __init__(self, plan: TokenPlan, rows: RowSet, epoch: int) -> None:
+        self._plan = plan
+        self._rows = rows
+        self._epoch = epoch
+
+    def span(self, start: int, stop: int) -> NDArray[np.int64]:
+        """The rows at positions `start` up to `stop`, int64."""
+        return self._rows.take(self._plan.positions(self._epoch, start, stop))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -15,15 +14,24 @@ from rightbatch.byte_sizes import parse_bytes
 from rightbatch.data.dataset import Dataset
 from rightbatch.errors import OptionError, ResumeError
 from rightbatch.free_memory import free_memory
-from rightbatch.loading.memory_budget import MemoryBudget, most_samples, warn_of_random_reads
+from rightbatch.loading.epoch import Epoch
+from rightbatch.loading.memory_budget import most_samples, warn_of_random_reads
+from rightbatch.loading.order_choice import choose_order, find_budget
 from rightbatch.loading.parts import Part, Parts, whole
 from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.prefetch import in_order
 from rightbatch.loading.quarantine import BadSample, OnBadSample, Quarantine
 from rightbatch.loading.row_reader import RowReader
 from rightbatch.loading.sampling import check_sampling, drawn_order, epoch_length
-from rightbatch.loading.slabs import Output, SlabReader, batches_per_slab, ragged_for_torch
-from rightbatch.loading.token_batches import limited_part, refuse_with_tokens, token_plan
+from rightbatch.loading.slabs import Output, SlabReader
+from rightbatch.loading.tensors import ragged_for_torch
+from rightbatch.loading.threads import default_threads
+from rightbatch.loading.token_batches import (
+    limited_part,
+    refuse_with_tokens,
+    refuse_without_tokens,
+    token_plan,
+)
 from rightbatch.loading.weights import without_weights
 from rightbatch.loading.windows import WindowPool
 from rightbatch.plan.batching import resolve_batch_size
@@ -35,17 +43,6 @@ from rightbatch.plan.plan import Plan
 from rightbatch.plan.token_plan import AnyPlan, TokenPlan
 
 Remainder = Literal["keep", "drop", "pad"]
-
-# One thread and the consumer, which helps when it would have to wait, fill two cores; on a larger
-# machine two threads. More take cores from the training itself, and the interpreter's lock goes
-# from hand to hand.
-_MOST_THREADS = 2
-# Decoding takes the time of many batches: it may have all cores but one, which is the consumer's
-# own. With more than eight the interpreter's lock, held for a twentieth of the work, is in the way.
-_MOST_DECODING_THREADS = 8
-# Two and one a thread ahead, one at hand, and one that the consumer holds. The number is the same
-# for fewer threads: the order that a budget calls for must not depend on them.
-_SLABS_HELD = 6
 
 
 class Batches:
@@ -164,21 +161,12 @@ class Batches:
                     "remainder": remainder,
                     "on_bad_sample": on_bad_sample,
                     "weights": weights,
-                }
+                },
+                drawn=None if drawn is None else f"the {drawn.kind} order of {self.part.data.name}",
             )
-            if drawn is not None:
-                raise OptionError(
-                    f"batch_tokens and the {drawn.kind} order of {self.part.data.name} contradict "
-                    "each other: token batches take every sample once; give batch_size and rb.pad()"
-                )
             self.part = limited_part(self.part, batch_tokens)
-        elif batch_size is None or bucket_edges is not None:
-            raise OptionError(
-                "bucket_edges are the length buckets of batch_tokens: give batch_tokens too"
-                if batch_size is not None
-                else "say how large a batch is: Batches(part, 128), or for samples that vary in "
-                "length Batches(part, batch_tokens=4096)"
-            )
+        else:
+            refuse_without_tokens(batch_size, bucket_edges)
         # Of batches of tokens it is the plan that says how many samples they hold.
         batch_size = length if batch_size is None else resolve_batch_size(batch_size, length)
         self._quarantine = (
@@ -196,35 +184,33 @@ class Batches:
             memory_bytes=None if memory is None else parse_bytes(memory, name="memory"),
         )
         self._pipeline = Pipeline(self.part.data, self.part.transforms)
-        if threads is None:
-            most = _MOST_DECODING_THREADS if self._pipeline.decoding_tracks else _MOST_THREADS
-            threads = max(1, min(most, (os.cpu_count() or 1) - 1))
-        self.threads = whole_number("threads", threads, at_least=0)
+        self.threads = (
+            default_threads(self._pipeline)
+            if threads is None
+            else whole_number("threads", threads, at_least=0)
+        )
         if output == "torch" and not self._pipeline.has_functions and self._pipeline.has_ragged:
             raise ragged_for_torch(self.part.data)
         self._rows = RowReader(self.part.data, [track.source for track in self._pipeline.tracks])
+        self._is_order_chosen = memory is not None and shuffle and drawn is None
         self._budget = None
-        self._is_order_chosen = False
         if memory is not None:
             if window is not None or block is not None:
                 raise OptionError(
                     "memory chooses block and window by itself: leave out those two, or memory"
                 )
-            self._is_order_chosen = shuffle and drawn is None
-            self._budget = self._find_budget(memory, batch_size)
-            if self._budget is not None and drawn is not None:
-                raise OptionError(
-                    f"memory={memory} would read {self.part.data.name} block by block, and a "
-                    f"{drawn.kind} order draws samples from all over it: leave memory out, or "
-                    f"{'the weights' if weights is not None else 'take shuffle=False'}"
-                )
-        order: AnyOrder
-        if drawn is not None:
-            order = drawn
-        elif self._budget is not None and shuffle:
-            order = self._budget.order(length)
-        else:
-            order = Order.resolve(shuffle=shuffle, window=window, length=length, block=block)
+            self._budget = find_budget(
+                memory, self._rows, self._pipeline, samples=len(self.part), batch_size=batch_size
+            )
+        order = choose_order(
+            self._budget,
+            drawn,
+            name=self.part.data.name,
+            length=length,
+            shuffle=shuffle,
+            window=window,
+            block=block,
+        )
         self.truncated_samples = 0
         if batch_tokens is None:
             self._use(
@@ -299,7 +285,7 @@ class Batches:
         """Epoch number `epoch` from batch `first_batch` on, without moving this object's cursor."""
         epoch = whole_number("epoch", epoch, at_least=0)
         first_batch = whole_number("first_batch", first_batch, at_least=0)
-        start = min(first_batch * self.batch_size, self.plan.length)
+        start = self.plan.samples_before(first_batch, epoch)
         return Epoch(lambda: self._read(epoch, start), max(0, len(self) - first_batch), epoch)
 
     def release_memory(self) -> None:
@@ -368,16 +354,6 @@ class Batches:
             return f"{self.order}, of {len(self.part):,} samples"
         return str(mixture)
 
-    def _find_budget(self, memory: str | int | float, batch_size: int) -> MemoryBudget | None:
-        """What the memory comes to; None where all samples fit, or lie in memory anyway."""
-        total_bytes = parse_bytes(memory, name="memory")
-        if not self._rows.is_needed:
-            return None
-        slab = batches_per_slab(self._pipeline, batch_size, total_bytes) * batch_size
-        slab_bytes = min(slab, len(self.part)) * self._pipeline.sample_bytes
-        budget = MemoryBudget(total_bytes, self._rows, _SLABS_HELD * slab_bytes)
-        return None if budget.fits(len(self.part.data)) else budget
-
     def _use(self, plan: AnyPlan) -> None:
         """Read by this plan from now on."""
         self.plan: AnyPlan = plan
@@ -440,23 +416,4 @@ class Batches:
                     else:
                         # The epoch has been taken whole: the state is the start of the next one.
                         self._epoch, self._samples, self._goes_on = epoch + 1, 0, True
-                yield batch
-
-
-class Epoch:
-    """One epoch of batches that can be gone through any number of times."""
-
-    def __init__(
-        self, read: Callable[[], Generator[tuple[int, Any], None, None]], length: int, number: int
-    ) -> None:
-        self._read = read
-        self._length = length
-        self.number = number
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[Any]:
-        with contextlib.closing(self._read()) as batches:
-            for _, batch in batches:
                 yield batch

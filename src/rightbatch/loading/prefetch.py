@@ -18,8 +18,8 @@ def in_order(
     """Yield the result of every task, in the order of the tasks.
 
     `threads` work ahead, with at most `ahead` results (by default `threads + 2`) finished or under
-    way; a consumer
-    that comes too early does a task itself instead of waiting. With 0 threads it does them all.
+    way; a consumer that comes too early does a task itself instead of waiting. With 0 threads it
+    does them all.
     What a task raises is raised here, at its place in the order. Closing the generator (a `break`,
     an exception, Ctrl-C) drops what was not begun and waits for what was: no thread is left.
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from rightbatch.data.dataset import Dataset
 from rightbatch.data.file_region import cut_off
-from rightbatch.data.ragged import MAKE_ARRAYS, Ragged
-from rightbatch.errors import BadSampleError, OptionError, RemoteError
-from rightbatch.loading.ahead import RowsAhead
+from rightbatch.data.ragged import Ragged
+from rightbatch.errors import BadSampleError, RemoteError
+from rightbatch.loading.ahead import RowsAhead, TokenRows
 from rightbatch.loading.decoded_slab import (
     DecodedSlab,
     Gathered,
@@ -26,9 +26,9 @@ from rightbatch.loading.parts import Part
 from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.quarantine import Quarantine, fillers, read_around
 from rightbatch.loading.row_reader import RowReader
+from rightbatch.loading.tensors import find_device, to_torch
 from rightbatch.loading.transform import Values, as_numpy
 from rightbatch.loading.windows import WindowPool, WindowStream
-from rightbatch.plan.row_set import RowSet
 from rightbatch.plan.token_plan import AnyPlan, TokenPlan
 
 Output = Literal["numpy", "torch"]
@@ -58,19 +58,6 @@ def batches_per_slab(pipeline: Pipeline, batch_size: int, memory_bytes: int | No
     batches = slab_bytes // (pipeline.sample_bytes * batch_size)
     most = _MOST_BATCHES_WITH_FUNCTION if pipeline.has_functions else _MOST_BATCHES
     return min(max(1, batches), most)
-
-
-class TokenRows:
-    """The rows of a set in the order that a token plan has in one epoch."""
-
-    def __init__(self, plan: TokenPlan, rows: RowSet, epoch: int) -> None:
-        self._plan = plan
-        self._rows = rows
-        self._epoch = epoch
-
-    def span(self, start: int, stop: int) -> NDArray[np.int64]:
-        """The rows at positions `start` up to `stop`, int64."""
-        return self._rows.take(self._plan.positions(self._epoch, start, stop))
 
 
 class Slabs:
@@ -310,7 +297,7 @@ class SlabReader:
                 values = self._finish(values, row_ids[piece], epoch)
             values += [array[piece] for array in beside]
             if self._output == "torch":
-                values = [self._to_torch(array) for array in values]
+                values = [to_torch(array, self._part.data, self._device) for array in values]
             loaded.append((stop, values[0] if len(values) == 1 else tuple(values)))
         return loaded
 
@@ -319,21 +306,6 @@ class SlabReader:
         inputs, target = self._pipeline.finish(values, row_ids, seed=self._plan.seed, epoch=epoch)
         finished = [inputs] if target is None else [inputs, target]
         return [_to_numpy(array) for array in finished] if self._output == "numpy" else finished
-
-    def _to_torch(self, values: Any) -> Any:
-        import torch
-
-        if isinstance(values, dict):
-            return {name: self._to_torch(array) for name, array in values.items()}
-        if isinstance(values, Ragged):
-            raise ragged_for_torch(self._part.data)
-        if not isinstance(values, torch.Tensor):
-            array = np.asarray(values)
-            # A function may have returned a flipped or a broadcast view; torch takes neither.
-            if not array.flags.writeable or min(array.strides, default=0) < 0:
-                array = array.copy()
-            values = torch.from_numpy(array)
-        return values if self._device is None else values.to(self._device)
 
 
 def _from(gather: Gather, first: int, start: int, stop: int, length: int) -> Gathered:
@@ -380,32 +352,3 @@ def _to_numpy(values: Any) -> Any:
     if isinstance(values, dict):
         return {name: _to_numpy(array) for name, array in values.items()}
     return values if isinstance(values, Ragged) else as_numpy(values)
-
-
-def ragged_for_torch(data: Dataset) -> OptionError:
-    """What to say where a batch of tensors would have entries of varying length."""
-    names = ", ".join(repr(column.name) for column in data.columns if column.is_ragged)
-    return OptionError(
-        f"output='torch' makes tensors, and the entries of {names} vary in length: {MAKE_ARRAYS}. "
-        "Or take batches of output='numpy', in which they are a Ragged"
-    )
-
-
-def find_device(device: Any) -> Any:
-    """The torch device of that name; OptionError where this machine or torch has none such.
-
-    >>> find_device("cpu")
-    device(type='cpu')
-    """
-    import torch
-
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        valid = ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count()))]
-        first_line = str(error).splitlines()[0]
-        raise OptionError(
-            f"device={device!r} is not to be had here ({first_line}); valid are {', '.join(valid)}"
-        ) from error
-    return found

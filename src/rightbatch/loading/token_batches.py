@@ -30,8 +30,10 @@ _PIECE_ROWS = 1 << 18
 _MOST_ROWS = 4096
 
 
-def refuse_with_tokens(options: dict[str, Any]) -> None:
+def refuse_with_tokens(options: dict[str, Any], *, drawn: str | None = None) -> None:
     """OptionError where options are given that have no meaning for batches of tokens.
+
+    `drawn` is what messages call an order that draws samples.
 
     >>> refuse_with_tokens({"batch_size": None, "window": 8})
     Traceback (most recent call last):
@@ -43,6 +45,24 @@ shuffled inside of their length buckets and all batches among them; leave window
         is_unused = value is None or (isinstance(value, str) and value == _UNUSED.get(name))
         if not is_unused:
             raise OptionError(f"batch_tokens and {name}={value!r} contradict each other: {reason}")
+    if drawn is not None:
+        raise OptionError(
+            f"batch_tokens and {drawn} contradict each other: token batches take every sample "
+            "once; give batch_size and rb.pad()"
+        )
+
+
+def refuse_without_tokens(batch_size: int | str | None, bucket_edges: Sequence[int] | None) -> None:
+    """OptionError where nothing says how large a batch is, or edges are given for no tokens."""
+    if batch_size is None:
+        raise OptionError(
+            "say how large a batch is: Batches(part, 128), or for samples that vary in length "
+            "Batches(part, batch_tokens=4096)"
+        )
+    if bucket_edges is not None:
+        raise OptionError(
+            "bucket_edges are the length buckets of batch_tokens: give batch_tokens too"
+        )
 
 
 _UNUSED = {"remainder": "keep", "on_bad_sample": "stop"}

@@ -83,6 +83,16 @@ class Plan:
         first = start + k * self.batch_size
         return first, min(first + self.batch_size, self.length)
 
+    def samples_before(self, batch: int, epoch: int = 0) -> int:
+        """The samples of an epoch in the batches before number `batch`; all of them past the last.
+
+        >>> order = Order(kind="uniform")
+        >>> Plan(length=10, batch_size=4, order=order, seed=7).samples_before(2)
+        8
+        """
+        del epoch
+        return min(self.end(), batch * self.batch_size)
+
     def end(self, start: int = 0) -> int:
         """Where the last batch of an epoch that is cut from `start` on ends, in samples."""
         return min(self.length, start + self.batch_count(start) * self.batch_size)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rightbatch.errors import OptionError, ResumeError
 from rightbatch.loading.parts import Part, Parts
 from rightbatch.loading.quarantine import Quarantine
-from rightbatch.loading.slabs import find_device
+from rightbatch.loading.tensors import find_device
 from rightbatch.loading.token_batches import (
     parts_with_padding,
     refuse_with_tokens,

@@ -21,7 +21,7 @@ from rightbatch.data.dataset import Dataset
 from rightbatch.errors import OptionError, is_out_of_memory
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part, Parts
-from rightbatch.loading.slabs import find_device
+from rightbatch.loading.tensors import find_device
 from rightbatch.loading.transform import Function
 from rightbatch.loading.transforms import Cast
 from rightbatch.plan.batching import resolve_batch_size
