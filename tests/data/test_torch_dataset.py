@@ -349,7 +349,7 @@ def test_random_samples_are_told_and_do_not_change_the_fingerprint() -> None:
 def test_one_thread_reads_at_a_time_unless_the_data_set_says_it_may(is_safe) -> None:
     inside = 0
     most = 0
-    both = threading.Barrier(2, timeout=2)
+    both = threading.Barrier(2, timeout=60)
 
     def make(row: int) -> int:
         nonlocal inside, most
