@@ -48,6 +48,13 @@ def test_the_fingerprint_is_that_of_members_and_their_order() -> None:
     assert JoinedDataset([one, two]).fingerprint == JoinedDataset(tables(2)).fingerprint
 
 
+def test_a_row_is_found_in_its_member() -> None:
+    data = JoinedDataset(tables())
+    assert data.locate(4) == "row 4, in arrays row 4 (counting from 0)"
+    assert data.locate(5) == "row 5, in arrays row 0 (counting from 0)"
+    assert data.locate(17) == "row 17, in arrays row 6 (counting from 0)"
+
+
 def test_hidden_columns_stay_hidden() -> None:
     joined = JoinedDataset([WithoutInput(self_made(), "w"), WithoutInput(self_made(), "w")])
     assert [column.name for column in joined.inputs] == ["a"]

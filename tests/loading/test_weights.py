@@ -215,7 +215,7 @@ def test_a_budget_of_memory_that_does_not_hold_the_data_is_refused(tmp_path: Pat
     np.savez(tmp_path / "data.npz", x=np.zeros((4000, 1000), np.float32), y=np.arange(4000) % 2)
     rb.pack(rb.open(str(tmp_path / "data.npz"), target="y"), tmp_path / "pack")
     data = rb.open(str(tmp_path / "pack"))
-    with pytest.raises(OptionError, match=r"memory=12MB would read .* block by block"):
+    with pytest.raises(OptionError, match=r"memory=12.0 MB would read .* block by block"):
         rb.Batches(data, 16, weights="balanced", memory="12MB")
     drawn = rb.Batches(data, 16, weights="balanced", memory="1GB")
     assert drawn.order.kind == "weighted"

@@ -42,6 +42,7 @@ class JoinedDataset(Dataset):
         )
         self.members = tuple(members)
         self.overlap = max(member.overlap for member in members)
+        self.runs_others_code = any(member.runs_others_code for member in members)
         self.files = tuple(path for member in members for path in member.files)
         self._starts = np.concatenate([[0], np.cumsum([len(member) for member in members])])
 
@@ -92,6 +93,17 @@ class JoinedDataset(Dataset):
             column.name: _concatenated(column, [piece[column.name] for piece in pieces])
             for column in self.columns
         }
+
+    def ragged_bytes(self, name: str) -> int | None:
+        """The bytes of all values of a ragged column where every member knows its own."""
+        known = [member.ragged_bytes(name) for member in self.members]
+        return None if None in known else sum(count for count in known if count is not None)
+
+    def locate(self, row: int) -> str:
+        """Where a row stands: in which member, and where the member says."""
+        number = int(np.searchsorted(self._starts[1:-1], row, side="right"))
+        member = self.members[number]
+        return f"row {row:,}, in {member.name} {member.locate(row - self.start_of(number))}"
 
     def refuse_cut_off(self, stop: int) -> None:
         """Raise DataError where a file was cut off since, and lacks samples before `stop`."""

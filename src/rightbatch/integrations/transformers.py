@@ -63,8 +63,8 @@ class _Source(Dataset[dict[str, Any]]):
         self._target = target
 
     def __len__(self) -> int:
-        """The number of samples, which trainers report."""
-        return len(self._access.batches.part)
+        """The number of samples in an epoch, which trainers report."""
+        return self._access.batches.plan.length
 
     def __getitem__(self, address: Address) -> dict[str, Any]:
         return self._named(self._access.get(*address))

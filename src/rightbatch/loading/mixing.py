@@ -284,7 +284,7 @@ def _duplicates(data: JoinedDataset, rows: Mapping[str, RowSet]) -> int | None:
     """Held-out samples whose inputs are those of a training sample, of any source."""
     if not any(len(rows[name]) for name in _HELD_OUT):
         return 0
-    if content_bytes(data) > CONTENT_LIMIT_BYTES:
+    if data.runs_others_code or content_bytes(data) > CONTENT_LIMIT_BYTES:
         return None
     content = content_groups(data, asked=False)
     if content is None:
