@@ -41,6 +41,9 @@ DATA = {
         "--weights",
         "--on-duplicates",
         "--contiguous",
+        "--image-size",
+        "--random-crop",
+        "--random-flip",
         "--standardize",
         "--scale",
         "--no-scale",
@@ -92,7 +95,7 @@ def options_of(command: click.Command) -> set[str]:
 
 def test_the_options_of_each_verb_are_exactly_these() -> None:
     assert options_of(inspect) == DATA | ORDER | {"--model", "--batch-size"} | OUTPUT
-    assert options_of(pack) == READING | {"--overwrite", "--verify"} | OUTPUT
+    assert options_of(pack) == READING | {"--overwrite", "--verify", "--image-size"} | OUTPUT
     assert options_of(run) == DATA | RUN | OUTPUT
     assert options_of(advise) == DATA | ADVICE | OUTPUT
     assert options_of(train) == DATA | TRAINING | OUTPUT
