@@ -276,15 +276,19 @@ def _resize(piece: NDArray[np.uint8], out: NDArray[np.uint8], *, is_flipped: boo
     if not is_flipped:
         resize(source, size, False, None, None, out=target)
         return
+    # Mirrored where it is smaller, by torch: NumPy copies pixels of three bytes backwards in ten
+    # times the time.
+    if piece.size <= out.size:
+        resize(torch.flip(source, (3,)), size, False, None, None, out=target)
+        return
     if out.shape not in _scratch.images:
         _scratch.images.clear()
         _scratch.images[out.shape] = _as_tensor(torch, np.empty(out.shape, np.uint8))
     straight = _scratch.images[out.shape]
     resize(source, size, False, None, None, out=straight)
-    # NumPy copies pixels of three bytes backwards in 200 us, torch in 20.
     torch.ops.aten.flip.out(straight, [3], out=target)
 
 
 def _as_tensor(torch: Any, image: NDArray[np.uint8]) -> Any:
     """(1, 3, height, width) on the memory of (height, width, 3)."""
-    return torch.from_numpy(image).permute(2, 0, 1).unsqueeze(0)
+    return torch.from_numpy(image[None]).permute(0, 3, 1, 2)
