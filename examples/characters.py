@@ -12,9 +12,9 @@ import argparse
 
 import numpy as np
 import torch
-from character_model import CharacterModel
 
 import rightbatch as rb
+from character_model import CharacterModel
 from rightbatch.loading.parts import Part
 
 

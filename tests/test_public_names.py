@@ -35,6 +35,10 @@ PUBLIC_NAMES = {
     "split",
     "standardize",
     "tokenize",
+    # fetching
+    "FetchProgress",
+    "FetchedSet",
+    "fetch",
     # training
     "FitResult",
     "Prediction",
@@ -59,6 +63,7 @@ PUBLIC_NAMES = {
     # errors
     "DataError",
     "DiskSpaceError",
+    "DownloadError",
     "DuplicateError",
     "MemoryLimitError",
     "MissingDependencyError",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rightbatch.errors import (
         DataError,
         DiskSpaceError,
+        DownloadError,
         DuplicateError,
         MemoryLimitError,
         MissingDependencyError,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         RightbatchError,
         TrainingError,
     )
+    from rightbatch.fetching.fetch import FetchedSet, FetchProgress, fetch
     from rightbatch.integrations.scikit_learn import MiniBatchClassifier, MiniBatchRegressor
     from rightbatch.loading.batches import Batches
     from rightbatch.loading.mixing import mix
@@ -70,6 +72,7 @@ _HOMES = {
     "Ragged": "data.ragged",
     "DataError": "errors",
     "DiskSpaceError": "errors",
+    "DownloadError": "errors",
     "DuplicateError": "errors",
     "MemoryLimitError": "errors",
     "MissingDependencyError": "errors",
@@ -78,6 +81,9 @@ _HOMES = {
     "ResumeError": "errors",
     "RightbatchError": "errors",
     "TrainingError": "errors",
+    "FetchProgress": "fetching.fetch",
+    "FetchedSet": "fetching.fetch",
+    "fetch": "fetching.fetch",
     "Batches": "loading.batches",
     "batches": "loading.slices",
     "mix": "loading.mixing",
@@ -119,7 +125,10 @@ __all__ = [
     "DataError",
     "Dataset",
     "DiskSpaceError",
+    "DownloadError",
     "DuplicateError",
+    "FetchProgress",
+    "FetchedSet",
     "FitResult",
     "MemoryLimitError",
     "MiniBatchClassifier",
@@ -145,6 +154,7 @@ __all__ = [
     "cast",
     "compare",
     "evaluate",
+    "fetch",
     "fit",
     "flatten",
     "mix",

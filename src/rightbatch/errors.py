@@ -72,6 +72,10 @@ class DiskSpaceError(RightbatchError, OSError):
     """The disk has no room for what is to be written; what is written so far is kept."""
 
 
+class DownloadError(RightbatchError, OSError):
+    """No mirror gave a file as it was published; what is downloaded so far is kept."""
+
+
 class TrainingError(RightbatchError, RuntimeError):
     """Training cannot go on."""
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from rightbatch.advice.advice import Advice
 from rightbatch.advice.landscape import PathMap
-from rightbatch.data.builtin import BUILTIN_NAMES
+from rightbatch.data.opening import names_a_set
 from rightbatch.errors import OptionError
 from rightbatch.loading.parts import Parts
 from rightbatch.loading.quarantine import Quarantine
@@ -126,7 +126,7 @@ def stored_command(data: DataOptions, training: TrainOptions) -> dict[str, Any]:
 
 def absolute(data: str) -> str:
     """The data as they can be found from another folder: a path made absolute, a name as it is."""
-    if data in BUILTIN_NAMES or "://" in data:
+    if names_a_set(data) or "://" in data:
         return data
     return str(Path(data).expanduser().absolute())
 

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from rightbatch.data.builtin import BUILTIN_NAMES
+from rightbatch.data.opening import names_a_set
 from rightbatch.errors import DataError, OptionError, ResumeError
 from rightbatch.execution import absolute, fit_and_test, stored_command
 from rightbatch.options import AUTO, AdviceOptions, DataOptions, TrainOptions
@@ -71,7 +71,7 @@ def resume(
 def _is_there(data: str) -> bool:
     # Path.glob takes no absolute pattern.
     return (
-        data in BUILTIN_NAMES or Path(data).exists() or bool(glob.glob(data, recursive=True))  # noqa: PTH207
+        names_a_set(data) or Path(data).exists() or bool(glob.glob(data, recursive=True))  # noqa: PTH207
     )
 
 

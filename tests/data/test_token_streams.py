@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import rightbatch as rb
+from rightbatch.data.file_region import FileReader
 from rightbatch.data.token_windows import TokenWindows
 from rightbatch.errors import DataError, OptionError
 
@@ -179,3 +180,28 @@ def test_a_text_that_is_no_table_is_told_how_it_is_opened(tmp_path):
     (tmp_path / "a.txt").write_text("Speak, friend.\nWell, well, well.\n")
     with pytest.raises(DataError, match="sequence_length=128"):
         rb.open(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("stride", [3, 7, 10])
+def test_windows_are_read_from_their_file_as_they_are_from_memory(tmp_path, stride):
+    np.save(tmp_path / "ids.npy", IDS)
+    data = rb.open(tmp_path / "ids.npy", sequence_length=7, stride=stride)
+    for name in ("tokens", "next"):
+        reader = FileReader(data.region(name))
+        for start, stop in ((0, 1), (2, 9), (len(data) - 1, len(data)), (4, 4)):
+            out = np.empty((stop - start, 7), np.uint16)
+            reader.read(start, out)
+            np.testing.assert_array_equal(out, data.array(name)[start:stop])
+        reader.close()
+        size = (tmp_path / "ids.npy").stat().st_size
+        # One byte less than the last window takes, and it is no longer whole.
+        end = data.region(name).offset + 2 * ((len(data) - 1) * stride + 7)
+        with (tmp_path / "ids.npy").open("r+b") as file:
+            content = file.read()
+            file.truncate(end)
+            assert data.region(name).whole_rows == len(data)
+            file.truncate(end - 1)
+            assert data.region(name).whole_rows == len(data) - 1
+            file.seek(0)
+            file.write(content)
+        assert (tmp_path / "ids.npy").stat().st_size == size

@@ -56,6 +56,13 @@ def idx_folder(folder: Path, ending: str) -> Path:
     return folder
 
 
+def cifar_folder(folder: Path) -> Path:
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        records = GENERATOR.integers(0, 10, (4, 3073)).astype(np.uint8)
+        (folder / f"{name}.bin").write_bytes(records.tobytes())
+    return folder
+
+
 def csv_folder(folder: Path) -> Path:
     for name in ("one", "two"):
         pd.DataFrame(FRAME).to_csv(folder / f"{name}.csv", index=False)
@@ -133,6 +140,7 @@ SOURCES: dict[str, Callable[[Path], rb.Dataset]] = {
     "idx": lambda folder: rb.open(idx_folder(folder, "") / "t10k-images-idx3-ubyte"),
     "idx folder": lambda folder: rb.open(idx_folder(folder, "")),
     "idx folder gz": lambda folder: rb.open(idx_folder(folder, ".gz")),
+    "cifar folder": lambda folder: rb.open(cifar_folder(folder)),
     "csv": lambda folder: rb.open(csv_folder(folder) / "one.csv", target="y"),
     "csv folder one-hot": lambda folder: rb.open(csv_folder(folder), categories="one-hot"),
     "parquet": lambda folder: rb.open(parquet(folder), target=-1),

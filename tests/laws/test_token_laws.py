@@ -30,6 +30,10 @@ def make_model(seed: int) -> nn.Module:
         return nn.Sequential(*layers).double()
 
 
+def torchs_mean(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy(outputs.movedim(2, 1), target)
+
+
 def random_tokens(samples: int, seed: int, masked: float) -> tuple[Any, Any]:
     """Inputs and targets, of which a share is masked, in whole samples too."""
     generator = np.random.default_rng(seed)
@@ -157,6 +161,8 @@ def test_scores_and_predictions_do_not_depend_on_the_batch_size(samples, batch_s
     }
     for batch_size in batch_sizes:
         assert rb.evaluate(model, parts.train, batch_size=batch_size) == pytest.approx(wanted)
+        of_function = rb.evaluate(model, parts.train, batch_size=batch_size, loss=torchs_mean)
+        assert of_function == pytest.approx({"loss": wanted["loss"]})
         told = rb.predict(model, parts.train, batch_size=batch_size)
         assert (told.loss, told.accuracy) == pytest.approx(tuple(wanted.values()))
         np.testing.assert_array_equal(told.predicted, outputs.argmax(-1))

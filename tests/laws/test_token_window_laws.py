@@ -208,3 +208,19 @@ def test_a_run_stopped_at_any_step_resumes_exactly_from_text_or_pack(
 
 def split_of(data: rb.Dataset) -> Any:
     return rb.split(data, val=0.1, test=0.1, contiguous=True)
+
+
+@pytest.mark.parametrize("stride", [256, 100])
+def test_a_budget_of_memory_is_kept_for_codes_in_a_file(tmp_path, stride):
+    stream = np.random.default_rng(0).integers(0, 50_000, 6_000_000).astype(np.uint16)
+    np.save(tmp_path / "ids.npy", stream)
+    data = rb.open(tmp_path / "ids.npy", sequence_length=256, stride=stride)
+    batches = rb.Batches(data, 64, seed=1, memory="8MB", with_rows=True)
+    assert batches.order.kind == "block-window"
+    visited = []
+    for tokens, following, rows in batches:
+        places = rows[:, None] * stride + np.arange(256)
+        np.testing.assert_array_equal(tokens, stream[places])
+        np.testing.assert_array_equal(following, stream[places + 1])
+        visited.append(rows)
+    np.testing.assert_array_equal(np.sort(np.concatenate(visited)), np.arange(len(data)))

@@ -9,6 +9,7 @@ import pytest
 
 import rightbatch as rb
 from rightbatch.errors import DataError, OptionError, ResumeError
+from rightbatch.plan.row_set import RowSet
 
 
 def source(length: int, offset: float = 0.0, name: str | None = None) -> rb.Dataset:
@@ -100,7 +101,7 @@ def test_parts_of_one_data_set_mix_where_they_are_disjoint() -> None:
     parts = rb.split(data, val=10, seed=1)
     rows = parts.train.rows.take(np.arange(50))
     halves = [
-        rb.Part(data=data, rows=type(parts.train.rows).from_rows(60, half), name="train")
+        rb.Part(data=data, rows=RowSet.from_rows(60, half), name="train")
         for half in (rows[:25], rows[25:])
     ]
     mixed = rb.mix({"old": (halves[0], 1), "new": (halves[1], 3)}, val=parts.val)
@@ -116,6 +117,17 @@ def test_law_5_a_sample_held_out_in_one_source_is_not_trained_on_in_another() ->
         rb.mix({"a": (one, 1), "b": (other, 1)})
     with pytest.raises(DataError, match="held out"):
         rb.mix({"a": (one, 1)}, val=other.val)
+
+
+def test_law_5_windows_of_a_stream_that_share_tokens_are_not_on_both_sides(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("to be or not to be, that is the question " * 20)
+    data = rb.open(str(tmp_path / "a.txt"), sequence_length=8, stride=2)
+    parts = rb.split(data, val=40, contiguous=True)
+    assert rb.mix({"text": (parts, 1)}).sizes["val"] == 40
+    near = rb.Part(data=data, rows=RowSet.from_range(len(data), 0, len(data) - 40), name="train")
+    assert parts.val is not None
+    with pytest.raises(DataError, match="are trained on in 'text' and held out"):
+        rb.mix({"text": (near, 1)}, val=parts.val)
 
 
 def test_samples_of_equal_inputs_across_sources_are_counted(caplog) -> None:

@@ -210,6 +210,14 @@ def test_a_model_that_tells_no_tokens_is_refused(model, shape, told):
         resolve_task(part(TOKENS), model=model, output_shape=shape, loss=MANY)
 
 
+def test_a_function_as_loss_takes_tokens_and_outputs_of_any_shape():
+    data = rb.split(rb.open(np.arange(60) % 6, sequence_length=3)).train
+    for shape in ((3, 6), (6, 3)):
+        task = resolve_task(data, model=None, output_shape=shape, loss=lambda outputs, _: outputs)
+        assert task.is_per_token
+        assert task.prepare(data).example()[1].dtype == np.int64
+
+
 def test_whole_numbers_that_nobody_calls_classes_stay_quantities():
     assert resolve_task(part(TOKENS), model="mlp:3").loss.name == SQUARED
     assert resolve_task(part(TOKENS), model=None, output_shape=(3,)).loss.name == SQUARED

@@ -13,7 +13,18 @@ from rightbatch.cli.failure import report_failure
 from rightbatch.errors import did_you_mean
 
 # A verb is a file of this package that holds a click command of the same name.
-VERBS = ("run", "inspect", "pack", "advise", "train", "predict", "compare", "speed", "report")
+VERBS = (
+    "run",
+    "inspect",
+    "fetch",
+    "pack",
+    "advise",
+    "train",
+    "predict",
+    "compare",
+    "speed",
+    "report",
+)
 
 
 class LazyGroup(click.Group):
@@ -54,6 +65,7 @@ class LazyGroup(click.Group):
 Examples:
   rightbatch run breast_cancer --stratify --standardize --model mlp:10 --report report.html
   rightbatch inspect breast_cancer
+  rightbatch fetch mnist
   rightbatch pack "trips/*.parquet" packed/trips --target fare_amount
   rightbatch advise digits --model mlp:64 --lr 0.1 --epochs 20
   rightbatch train breast_cancer --stratify --standardize --model mlp:10

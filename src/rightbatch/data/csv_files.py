@@ -30,12 +30,20 @@ class CsvFile(TableFile):
     `header` is True, False, or None for "yes, unless the first row looks like data". Fields are
     separated by commas; by tabs in a .tsv; by semicolons or tabs where the first line has no
     comma. Spaces around fields do not count. With `skip_ragged`, rows of the wrong length are left
-    out and listed in `bad_rows` once the file was read; without it they are refused.
+    out and listed in `bad_rows` once the file was read; without it they are refused. `names` are
+    those of the columns of a file without a header, where they are known from elsewhere.
 
     Raises DataError for a file that is empty, has a header alone, or a header in doubt.
     """
 
-    def __init__(self, path: Path, *, header: bool | None, skip_ragged: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        header: bool | None,
+        skip_ragged: bool = False,
+        names: tuple[str, ...] | None = None,
+    ) -> None:
         self.path = path
         self.label = str(path)
         self.skip_ragged = skip_ragged
@@ -50,7 +58,7 @@ class CsvFile(TableFile):
         self.has_header = header is not False
         first = [field.strip() for field in head[0].fields]
         if not self.has_header:
-            self.names = tuple(f"column_{position}" for position in range(len(first)))
+            self.names = names or tuple(f"column_{position}" for position in range(len(first)))
         elif len(head) == 1:
             raise DataError(
                 f"{path} has a header alone and zero rows of values. If line {head[0].line} is "
@@ -59,7 +67,7 @@ class CsvFile(TableFile):
         else:
             self.names = self._judge_header(first, head, forced=header is True)
         for record in head:
-            if len(record.fields) != len(first) and not skip_ragged:
+            if len(record.fields) != len(self.names) and not skip_ragged:
                 raise self.ragged(record)
 
     def read(self, columns: Sequence[str]) -> Any:

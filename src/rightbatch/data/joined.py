@@ -41,6 +41,7 @@ class JoinedDataset(Dataset):
             notes=[f"{member.name}: {note}" for member in members for note in member.notes],
         )
         self.members = tuple(members)
+        self.overlap = max(member.overlap for member in members)
         self.files = tuple(path for member in members for path in member.files)
         self._starts = np.concatenate([[0], np.cumsum([len(member) for member in members])])
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rightbatch.data import arrays, builtin, idx, numpy_files
+from rightbatch.data import arrays, builtin, cifar, fetched_sets, idx, numpy_files
 from rightbatch.data.dataset import Dataset
+from rightbatch.data.known_sets import KNOWN_SETS
 from rightbatch.data.missing import MissingPolicy
 from rightbatch.data.options import OpenOptions
 from rightbatch.data.tokenizers import Tokenizer
@@ -21,7 +22,8 @@ _VALID = (
     "Valid are arrays, tensors, lists, (X, y), a dict of arrays, a frame (pandas, polars, "
     "pyarrow), a path or glob of .csv, .tsv, .parquet, .npy, .npz or IDX files, a folder of them, "
     "text with sequence_length, "
-    f"a packed data set, and the names {', '.join(builtin.BUILTIN_NAMES)}."
+    f"a packed data set, and the names {', '.join(builtin.BUILTIN_NAMES)}; once fetched, "
+    f"{', '.join(KNOWN_SETS)}."
 )
 
 
@@ -48,7 +50,8 @@ def open(
             a dict of arrays (a `Ragged` where samples vary in length), a frame that speaks Arrow,
             a path, folder or glob (`.csv`, `.tsv`, `.parquet`, `.npy`, `.npz`, IDX), a folder that
             `pack` wrote, or the name of a built-in set (`breast_cancer`, `diabetes`, `digits`,
-            `iris`, `wine`; `./wine` is a path).
+            `iris`, `wine`) or of a set that `fetch` brought here (`mnist`, `fashion-mnist`,
+            `cifar-10`, `adult`); `./wine` is a path. Opening never touches the network for them.
         target: The column to be learned, by name or by position (-1 is the last).
         columns: The columns to keep; the target is kept too.
         header: For CSV, whether the first row holds the names; by default yes, unless it looks
@@ -112,7 +115,7 @@ def find_tables(thing: object) -> tuple[list[Path], str] | None:
     """
     from rightbatch.data import tables
 
-    if not isinstance(thing, str | os.PathLike) or thing in builtin.BUILTIN_NAMES:
+    if not isinstance(thing, str | os.PathLike) or names_a_set(thing):
         return None
     text = os.fspath(thing)
     if text.startswith("file://"):
@@ -128,6 +131,11 @@ def find_tables(thing: object) -> tuple[list[Path], str] | None:
     if not paths or not all(tables.is_csv(path) or tables.is_parquet(path) for path in paths):
         return None
     return paths, str(paths[0]) if len(paths) == 1 and not path.is_dir() else text
+
+
+def names_a_set(thing: object) -> bool:
+    """Whether `open` takes `thing` for the name of a set that is here, and not for a path."""
+    return thing in builtin.BUILTIN_NAMES or fetched_sets.is_fetched(thing)
 
 
 def _local_path(uri: str) -> str:
@@ -216,6 +224,8 @@ def _with_target(table: Any, target: Any) -> Any:
 def _open_text(text: str, options: OpenOptions) -> Dataset:
     if text in builtin.BUILTIN_NAMES:
         return builtin.open_builtin(text, options)
+    if fetched_sets.is_fetched(text):
+        return fetched_sets.open_fetched(text, options)
     if text.startswith("file://"):
         return _open_path(Path(_local_path(text)), options)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
@@ -268,11 +278,14 @@ def _open_path(path: Path, options: OpenOptions, *, given: str | None = None) ->
         from rightbatch.data.packing_folder import partial_folder, refuse_unfinished
 
         refuse_unfinished(partial_folder(path))
+        if given in KNOWN_SETS:
+            raise DataError(fetched_sets.not_fetched(KNOWN_SETS[given]))
         names = builtin.BUILTIN_NAMES
+        near = did_you_mean(given or str(path), [*names, *KNOWN_SETS])
         raise DataError(
             f"No such file or folder: {given or path} (looked in {Path.cwd()}); and no built-in "
-            f"set has that name.{did_you_mean(given or str(path), names)} The built-in sets are "
-            f"{', '.join(names)}."
+            f"set has that name.{near} The built-in sets are {', '.join(names)}; "
+            f"`rightbatch fetch` brings {', '.join(KNOWN_SETS)}."
         )
     try:
         return _open_folder(path, options) if path.is_dir() else _open_file(path, options)
@@ -295,6 +308,8 @@ def _open_folder(folder: Path, options: OpenOptions) -> Dataset:
         files = (path for path in sorted(folder.iterdir()) if path.is_file())
         data.files = tuple(filter(idx.is_idx, files))
         return data
+    if cifar.is_cifar_folder(folder):
+        return cifar.open_cifar_folder(folder, options)
     paths = tables.tables_in(folder)
     if paths:
         return _open_tables(paths, options, source=str(folder))

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from rightbatch.data.dataset import Dataset
 from rightbatch.data.duplicates import content_bytes
 from rightbatch.data.joined import JoinedDataset
@@ -251,7 +253,10 @@ def _refuse_leaks(members: Sequence[_Member]) -> None:
 
 
 def _refuse_common(one: _Member, part: str, other: _Member, other_part: str) -> None:
-    count = one.rows_of(part).count_common(other.rows_of(other_part))
+    rows, others = one.rows_of(part), other.rows_of(other_part)
+    count = rows.count_common(others)
+    if not count and other_part in _HELD_OUT and one.data.overlap:
+        count = _count_near(rows, others, one.data.overlap)
     if not count:
         return
     where = (
@@ -261,6 +266,17 @@ def _refuse_common(one: _Member, part: str, other: _Member, other_part: str) -> 
     raise DataError(
         f"{where}: take both from one split of the data, or give the parts that are disjoint"
     )
+
+
+def _count_near(rows: RowSet, others: RowSet, distance: int) -> int:
+    """How many of `others` share content with one of `rows`, fewer rows away than they overlap."""
+    near = 0
+    for chunk in others.chunks():
+        is_near = np.zeros(len(chunk), np.bool_)
+        for away in range(1, distance + 1):
+            is_near |= rows.contains(chunk - away) | rows.contains(chunk + away)
+        near += int(is_near.sum())
+    return near
 
 
 def _duplicates(data: JoinedDataset, rows: Mapping[str, RowSet]) -> int | None:

@@ -118,8 +118,11 @@ class Track:
         given, where the default mode copies through a buffer.
         """
         if not _is_straight(array):
-            # take() would first copy the whole of an array that is not C-contiguous.
-            self._convert(array[rows], out)
+            # take() would first copy the whole of an array that is not C-contiguous. In pieces, so
+            # that what is gathered first is still in the cache, and no large memory is made anew.
+            piece = max(1, self._piece_samples // 8)
+            for start in range(0, len(rows), piece):
+                self._convert(array[rows[start : start + piece]], out[start : start + piece])
         elif self.affine is None and array.dtype == self.gathered_dtype:
             array.take(rows, 0, out, "clip")
         else:

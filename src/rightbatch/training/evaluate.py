@@ -19,7 +19,7 @@ from rightbatch.loading.parts import Part
 from rightbatch.loading.quarantine import Quarantine
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.token_plan import TokenPlan
-from rightbatch.training.losses import MASKED, Loss, is_tokens, unmasked
+from rightbatch.training.losses import Loss, is_tokens, unmasked
 from rightbatch.training.memory import release_memory
 
 logger = logging.getLogger(__name__)
@@ -53,11 +53,11 @@ class Score:
         """Count one batch: per-sample losses (B,), outputs (B, K), encoded target."""
         added = len(target)
         self.loss_sum += losses.double().sum().item()
-        if self.metric == "accuracy" and is_tokens(target):
-            # No class is below zero, so that no masked token is right.
-            assert MASKED < 0
-            self.correct += int((outputs.argmax(-1) == target).sum())
+        if is_tokens(target):
             added = unmasked(target)
+            if self.metric == "accuracy":
+                # Of a masked token nothing is right: no class is below zero.
+                self.correct += int((outputs.argmax(-1) == target).sum())
         elif self.metric == "accuracy":
             self.correct += int((predicted_classes(outputs) == _true_classes(target)).sum())
         elif self.metric == "r2":

@@ -83,7 +83,7 @@ class CrossEntropy(Loss):
     @override
     def per_sample(self, outputs: Tensor, target: Tensor) -> Tensor:
         if is_tokens(target):
-            return self._per_token(outputs, target).reshape(len(target), -1).sum(1)
+            return self._per_token(outputs, target).reshape(target.shape).flatten(1).sum(1)
         return functional.cross_entropy(outputs, target, reduction="none")
 
     @override

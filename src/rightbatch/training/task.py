@@ -176,8 +176,7 @@ def resolve_task(
     target = as_numpy(part.example()[1])
     outputs = count_outputs(output_shape)
     if _is_per_token(part, target, output_shape, name, given):
-        assert output_shape is not None  # what is not known tells no tokens
-        return _token_task(data, given or find_loss("cross_entropy"), output_shape[-1])
+        return _token_task(data, given or find_loss("cross_entropy"), output_shape)
     width = prod(target.shape[1:])
     wants_numbers = name == "linear" or (given is not None and given.name == "squared_error")
     is_binary = name == "logistic" or (given is not None and given.name == "binary_cross_entropy")
@@ -278,6 +277,8 @@ def _is_per_token(
     data = part.data
     assert data.target is not None  # the caller has refused data without one
     is_token = data.column(data.target).is_token
+    if is_token and given is not None and given.name == "custom":
+        return True  # a function takes outputs of whatever shape it likes
     is_cross_entropy = given is not None and given.name == "cross_entropy"
     if target.size == 1 and not is_token:
         return False  # a class a sample, (B, 1)
@@ -293,11 +294,12 @@ def _is_per_token(
     )
 
 
-def _token_task(data: Dataset, loss: Loss, count: int) -> Task:
-    """The task of telling one of `count` codes for each token."""
+def _token_task(data: Dataset, loss: Loss, output_shape: tuple[int, ...] | None) -> Task:
+    """The task of telling a code for each token."""
     assert data.target is not None  # the caller has refused data without one
+    count = output_shape[-1] if output_shape else 1
     labels = data.column(data.target).categories
-    if labels is not None and len(labels) != count:
+    if labels is not None and len(labels) != count and loss.name == "cross_entropy":
         raise OptionError(
             f"the model has {count} outputs a token, and the vocabulary of the target "
             f"{data.target!r} of {data.name} has {len(labels)}: give it {len(labels)}"

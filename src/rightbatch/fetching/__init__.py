@@ -1,0 +1,1 @@
+"""Public data sets from the network, on the user's word alone: nothing else here downloads."""
