@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 TEST_PROCESSES ?= 2
 
-.PHONY: help install demo test check format proof bench clean
+.PHONY: help install demo test integrations check format proof bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
@@ -40,6 +40,15 @@ demo: $(STAMP)  ## find the batch size for real data, train, test, and make a re
 test: $(STAMP)  ## run the suite (under 8 minutes on 2 cores)
 	$(ONE_THREAD) $(BIN)/python -m pytest -q --numprocesses $(TEST_PROCESSES) $(TEST_ARGUMENTS)
 
+# What these libraries warn of is theirs to repair.
+INTEGRATIONS := tests/integrations tests/data/test_hugging_face.py tests/laws/test_dataset_law.py \
+  docs/integrations.md src/rightbatch/integrations src/rightbatch/data/hugging_face.py
+
+integrations: $(STAMP)  ## install Lightning, transformers, Keras, JAX, TensorFlow; train in each
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group integrations
+	RIGHTBATCH_INTEGRATIONS=1 $(ONE_THREAD) $(BIN)/python -m pytest -q -W ignore \
+	  $(INTEGRATIONS) $(TEST_ARGUMENTS)
+
 check: $(STAMP)  ## lint, format, types, and the one-way layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -68,6 +77,7 @@ bench: $(STAMP)  ## install the peers and measure against them
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/epoch.py
 	$(BIN)/python benchmarks/predict.py
+	$(BIN)/python benchmarks/images.py
 	$(BIN)/python benchmarks/batch_size.py
 	$(BIN)/python benchmarks/advice_memory.py
 	$(BIN)/python benchmarks/advice_regret.py

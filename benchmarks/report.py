@@ -34,6 +34,8 @@ _PACKAGES = (
     "scikit-learn",
     "pyarrow",
     "array-record",
+    "pillow",
+    "simplejpeg",
 )
 
 _ONLY_HELP = "Only contenders whose name contains TEXT, reference and limit. Repeatable."

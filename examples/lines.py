@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from line_model import LineModel
 
 import rightbatch as rb
+from line_model import LineModel
 
 
 def main() -> None:

@@ -1,10 +1,13 @@
-"""What the whole suite shares: the real data outside the package, and Hypothesis profiles."""
+"""What the whole suite shares: real data, made-up pictures, and Hypothesis profiles."""
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -30,3 +33,47 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set RIGHTBATCH_DATA to the folder of mnist/")
     return folder.resolve()
+
+
+class Pictures:
+    """Pictures made up for tests: smooth colours, so that JPEG keeps them, each of its own."""
+
+    classes = ("cat", "dog", "newt")
+
+    def make(self, number: int, width: int = 40, height: int = 30) -> Any:
+        """A Pillow image whose colours run from corner to corner, others for each number."""
+        from PIL import Image
+
+        down, across = np.mgrid[0:height, 0:width]
+        generator = np.random.default_rng(number)
+        channels = [
+            generator.uniform(0, 90)
+            + across * generator.uniform(0, 80 / width)
+            + down * generator.uniform(0, 80 / height)
+            for _ in range(3)
+        ]
+        return Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8))
+
+    def encoded(self, image: Any, kind: str = "JPEG", **options: Any) -> bytes:
+        """The image as a file holds it."""
+        file = io.BytesIO()
+        image.save(file, kind, **({"quality": 95} if kind == "JPEG" else {}), **options)
+        return file.getvalue()
+
+    def folder(self, folder: Path, count: int = 30) -> Path:
+        """JPEG files of different sizes, and a PNG now and then, in a folder for each class."""
+        generator = np.random.default_rng(7)
+        for number in range(count):
+            home = folder / self.classes[number % len(self.classes)]
+            home.mkdir(parents=True, exist_ok=True)
+            width, height = (int(side) for side in generator.integers(20, 60, 2))
+            image = self.make(number, width, height)
+            kind, ending = ("PNG", "png") if number % 7 == 3 else ("JPEG", "jpg")
+            (home / f"{number:03}.{ending}").write_bytes(self.encoded(image, kind))
+        return folder
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Pictures:
+    """Makes pictures, encodes them, and fills folders with them."""
+    return Pictures()

@@ -24,6 +24,7 @@ PUBLIC_NAMES = {
     "Parts",
     "batches",
     "cast",
+    "decode_images",
     "flatten",
     "mix",
     "one_hot",

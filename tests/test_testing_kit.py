@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -63,6 +64,93 @@ class Alias(Good):
         return super().rows(indices)
 
 
+class DrawsNoise(Good):
+    def rows(self, indices):
+        taken = super().rows(indices)
+        return {**taken, "x": taken["x"] + np.random.default_rng().random(taken["x"].shape)}
+
+
+class DrawsInSpans(Good):
+    def span(self, start, stop):
+        read = super().span(start, stop)
+        return {**read, "x": read["x"] + np.random.default_rng().random(read["x"].shape)}
+
+
+class UsesABufferAgain(Good):
+    buffer = np.empty((6, 2))
+
+    def span(self, start, stop):
+        out = self.buffer[: max(stop - start, 0)]
+        out[...] = super().span(start, stop)["x"]
+        return {**super().span(start, stop), "x": out}
+
+
+class InChunks(Good):
+    """Twelve samples in files of four; `span` goes from file to file."""
+
+    shift = 0
+
+    def __init__(self):
+        x = np.arange(24.0).reshape(12, 2)
+        ArrayDataset.__init__(self, {"x": x, "y": np.arange(12)}, target="y")
+
+    def array(self, name):
+        return None
+
+    def span(self, start, stop):
+        whole = super().span(start, stop)
+        if stop - start > 4:
+            rows = np.arange(start, stop)
+            rows[4:] += self.shift
+            return ArrayDataset.rows(self, np.clip(rows, 0, 11))
+        return whole
+
+    def rows(self, indices):
+        rows = np.asarray(indices)
+        if len(rows) > 4 and (np.diff(rows) == 1).all():
+            return {name: a.copy() for name, a in self.span(rows[0], rows[-1] + 1).items()}
+        return super().rows(indices)
+
+
+class RepeatsAtAChunk(InChunks):
+    shift = -1
+
+
+class LosesAtAChunk(InChunks):
+    shift = 1
+
+
+class GivesEachRowTwice(Good):
+    def array(self, name):
+        return None
+
+    def rows(self, indices):
+        rows = np.asarray(indices)
+        return super().rows(rows // 2 * 2 if len(rows) > 1 and rows.min() >= 0 else rows)
+
+    def span(self, start, stop):
+        super().span(start, stop)
+        return self.rows(np.arange(start, stop))
+
+
+class SharesAPosition(Good):
+    at = 0
+
+    def array(self, name):
+        return None
+
+    def rows(self, indices):
+        super().rows(indices)
+        found = []
+        for row in np.asarray(indices).tolist():
+            self.at = row
+            time.sleep(1e-6)
+            found.append(super().rows(np.array([self.at])))
+        if not found:
+            return super().rows(indices)
+        return {name: np.concatenate([f[name] for f in found]) for name in ("x", "y")}
+
+
 class RestlessFingerprint(Good):
     numbers = itertools.count()
 
@@ -101,7 +189,14 @@ class OverlappingParts(Good):
 BROKEN = {
     OtherDtype: "gives float32 of shape .* where float64",
     OtherShape: "in column 'x', where float64 of shape",
-    OtherOrder: r"rows\(indices\) differs from span",
+    OtherOrder: "row 0 read alone differs from row 0 among others",
+    DrawsNoise: r"rows\(indices\) gave other values the second time in column 'x'",
+    DrawsInSpans: r"span\(0, 6\) gave other values the second time in column 'x'",
+    UsesABufferAgain: r"what span\(0, 6\) gave in column 'x' changed when other samples were read",
+    RepeatsAtAChunk: r"differs from .* in column 'x': (it is|rows are) repeated, lost",
+    LosesAtAChunk: r"differs from .* in column 'x': (it is|rows are) repeated, lost",
+    GivesEachRowTwice: r"row 1 read alone differs from row 1 among others",
+    SharesAPosition: "gave other values to 4 threads at once in column 'x'",
     LostColumn: r"gives \['x'\], not its columns \['x', 'y'\]",
     NegativeRows: r"rows\(\[0, -1\]\) raised no IndexError",
     LongSpan: r"span\(-1, 0\) raised no IndexError",

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from rightbatch.fetching.fetch import FetchedSet, FetchProgress, fetch
     from rightbatch.integrations.scikit_learn import MiniBatchClassifier, MiniBatchRegressor
     from rightbatch.loading.batches import Batches
+    from rightbatch.loading.decode_images import decode_images
     from rightbatch.loading.mixing import mix
     from rightbatch.loading.packing import pack
     from rightbatch.loading.pad import pad
@@ -86,6 +87,7 @@ _HOMES = {
     "fetch": "fetching.fetch",
     "Batches": "loading.batches",
     "batches": "loading.slices",
+    "decode_images": "loading.decode_images",
     "mix": "loading.mixing",
     "pack": "loading.packing",
     "pad": "loading.pad",
@@ -153,6 +155,7 @@ __all__ = [
     "batches",
     "cast",
     "compare",
+    "decode_images",
     "evaluate",
     "fetch",
     "fit",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rightbatch.data.ragged import Ragged
 from rightbatch.errors import OptionError, RightbatchError
 from rightbatch.loading.batches import Batches
+from rightbatch.loading.image_sizes import image_notes
 from rightbatch.loading.parts import Part, Parts
 from rightbatch.loading.shuffle_quality import shuffle_quality
 from rightbatch.loading.shuffle_result import ShuffleQuality
@@ -103,6 +104,10 @@ def inspect_data(
                 raise
             notes.append(f"no model fits these data as they are: {error}")
     classes = None if task is None or task.classes is None else len(task.classes)
+    if classes is None and data.target is not None:
+        named = data.column(data.target).categories
+        classes = None if named is None else len(named)
+    notes += image_notes(data)
     inputs, target = _sample_sizes(train, task)
 
     def float_bytes(samples: int) -> int:

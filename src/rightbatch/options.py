@@ -32,7 +32,9 @@ class DataOptions:
     `val` and `test` are shares of the whole (0 < float < 1) or counts (int, 0 holds nothing
     out). `test=None` means 0.1, unless the data bring their own test part, which is then used.
     `scale=None` divides images of bytes (uint8) by 255; True does so for every uint8 input and
-    refuses data that have none; False never scales. `weights` is a column of numbers, by which
+    refuses data that have none; False never scales. `image_size`, a number of pixels or (height,
+    width), decodes encoded images to that size; `random_crop` and `random_flip` are for their train
+    part, and `standardize` then goes by channel. `weights` is a column of numbers, by which
     training samples are drawn and which is no input then, or "balanced". The other options are
     those of `open` and `split`.
 
@@ -58,6 +60,9 @@ class DataOptions:
     on_duplicates: str = "report"
     standardize: bool = False
     scale: bool | None = None
+    image_size: int | tuple[int, int] | None = None
+    random_crop: bool = False
+    random_flip: bool = False
     seed: int = 0
     contiguous: bool = False
     sequence_length: int | None = None
@@ -65,6 +70,16 @@ class DataOptions:
     tokenizer: str | None = None
 
     def __post_init__(self) -> None:
+        if self.image_size is not None:
+            from rightbatch.loading.decode_images import decode_images
+
+            decode_images(self.image_size)
+        elif self.random_crop or self.random_flip:
+            given = "random_crop" if self.random_crop else "random_flip"
+            raise OptionError(
+                f"{given} is for encoded images that are decoded: say to what size "
+                "(image_size=224, --image-size 224), or leave it out"
+            )
         if not self.data:
             raise OptionError("data is empty; give a path, a glob or the name of a built-in set")
         self.open_options()

@@ -17,7 +17,7 @@ from rightbatch.loading.transforms import scale
 from rightbatch.model_file import load_model
 from rightbatch.options import DataOptions
 from rightbatch.plan.row_set import RowSet
-from rightbatch.preparation import open_dataset, prepare, wants_scaling
+from rightbatch.preparation import image_transforms, open_dataset, prepare, wants_scaling
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE
 from rightbatch.training.predict import predict
 from rightbatch.training.prediction import Prediction
@@ -31,7 +31,7 @@ PARTS = ("train", "val", "test", "all")
 # What a run has settled for good: other samples held out would be such as it was trained on.
 _OF_THE_RUN = (
     *("val", "test", "stratify", "group", "weights", "on_duplicates", "seed", "contiguous"),
-    *("standardize", "scale"),
+    *("standardize", "scale", "image_size", "random_crop", "random_flip"),
 )
 
 
@@ -238,7 +238,9 @@ def _part_of(options: DataOptions, part: str | None) -> Part:
             "trained on: predict with the folder of a run, which keeps what it learned, or take "
             "--part test of the same split"
         )
-    transforms = (scale(1 / 255),) if wants_scaling(data, options.scale) else ()
+    decoding = image_transforms(replace(options, random_crop=False, random_flip=False))
+    is_scaled = wants_scaling(data, options.scale, is_decoded=bool(decoding))
+    transforms = (*decoding, *([scale(1 / 255)] if is_scaled else []))
     has_test = "test" in data.own_parts and part != "all"
     return replace(_own_part(data, "test") if has_test else _all(data), transforms=transforms)
 

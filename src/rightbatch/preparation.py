@@ -12,6 +12,7 @@ from rightbatch.data.opening import find_tables
 from rightbatch.data.opening import open as open_data
 from rightbatch.data.tables import is_csv
 from rightbatch.errors import OptionError
+from rightbatch.loading.decode_images import Crop, DecodeImages, decode_images
 from rightbatch.loading.parts import Part, Parts, split
 from rightbatch.loading.transforms import scale, standardize
 from rightbatch.model_file import load_model
@@ -39,9 +40,12 @@ def prepare(options: DataOptions, source: object = None) -> Parts:
     data = open_dataset(options, source)
     own_test = "test" in data.own_parts
     test = DEFAULT_HELD_OUT if options.test is None and not own_test else options.test
+    # The default share gives way to a part that the data bring.
+    has_val = "val" in data.own_parts
+    val = None if has_val and options.val == DEFAULT_HELD_OUT else options.val
     parts = split(
         data,
-        val=options.val or None,
+        val=val or None,
         # Data with a test part of their own refuse to give up another one, 0 included.
         test=test if own_test else test or None,
         stratify=options.stratify or None,
@@ -51,11 +55,22 @@ def prepare(options: DataOptions, source: object = None) -> Parts:
         seed=options.seed,
         contiguous=options.contiguous,
     )
-    if wants_scaling(parts.data, options.scale):
+    transforms = image_transforms(options)
+    if transforms:
+        parts = parts.transform(*transforms)
+    if wants_scaling(parts.data, options.scale, is_decoded=bool(transforms)):
         parts = parts.transform(scale(1 / 255))
     if options.standardize:
-        parts = parts.transform(standardize())
+        parts = parts.transform(standardize(channel_axis=0 if transforms else None))
     return parts
+
+
+def image_transforms(options: DataOptions) -> list[DecodeImages]:
+    """What decodes images, where the options ask for it."""
+    if options.image_size is None:
+        return []
+    crop: Crop = "random" if options.random_crop else "center"
+    return [decode_images(options.image_size, crop=crop, flip=options.random_flip)]
 
 
 def open_dataset(options: DataOptions, source: object = None) -> Dataset:
@@ -97,7 +112,7 @@ def _is_csv(options: DataOptions, source: object) -> bool:
     return tables is not None and any(is_csv(path) for path in tables[0])
 
 
-def wants_scaling(data: Dataset, wanted: bool | None) -> bool:
+def wants_scaling(data: Dataset, wanted: bool | None, *, is_decoded: bool = False) -> bool:
     """Whether the inputs are divided by 255; OptionError where that is asked for in vain."""
     of_bytes = [
         column for column in data.inputs if column.dtype == np.uint8 and not column.is_token
@@ -110,7 +125,8 @@ def wants_scaling(data: Dataset, wanted: bool | None) -> bool:
         )
     if wanted is None:
         # A table's small whole numbers are not brightness: only arrays of bytes are images.
-        return len(data.inputs) == len(of_bytes) == 1 and of_bytes[0].shape != ()
+        is_image = is_decoded or (len(of_bytes) > 0 and of_bytes[0].shape != ())
+        return len(data.inputs) == len(of_bytes) == 1 and is_image
     return wanted
 
 

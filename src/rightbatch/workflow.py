@@ -103,6 +103,9 @@ def run(
     contiguous: bool = False,
     standardize: bool = False,
     scale: bool | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    random_crop: bool = False,
+    random_flip: bool = False,
     seed: int = 0,
     out: str | Path | None = None,
     report: str | Path | None = None,
@@ -113,9 +116,10 @@ def run(
     `data` is anything that `open` takes, with its options `target` to `tokenizer`. The options
     `val` to `seed` are those of the command line: `val` and `test` are shares or counts, 0.1
     unless given (where the data have a test part of their own, it is taken); `standardize` is
-    fitted on the training part; `scale=None` divides images of bytes by 255. `model` is a name,
-    `FILE.py:FACTORY` or a `torch.nn.Module`, which is trained in place; without one it is the
-    simplest that fits the target. The options of the training are those of `fit`.
+    fitted on the training part; `scale=None` divides images of bytes by 255; `image_size` decodes
+    encoded images (see `decode_images`), with `random_crop` and `random_flip` in training.
+    `model` is a name, `FILE.py:FACTORY` or a `torch.nn.Module`, which is trained in place; without
+    one it is the simplest that fits the target. The options of the training are those of `fit`.
 
     `batch_size="auto"` asks `advise` first, with `grade`, `budget_seconds` and `memory_limit`. The
     goal is `target_loss` where it is given, else the `epochs` (10). Training then takes the advised
@@ -177,6 +181,9 @@ def run(
             contiguous=contiguous,
             standardize=standardize,
             scale=scale,
+            image_size=image_size,
+            random_crop=random_crop,
+            random_flip=random_flip,
             seed=seed,
         ),
         TrainOptions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import struct
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +18,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import StackDataset, Subset, TensorDataset
 
 import rightbatch.data as rb
 from rightbatch.data.builtin import BUILTIN_NAMES
@@ -113,8 +115,30 @@ def table_of_numbers() -> dict[str, np.ndarray]:
     return {"a": X[:, 0], "b": Y.astype(np.uint8), "y": Y}
 
 
+def images(folder: Path, classes: tuple[str, ...]) -> Path:
+    folder = folder / "images"
+    for number, length in enumerate(GENERATOR.integers(0, 90, 37).tolist()):
+        home = folder / classes[number % len(classes)]
+        home.mkdir(parents=True, exist_ok=True)
+        (home / f"{number} ü.jpg").write_bytes(GENERATOR.bytes(length))
+    return folder
+
+
 def in_chunks(paths: list[Path], **options) -> rb.Dataset:
     return open_table_chunks(paths, OpenOptions(**options), source="t", chunk_bytes=100)
+
+
+def torch_items() -> StackDataset:
+    return StackDataset(torch.tensor(X), [f"word {label}" for label in Y])
+
+
+def hugging_face(view: str, _folder: Path) -> rb.Dataset:
+    import datasets
+
+    rows = datasets.Dataset.from_dict({**FRAME, "x": X, "steps": [[1] * (k % 4) for k in Y]})
+    if view == "parts":
+        return rb.open(rows.train_test_split(9, seed=1))
+    return rb.open(rows if view == "whole" else rows.shuffle(seed=1))
 
 
 def builtin(name: str, _folder: Path) -> rb.Dataset:
@@ -163,9 +187,21 @@ SOURCES: dict[str, Callable[[Path], rb.Dataset]] = {
     "ragged, transforms applied": lambda _: Applied(
         rb.open(ragged_columns(), target="y"), [scale(2.0, column="x")]
     ),
+    "images": lambda folder: rb.open(images(folder, ("a", "é", "z"))),
+    "images without classes": lambda folder: rb.open(images(folder, ("",))),
+    "images, packed": lambda folder: pack(images(folder, ("a", "b")), folder / "pack"),
     "transformed": lambda _: rb.open((X, Y)).transform(np.negative),
+    "torch tensors": lambda _: rb.open(TensorDataset(torch.tensor(X), torch.tensor(Y))),
+    "torch items": lambda _: rb.open(torch_items()),
+    "torch subset": lambda _: rb.open(Subset(torch_items(), [3, 1, 30, 3])),
     **{name: partial(builtin, name) for name in BUILTIN_NAMES},
 }
+# The library comes with the group `integrations`.
+if importlib.util.find_spec("datasets"):
+    SOURCES |= {
+        f"hugging face, {view}": partial(hugging_face, view)
+        for view in ("whole", "shuffled", "parts")
+    }
 
 
 @pytest.fixture(params=SOURCES, scope="module")
@@ -200,6 +236,8 @@ def test_rows_equal_the_whole_span_indexed(data, drawn):
         ("mnist", {}),
         ("fashion-mnist", {}),
         ("adult", {"header": False, "target": -1, "missing": "drop"}),
+        ("flowers", {}),
+        ("cifar10-jpeg", {}),
         ("nyc-taxi-2019", {"target": "fare_amount", "missing": "fill"}),
     ],
 )

@@ -104,11 +104,22 @@ def test_loading_a_state_supersedes_the_iteration_that_is_under_way() -> None:
 def test_the_newest_iteration_moves_the_cursor() -> None:
     batches = made()
     old, new = iter(batches), iter(batches)
+    first = next(old)[-1].tolist()
     next(new)
     state = batches.state_dict()
-    assert len(rows_of(old)) == 13
+    assert [first, *rows_of(old)] == rows_of(made().epoch(0))
     assert batches.state_dict() == state
     assert (state["epoch"], state["samples"]) == (1, 8)
+
+
+def test_an_iteration_of_which_no_batch_is_taken_costs_no_epoch() -> None:
+    batches = made()
+    iter(batches), iter(batches)
+    assert rows_of(batches) == rows_of(made().epoch(0))
+    iter(batches)
+    state = batches.state_dict()
+    assert (state["epoch"], state["samples"]) == (1, 0)
+    assert rows_of(batches) == rows_of(made().epoch(1))
 
 
 @pytest.mark.parametrize("remainder", ["keep", "drop", "pad"])

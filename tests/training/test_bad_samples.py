@@ -71,6 +71,18 @@ def test_training_goes_on_without_them_and_says_so(tmp_path) -> None:
     assert result.history[0]["steps"] == 8
 
 
+def test_classes_are_found_around_them_where_no_column_lies_in_memory(tmp_path) -> None:
+    class ReadOneByOne(Failing):
+        def array(self, name: str) -> None:
+            return None
+
+    split = rb.split(ReadOneByOne(BAD), val=60, seed=2)
+    found = train(split, tmp_path / "a")
+    expected = train(parts(), tmp_path / "b")
+    assert found.step_losses == expected.step_losses
+    assert [bad.row for bad in found.bad_samples] == [bad.row for bad in expected.bad_samples]
+
+
 @pytest.mark.parametrize("options", [{}, {"block": 8, "window": 64}])
 def test_the_step_is_the_mean_over_the_others(tmp_path, options) -> None:
     split = parts()

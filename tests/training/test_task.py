@@ -218,6 +218,13 @@ def test_a_function_as_loss_takes_tokens_and_outputs_of_any_shape():
         assert task.prepare(data).example()[1].dtype == np.int64
 
 
+@pytest.mark.parametrize("loss", [SQUARED, BINARY])
+def test_codes_of_tokens_are_no_quantities(loss):
+    data = rb.split(rb.open(np.arange(60) % 6, sequence_length=3)).train
+    with pytest.raises(OptionError, match=f"loss {loss} is for other targets, and 'next'"):
+        resolve_task(data, model=None, output_shape=(3, 6), loss=loss)
+
+
 def test_whole_numbers_that_nobody_calls_classes_stay_quantities():
     assert resolve_task(part(TOKENS), model="mlp:3").loss.name == SQUARED
     assert resolve_task(part(TOKENS), model=None, output_shape=(3,)).loss.name == SQUARED

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import rightbatch as rb
-from rightbatch.errors import OptionError
+from rightbatch.errors import DataError, OptionError
 
 
 class Channel(nn.Module):
@@ -139,6 +139,25 @@ def test_a_module_that_can_not_take_the_inputs_is_refused_with_their_shape(cance
         OptionError, match=r"can not take the inputs of breast_cancer, shape \(1, 30"
     ):
         rb.fit(nn.Linear(29, 1), cancer, epochs=1)
+
+
+@pytest.mark.parametrize("place", [0, 7])
+def test_a_code_that_an_embedding_has_no_place_for_is_told_with_the_data(place):
+    codes = np.zeros((20, 3), np.int64)
+    codes[place] = 9
+    parts = rb.split(rb.open((codes, codes), name="codes"))
+    model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 10))
+    with pytest.raises(DataError, match=r"codes: index out of range.*beyond what the model knows"):
+        rb.fit(model, parts, epochs=1)
+
+
+def test_a_mistake_in_a_module_is_raised_as_it_is(cancer):
+    class Mistaken(nn.Linear):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return [super().forward(inputs)][1]
+
+    with pytest.raises(IndexError, match="list index"):
+        rb.fit(Mistaken(30, 1), cancer, epochs=1)
 
 
 def test_trying_the_module_out_changes_neither_its_mode_nor_its_statistics(cancer):

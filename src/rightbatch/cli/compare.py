@@ -129,8 +129,8 @@ def compare(
 ) -> None:
     """Train a model on DATA at several batch sizes, from the same start, and compare.
 
-    DATA is a file or folder (.npy, .npz, IDX, .csv, .parquet), a glob in quotes, or the name of
-    a built-in set: breast_cancer, digits, wine, iris, diabetes.
+    DATA is a file or folder (.npy, .npz, IDX, .csv, .parquet, images), a glob in quotes, or the
+    name of a built-in set: breast_cancer, digits, wine, iris, diabetes.
     """
     output = Output(as_json=as_json, quiet=quiet)
     refuse_unwritable(report)

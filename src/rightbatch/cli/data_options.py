@@ -6,7 +6,15 @@ from dataclasses import fields
 
 import click
 
-from rightbatch.cli.parameters import Choice, held_out, most_bad, names, stacked, themed
+from rightbatch.cli.parameters import (
+    Choice,
+    held_out,
+    image_size,
+    most_bad,
+    names,
+    stacked,
+    themed,
+)
 from rightbatch.options import DEFAULT_HELD_OUT, ON_DUPLICATES, DataOptions
 
 # What the library calls valid, repeated so that the help need not import it; a test compares.
@@ -19,7 +27,16 @@ _defaults = {field.name: field.default for field in fields(DataOptions)}
 _reading = themed("Reading the data")
 _splitting = themed("Splitting")
 _sampling = themed("Sampling")
+_decoding = themed("Images")
 _scaling = themed("Scaling")
+
+image_size_option = _decoding(
+    "--image-size",
+    type=image_size,
+    metavar="PIXELS|HEIGHTxWIDTH",
+    help="Decode images to this size, the largest piece in the middle of each.  "
+    "[default: a folder of images stays as it is encoded]",
+)
 
 reading_options = stacked(
     _reading(
@@ -138,11 +155,22 @@ data_options = stacked(
         show_default=True,
         help="The seed of the split, the order and the initial weights.",
     ),
+    image_size_option,
+    _decoding(
+        "--random-crop",
+        is_flag=True,
+        help="In training, decode a piece of each image that is drawn anew every epoch.",
+    ),
+    _decoding(
+        "--random-flip",
+        is_flag=True,
+        help="In training, mirror half of the images, left to right, drawn anew every epoch.",
+    ),
     _scaling(
         "--standardize",
         is_flag=True,
         help="Subtract each input's mean and divide by its standard deviation, both of the "
-        "training part alone.",
+        "training part alone; of images by channel.",
     ),
     _scaling(
         "--scale/--no-scale",

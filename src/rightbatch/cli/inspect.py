@@ -74,8 +74,8 @@ def inspect(
 ) -> None:
     """Show what DATA are: columns, splits, batches and bytes.
 
-    DATA is a file or folder (.npy, .npz, IDX, .csv, .parquet), a glob in quotes, or the name of
-    a built-in set: breast_cancer, digits, wine, iris, diabetes.
+    DATA is a file or folder (.npy, .npz, IDX, .csv, .parquet, images), a glob in quotes, or the
+    name of a built-in set: breast_cancer, digits, wine, iris, diabetes.
     """
     from rightbatch.inspection import inspect_data
 

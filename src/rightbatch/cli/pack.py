@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rightbatch.byte_sizes import bytes_text
-from rightbatch.cli.data_options import reading_options
+from rightbatch.cli.data_options import image_size_option, reading_options
 from rightbatch.cli.failure import INTERRUPTED
 from rightbatch.cli.options import (
     given_on_command_line,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rightbatch.data.dataset import Dataset
     from rightbatch.data.pack_verification import PackFault
     from rightbatch.data.packed import PackedDataset
+    from rightbatch.loading.packing import PackedTransforms
 
 _SHOWN_FAULTS = 100
 _packing = themed("Packing")
@@ -53,6 +54,7 @@ Examples:
   rightbatch pack digits packed/digits
   rightbatch pack "trips/*.parquet" packed/trips --target fare_amount --missing drop
   rightbatch train packed/trips
+  rightbatch pack $RIGHTBATCH_DATA/flowers packed/flowers --image-size 64
   rightbatch pack --verify packed/trips
 
 JSON keys: folder, samples, columns, bytes, duplicates, seconds, bytes_per_second, and
@@ -66,6 +68,7 @@ command goes on. numpy.load(FILE, mmap_mode="r") opens every file of FOLDER.
 @click.argument("data", required=False)
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 @reading_options
+@image_size_option
 @_packing_options
 @output_options
 def pack(
@@ -75,13 +78,14 @@ def pack(
     overwrite: bool,
     as_json: bool,
     quiet: bool,
+    image_size: int | tuple[int, int] | None,
     **reading: Any,
 ) -> None:
     """Write DATA to FOLDER as .npy files that are read without being loaded, or verify them.
 
-    DATA is a file or folder (.npy, .npz, IDX, .csv, .parquet), a glob in quotes, or the name of
-    a built-in set: breast_cancer, digits, wine, iris, diabetes. The other verbs take FOLDER as
-    their DATA; order and content are those of DATA.
+    DATA is a file or folder (.npy, .npz, IDX, .csv, .parquet, images), a glob in quotes, or the
+    name of a built-in set: breast_cancer, digits, wine, iris, diabetes. The other verbs take
+    FOLDER as their DATA; order and content are those of DATA.
     """
     output = Output(as_json=as_json, quiet=quiet)
     if verify is not None:
@@ -93,15 +97,23 @@ def pack(
             "--verify FOLDER."
         )
     else:
-        _pack(data, folder, reading, overwrite=overwrite, output=output)
+        _pack(data, folder, reading, image_size, overwrite=overwrite, output=output)
 
 
 def _pack(
-    given: str, folder: Path, reading: dict[str, Any], *, overwrite: bool, output: Output
+    given: str,
+    folder: Path,
+    reading: dict[str, Any],
+    image_size: int | tuple[int, int] | None,
+    *,
+    overwrite: bool,
+    output: Output,
 ) -> None:
     from rightbatch.data.pack_source import open_to_pack
     from rightbatch.data.packing import packed_bytes
     from rightbatch.data.packing_folder import is_unfinished, partial_folder
+    from rightbatch.loading.applied import Applied
+    from rightbatch.loading.decode_images import decode_images
     from rightbatch.loading.packing import pack as pack_data
 
     with pack_display(quiet=output.quiet) as display:
@@ -111,7 +123,11 @@ def _pack(
             watch=None if display is None else partial(display.show, "looked through"),
             **reading,
         )
+    transforms: PackedTransforms = "leave"
     size = packed_bytes(data)
+    if image_size is not None:
+        data, transforms = data.transform(decode_images(image_size)), "apply"
+        size = packed_bytes(Applied(data, data.transforms))
     unfinished = partial_folder(folder.absolute())
     output.note(
         f"Packing {data.name}: {len(data):,} samples, "
@@ -120,7 +136,9 @@ def _pack(
     began = time.monotonic()
     try:
         with pack_display(quiet=output.quiet) as display:
-            packed = pack_data(data, folder, overwrite=overwrite, progress=display)
+            packed = pack_data(
+                data, folder, transforms=transforms, overwrite=overwrite, progress=display
+            )
     except KeyboardInterrupt:
         kept = is_unfinished(unfinished)
         hint = f" {unfinished} is kept; go on with: {command_line()}" if kept else ""

@@ -178,6 +178,24 @@ def held_out(value: float | str) -> int | float:
     )
 
 
+def image_size(value: int | str) -> int | tuple[int, int]:
+    """A number of pixels for a square, or a height and a width as HEIGHTxWIDTH.
+
+    >>> image_size("224"), image_size("192x256")
+    (224, (192, 256))
+    """
+    sides = [_whole(piece) for piece in str(value).split("x")]
+    known = [side for side in sides if side is not None and side >= 1]
+    if len(known) == len(sides) == 1:
+        return known[0]
+    if len(known) == len(sides) == 2:
+        return known[0], known[1]
+    raise click.BadParameter(
+        f"{value!r} is no size in pixels; write one number for a square, such as 224, or "
+        "HEIGHTxWIDTH, such as 192x256."
+    )
+
+
 def most_bad(value: float | str) -> int | float:
     """A count of bad samples, as int from 1, or a share of all samples, as float.
 

@@ -62,8 +62,9 @@ def train(
 ) -> None:
     """Train a model on DATA by mini-batch gradient descent, and test it.
 
-    DATA is a file or folder (.npy, .npz, IDX, .csv, .parquet), a glob in quotes, or the name of
-    a built-in set: breast_cancer, digits, wine, iris, diabetes. With --resume it may be left out.
+    DATA is a file or folder (.npy, .npz, IDX, .csv, .parquet, images), a glob in quotes, or the
+    name of a built-in set: breast_cancer, digits, wine, iris, diabetes. With --resume it may be
+    left out.
     """
     if data is None and resume is None:
         raise click.UsageError("Name the DATA to train on, or a run to go on with: --resume RUN.")

@@ -32,10 +32,11 @@ class Dataset(ABC):
     where whole columns lie in memory or in a memory map, which lets a loader gather straight from
     them.
 
-    `target` names the column to be learned, or is None. `own_parts` maps `"train"` and `"test"`
-    to ranges of rows where the source itself brings them (MNIST's folder does). `notes` are
-    sentences about what opening did to the data (rows dropped, values filled): nothing is lost
-    in silence. `transforms` are attached by `transform` and run when batches are made.
+    `target` names the column to be learned, or is None. `own_parts` maps `"train"`, `"val"` and
+    `"test"` to ranges of rows where the source itself brings them (MNIST's folder has train and
+    test). `notes` are sentences about what opening did to the data (rows dropped, values filled):
+    nothing is lost in silence. `transforms` are attached by `transform` and run when batches are
+    made.
 
     `files` are those that the data are read from, as far as they are known: nothing may be written
     in their place. `source_rows` (N,) int64 are the samples' row numbers in the source where rows
@@ -43,8 +44,9 @@ class Dataset(ABC):
 
     `known_duplicates` are two arrays (D,) of int64, rows in ascending order and for each the first
     row whose inputs are equal byte for byte, where the source looked for them when it was made;
-    None where nobody did. `source_signature` names what the data are read from where their
-    fingerprint would take a pass over all of them; None elsewhere.
+    None where nobody did. `runs_others_code` says that reading runs code which may take any time,
+    so that nobody reads all samples unasked. `source_signature` names what the data are read from
+    where their fingerprint would take a pass over all of them; None elsewhere.
 
     `overlap` is how many of the rows after it each row shares content with, as windows of a stream
     do that lie closer together than they are long: a split keeps them on one side.
@@ -54,6 +56,7 @@ class Dataset(ABC):
     source_rows: NDArray[np.int64] | None = None
     source_signature: str | None = None
     overlap: int = 0
+    runs_others_code: bool = False
     known_duplicates: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
     def __init__(
@@ -110,6 +113,14 @@ class Dataset(ABC):
     def ragged(self, name: str) -> Ragged | None:  # noqa: ARG002  # for sources to override
         """The whole ragged column where it lies in memory or in a memory map, else None."""
         return None
+
+    def ragged_bytes(self, name: str) -> int | None:  # noqa: ARG002  # for sources to override
+        """The bytes of all values of a ragged column where they are known without reading them."""
+        return None
+
+    def locate(self, row: int) -> str:
+        """Where a row stands, for messages: its number, and its file where it has one."""
+        return f"row {row:,} (counting from 0)"
 
     def ragged_region(self, name: str) -> RaggedRegion | None:
         """Where values and offsets of a ragged column lie in files; None where not in files."""

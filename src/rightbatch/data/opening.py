@@ -5,12 +5,14 @@ from __future__ import annotations
 import glob
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rightbatch.data import arrays, builtin, cifar, fetched_sets, idx, numpy_files
 from rightbatch.data.dataset import Dataset
+from rightbatch.data.image_folder import ImageFolder, holds_images
 from rightbatch.data.known_sets import KNOWN_SETS
 from rightbatch.data.missing import MissingPolicy
 from rightbatch.data.options import OpenOptions
@@ -20,11 +22,15 @@ from rightbatch.free_memory import free_memory
 
 _VALID = (
     "Valid are arrays, tensors, lists, (X, y), a dict of arrays, a frame (pandas, polars, "
-    "pyarrow), a path or glob of .csv, .tsv, .parquet, .npy, .npz or IDX files, a folder of them, "
-    "text with sequence_length, "
-    f"a packed data set, and the names {', '.join(builtin.BUILTIN_NAMES)}; once fetched, "
-    f"{', '.join(KNOWN_SETS)}."
+    "pyarrow), a torch or Hugging Face data set, a path or glob of .csv, .tsv, .parquet, .npy, "
+    ".npz or IDX files, a folder of them, a folder of images (in a folder for each class), text "
+    "with sequence_length, a packed data set, and the names "
+    f"{', '.join(builtin.BUILTIN_NAMES)}; once fetched, {', '.join(KNOWN_SETS)}."
 )
+
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_HUGGING_FACE = ("Dataset", "DatasetDict", "IterableDataset", "IterableDatasetDict")
+_TORCH = ("Dataset", "DataLoader")
 
 
 def open(
@@ -48,10 +54,12 @@ def open(
     Args:
         thing: An array, tensor or list (column `x`), `(X, y)` (columns `x` and `y`, target `y`),
             a dict of arrays (a `Ragged` where samples vary in length), a frame that speaks Arrow,
-            a path, folder or glob (`.csv`, `.tsv`, `.parquet`, `.npy`, `.npz`, IDX), a folder that
-            `pack` wrote, or the name of a built-in set (`breast_cancer`, `diabetes`, `digits`,
-            `iris`, `wine`) or of a set that `fetch` brought here (`mnist`, `fashion-mnist`,
-            `cifar-10`, `adult`); `./wine` is a path. Opening never touches the network for them.
+            a map-style `torch.utils.data.Dataset`, a Hugging Face `Dataset` or `DatasetDict`, a
+            path, folder or glob (`.csv`, `.tsv`, `.parquet`, `.npy`, `.npz`, IDX), a folder of
+            images (columns `image` and, of class folders, `class`), a folder that `pack` wrote, or
+            the name of a built-in set (`breast_cancer`, `diabetes`, `digits`, `iris`, `wine`) or of
+            a set that `fetch` brought here (`mnist`, `fashion-mnist`, `cifar-10`, `adult`);
+            `./wine` is a path. Opening never touches the network for them.
         target: The column to be learned, by name or by position (-1 is the last).
         columns: The columns to keep; the target is kept too.
         header: For CSV, whether the first row holds the names; by default yes, unless it looks
@@ -94,11 +102,9 @@ def open(
         tokenizer=tokenizer,
         vocabulary_size=vocabulary_size,
     )
-    if sequence_length is not None and not isinstance(thing, Dataset):
-        from rightbatch.data.token_streams import open_tokens
-
-        is_uri = isinstance(thing, str) and thing.startswith("file://")
-        return open_tokens(_local_path(str(thing)) if is_uri else thing, options)
+    is_uri = isinstance(thing, str) and _URI.match(thing) is not None
+    if sequence_length is not None and not isinstance(thing, Dataset) and not is_uri:
+        return _open_stream(thing, options)
     if isinstance(thing, str):
         return _open_text(thing, options)
     if isinstance(thing, os.PathLike):
@@ -153,6 +159,15 @@ def _open_object(thing: Any, options: OpenOptions) -> Dataset:
                 "opened first."
             )
         return thing
+    # Whoever has an object of a library has imported it.
+    if _is_one_of(thing, "datasets", _HUGGING_FACE):
+        from rightbatch.data.hugging_face import open_hugging_face
+
+        return open_hugging_face(thing, options)
+    if _is_one_of(thing, "torch.utils.data", _TORCH):
+        from rightbatch.data.torch_dataset import open_torch_dataset
+
+        return open_torch_dataset(thing, options)
     if isinstance(thing, tuple):
         return _open_pair(thing, options)
     if hasattr(thing, "__arrow_c_stream__"):
@@ -169,6 +184,13 @@ def _open_object(thing: Any, options: OpenOptions) -> Dataset:
         return arrays.open_arrays({"x": thing}, options)
     hint = " Make it dense first: .toarray()." if hasattr(thing, "toarray") else ""
     raise DataError(f"Cannot open an object of type {type(thing).__name__}.{hint} {_VALID}")
+
+
+def _is_one_of(thing: object, library: str, names: Sequence[str]) -> bool:
+    """Whether `thing` is an instance of one of the classes of a library that is imported."""
+    module = sys.modules.get(library)
+    found = [getattr(module, name, None) for name in names]
+    return isinstance(thing, tuple(kind for kind in found if isinstance(kind, type)))
 
 
 def _open_pair(pair: tuple[Any, ...], options: OpenOptions) -> Dataset:
@@ -228,7 +250,7 @@ def _open_text(text: str, options: OpenOptions) -> Dataset:
         return fetched_sets.open_fetched(text, options)
     if text.startswith("file://"):
         return _open_path(Path(_local_path(text)), options)
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+    if _URI.match(text):
         raise DataError(
             f"{text} is a remote source, which this version cannot open yet; download it first and "
             "give the path."
@@ -287,10 +309,18 @@ def _open_path(path: Path, options: OpenOptions, *, given: str | None = None) ->
             f"set has that name.{near} The built-in sets are {', '.join(names)}; "
             f"`rightbatch fetch` brings {', '.join(KNOWN_SETS)}."
         )
+    if options.sequence_length is not None:
+        return _open_stream(path, options)
     try:
         return _open_folder(path, options) if path.is_dir() else _open_file(path, options)
     except PermissionError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}. Look at its rights.") from error
+
+
+def _open_stream(thing: object, options: OpenOptions) -> Dataset:
+    from rightbatch.data.token_streams import open_tokens
+
+    return open_tokens(thing, options)
 
 
 def _open_folder(folder: Path, options: OpenOptions) -> Dataset:
@@ -317,6 +347,8 @@ def _open_folder(folder: Path, options: OpenOptions) -> Dataset:
         from rightbatch.data.packed import PackedDataset
 
         return PackedDataset(folder, options)
+    if holds_images(folder):
+        return ImageFolder(folder, options)
     held = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
     if not held:
         raise DataError(f"{folder} is an empty folder. {_VALID}")

@@ -277,7 +277,8 @@ class Ragged:
 
 MAKE_ARRAYS = (
     "attach rb.pad(), which makes arrays and a mask of them, or a function of a batch that does: "
-    "values, mask = inputs.padded()"
+    "values, mask = inputs.padded(); encoded images are decoded by rb.decode_images(224) "
+    "(--image-size 224)"
 )
 
 

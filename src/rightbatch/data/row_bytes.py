@@ -33,6 +33,9 @@ def row_bytes(data: Dataset, column: Column) -> int:
     ragged = data.ragged(column.name)
     if ragged is not None:
         return _mean_bytes(ragged)
+    known = data.ragged_bytes(column.name)
+    if known is not None:
+        return OFFSET_BYTES + -(-known // len(data))
     guesses = _guesses.setdefault(data, {})
     if column.name not in guesses:
         entries = data.span(0, min(len(data), _LOOKED_AT))[column.name]

@@ -38,6 +38,7 @@ class WithoutInput(Dataset):
         self.files = data.files
         self.source_rows = data.source_rows
         self.overlap = data.overlap
+        self.runs_others_code = data.runs_others_code
         if any(column.name == hidden for column in data.inputs):
             # Samples that differed in the hidden column alone are equal now.
             self.known_duplicates = None
@@ -66,6 +67,14 @@ class WithoutInput(Dataset):
     def span(self, start: int, stop: int) -> Arrays:
         """The samples from `start` up to `stop`, every column."""
         return self._data.span(start, stop)
+
+    def ragged_bytes(self, name: str) -> int | None:
+        """The bytes of all values of a ragged column where the data know them."""
+        return self._data.ragged_bytes(name)
+
+    def locate(self, row: int) -> str:
+        """Where a row stands, as the data say."""
+        return self._data.locate(row)
 
     def refuse_cut_off(self, stop: int) -> None:
         """Raise DataError where a file was cut off since, and lacks samples before `stop`."""

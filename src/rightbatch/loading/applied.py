@@ -121,6 +121,12 @@ class _Unmapped(Dataset):
     def span(self, start: int, stop: int) -> Arrays:
         return self._data.span(start, stop)
 
+    def ragged_bytes(self, name: str) -> int | None:
+        return self._data.ragged_bytes(name)
+
+    def locate(self, row: int) -> str:
+        return self._data.locate(row)
+
 
 def _applicable(transform: object) -> Transform:
     """The transform, where applying it before a split leaks nothing and freezes no chance."""
@@ -130,6 +136,11 @@ def _applicable(transform: object) -> Transform:
             f"the transform {name} is a function and is not packed: it may draw at random, which "
             "would be the same in every epoch, and may depend on the batch. Leave it to run when "
             "the pack is read: transforms='leave'"
+        )
+    if transform.held_out() != transform:
+        raise OptionError(
+            f"{transform.to_json()['kind']}() draws at random and is not packed: the draws would "
+            "be the same in every epoch. Leave it to run when the pack is read: transforms='leave'"
         )
     if transform.needs_fit:
         raise OptionError(

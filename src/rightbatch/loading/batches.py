@@ -40,6 +40,9 @@ Remainder = Literal["keep", "drop", "pad"]
 # machine two threads. More take cores from the training itself, and the interpreter's lock goes
 # from hand to hand.
 _MOST_THREADS = 2
+# Decoding takes the time of many batches: it may have all cores but one, which is the consumer's
+# own. With more than eight the interpreter's lock, held for a twentieth of the work, is in the way.
+_MOST_DECODING_THREADS = 8
 # Two and one a thread ahead, one at hand, and one that the consumer holds. The number is the same
 # for fewer threads: the order that a budget calls for must not depend on them.
 _SLABS_HELD = 6
@@ -56,8 +59,8 @@ class Batches:
     arrays (`Ragged.padded`); tensors are made of arrays alone.
 
     Iterating goes through the next epoch, or through the rest of the epoch that
-    `load_state_dict` stood in; of several iterations under way the newest moves the cursor.
-    `epoch(k)` is epoch k and changes nothing.
+    `load_state_dict` stood in, from when the first batch is taken; of several iterations under way
+    the newest moves the cursor. `epoch(k)` is epoch k and changes nothing.
 
     `batch_size` is a number or "full". `shuffle=True` is a uniform permutation, `window=w`
     shuffles inside windows of w samples, `shuffle=False` keeps the order. `block=b` beside a window
@@ -142,9 +145,7 @@ class Batches:
             output = "torch"
         if output not in ("numpy", "torch"):
             raise OptionError(f"output={output!r} is not valid; valid are 'numpy' and 'torch'")
-        if threads is None:
-            threads = max(1, min(_MOST_THREADS, (os.cpu_count() or 1) - 1))
-        self.threads = whole_number("threads", threads, at_least=0)
+        self.output: Output = output
         check_sampling(weights, epoch_samples, shuffle=shuffle, window=window, block=block)
         self.part = without_weights(self.part, weights)
         length = epoch_length(
@@ -195,6 +196,10 @@ class Batches:
             memory_bytes=None if memory is None else parse_bytes(memory, name="memory"),
         )
         self._pipeline = Pipeline(self.part.data, self.part.transforms)
+        if threads is None:
+            most = _MOST_DECODING_THREADS if self._pipeline.decoding_tracks else _MOST_THREADS
+            threads = max(1, min(most, (os.cpu_count() or 1) - 1))
+        self.threads = whole_number("threads", threads, at_least=0)
         if output == "torch" and not self._pipeline.has_functions and self._pipeline.has_ragged:
             raise ragged_for_torch(self.part.data)
         self._rows = RowReader(self.part.data, [track.source for track in self._pipeline.tracks])
@@ -288,17 +293,14 @@ class Batches:
         return self.plan.batch_count()
 
     def __iter__(self) -> Iterator[Any]:
-        if not self._goes_on:
-            self._epoch, self._samples = self._epoch + 1, 0
-        self._goes_on = False
-        self._moving = iteration = object()
-        # Epoch and sample are handed over now: another iteration may begin before this one runs.
-        return self._consume(iteration, self._epoch, self._samples)
+        return self._consume()
 
-    def epoch(self, epoch: int) -> Epoch:
-        """Epoch number `epoch` from its first batch, without moving this object's cursor."""
+    def epoch(self, epoch: int, *, first_batch: int = 0) -> Epoch:
+        """Epoch number `epoch` from batch `first_batch` on, without moving this object's cursor."""
         epoch = whole_number("epoch", epoch, at_least=0)
-        return Epoch(lambda: self._read(epoch, 0), len(self), epoch)
+        first_batch = whole_number("first_batch", first_batch, at_least=0)
+        start = self.plan.start_of(first_batch, epoch)
+        return Epoch(lambda: self._read(epoch, start), max(0, len(self) - first_batch), epoch)
 
     def release_memory(self) -> None:
         """Let go of what is kept for the next epoch of data that are read in windows."""
@@ -401,22 +403,34 @@ class Batches:
     def _read(self, epoch: int, start: int) -> Generator[tuple[int, Any], None, None]:
         """Pairs of (samples of the epoch taken, batch)."""
         # With a single slab there is nothing to read ahead, and a thread costs more than it gives.
-        threads = 0 if len(self) <= self._reader.batches_per_slab else self.threads
+        # Unless it is decoded, piece by piece.
+        is_alone = len(self) <= self._reader.batches_per_slab
+        ahead = self._reader.tasks_ahead(self.threads)
+        threads = 0 if is_alone and ahead is None else self.threads
         reads_ahead = self.threads > 0
         # Reading stops first, hence the third: a thread of the loader may wait for a window that
         # nobody needs any more. The first is for what comes between the two.
         with (
             contextlib.closing(self._reader.slabs(epoch, start, reads_ahead=reads_ahead)) as slabs,
-            contextlib.closing(in_order(slabs, threads=threads)) as loaded,
+            contextlib.closing(in_order(slabs, threads=threads, ahead=ahead)) as loaded,
             contextlib.closing(slabs),
         ):
             for slab in loaded:
+                if slab is None:
+                    continue
                 # The slab's last batch must be the only thing that keeps its memory, hence pop.
                 slab.reverse()
                 while slab:
                     yield slab.pop()
 
-    def _consume(self, iteration: object, epoch: int, samples: int) -> Generator[Any, None, None]:
+    def _consume(self) -> Generator[Any, None, None]:
+        # This runs when the first batch is taken: trainers make iterators that they never use, and
+        # none of those may cost an epoch.
+        if not self._goes_on:
+            self._epoch, self._samples = self._epoch + 1, 0
+        self._goes_on = False
+        self._moving = iteration = object()
+        epoch, samples = self._epoch, self._samples
         end = self.plan.end(samples)
         with contextlib.closing(self._read(epoch, samples)) as batches:
             for stop, batch in batches:

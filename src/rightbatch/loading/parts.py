@@ -125,9 +125,9 @@ class Parts:
 
     `duplicate_samples` counts the held-out samples whose inputs are equal, byte for byte, to
     those of a training sample (or a test sample's to a validation sample's); None where the data
-    are larger than 1 GiB, do not know their duplicates, and nobody asked. `held_out_transforms`
-    are those of every part but train, which may have more (`train_only=True`); predictions take
-    them.
+    are larger than 1 GiB or read by others' code, do not know their duplicates, and nobody asked.
+    `held_out_transforms` are those of every part but train, which may have more
+    (`train_only=True`); predictions take them.
     """
 
     data: Dataset
@@ -197,15 +197,16 @@ class Parts:
                     f"{transform!r} is no transform: pass rb.scale(…), rb.standardize() or such, "
                     "or a function of a batch"
                 )
+        held_out = [each.held_out() if isinstance(each, Transform) else each for each in added]
         parts: dict[str, Any] = {}
         for name, part in self.all.items():
             if name == "train" or not train_only:
-                attached = (*part.transforms, *added)
+                attached = (*part.transforms, *(added if name == "train" else held_out))
                 # Compiling here refuses, where the mistake was made, what does not fit.
                 Pipeline(self.data, attached)
                 parts[name] = replace(part, transforms=attached)
         if not train_only:
-            parts["held_out_transforms"] = (*self.held_out_transforms, *added)
+            parts["held_out_transforms"] = (*self.held_out_transforms, *held_out)
         return replace(self, **parts)
 
     def __repr__(self) -> str:
@@ -231,13 +232,13 @@ def split(
     """Divide the samples into train, validation and test parts, before anything is shuffled.
 
     `val` and `test` are counts (integers) or shares of the whole (fractions below 1, rounded by
-    largest remainder); what is not asked for is not held out. Data that bring their own test
-    part keep it, and shares are then of their own train part. `stratify=True` keeps the classes
-    of the target in proportion, `stratify="column"` those of another column; `group="column"`
-    keeps samples of one group on one side, and that column is no input then. Nor is the column
-    `weights="column"`, by which `Batches` and `fit` are to draw. The split depends on `seed` and
-    the number of samples and never on an epoch's order, so reshuffling can not move a sample
-    across.
+    largest remainder); what is not asked for is not held out. Data that bring their own test or
+    validation part keep it, and shares are then of their own train part. `stratify=True` keeps the
+    classes of the target in proportion, `stratify="column"` those of another column;
+    `group="column"` keeps samples of one group on one side, and that column is no input then. Nor
+    is the column `weights="column"`, by which `Batches` and `fit` are to draw. The split depends on
+    `seed` and the number of samples and never on an epoch's order, so reshuffling can not move a
+    sample across.
 
     `contiguous=True` cuts the rows in their order instead: train first, then val, then test, as
     for time series and text. Windows of a stream that overlap are split in no other way, for one
@@ -247,7 +248,8 @@ def split(
     Samples whose inputs are equal byte for byte and stand on both sides are counted
     (`on_duplicates="report"`), refused (`"error"`, raises DuplicateError) or treated as a group
     (`"together"`). The count is made for data up to 1 GiB, for packed data of any size (they know
-    their duplicates), and for others where one of the latter two asks.
+    their duplicates), and for others, and for a torch data set's own code, where one of the latter
+    two asks.
 
     Raises OptionError where the sizes or options are not valid, DataError where the data do not
     allow them.
@@ -291,6 +293,12 @@ def split(
             f"{data.name} brings its own test part of {len(own_test):,} samples, and test={test} "
             "asks for another one: leave test out"
         )
+    own_val = data.own_parts.get("val")
+    if own_val is not None and val is not None:
+        raise OptionError(
+            f"{data.name} brings its own validation part of {len(own_val):,} samples, and "
+            f"val={val} asks for another one: leave val out"
+        )
     _check_contiguous(
         data,
         contiguous,
@@ -310,7 +318,7 @@ def split(
     if known is not None:
         if on_duplicates == "together":
             content = groups_of_known(len(data), known)
-    elif asked or content_bytes(data) <= CONTENT_LIMIT_BYTES:
+    elif asked or (not data.runs_others_code and content_bytes(data) <= CONTENT_LIMIT_BYTES):
         content = content_groups(data, asked=asked)
     groups = None if group is None else column_codes(data, group, "group", candidates)
     if on_duplicates == "together" and content is not None:
@@ -337,8 +345,9 @@ def split(
         rows = split_rows(candidates, val=val, test=test, seed=seed, strata=strata, groups=groups)
     if groups is not None:
         _warn_of_sizes(data.name, rows, part_sizes(len(candidates), val, test), groups)
-    if own_test is not None:
-        rows["test"] = RowSet.from_range(len(data), own_test.start, own_test.stop)
+    for name, own in (("val", own_val), ("test", own_test)):
+        if own is not None:
+            rows[name] = RowSet.from_range(len(data), own.start, own.stop)
     made = {
         name: Part(data=data, rows=members, name=name)
         for name, members in rows.items()

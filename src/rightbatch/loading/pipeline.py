@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 from rightbatch.data.dataset import Dataset
 from rightbatch.data.ragged import Ragged
 from rightbatch.errors import DataError, did_you_mean
+from rightbatch.loading.decode_images import DecodeImages
 from rightbatch.loading.fields import STACKED, input_fields, single_field
-from rightbatch.loading.ragged_track import track_of
+from rightbatch.loading.ragged_track import RaggedTrack, refuse_late_decoding, track_of
 from rightbatch.loading.row_random import RowRandom
 from rightbatch.loading.track import Track
 from rightbatch.loading.transform import Function, Inputs, Transform, Values, as_numpy
+
+# Fitting turns what is decoded into float64 and some more arrays of that size.
+_DECODED_BYTES = 4 << 20
 
 
 class Pipeline:
@@ -45,15 +49,22 @@ class Pipeline:
             source = single_field(data, data.column(data.target))
             self._target = track_of(source)
         self._by_batch: list[Function | tuple[Track, Transform]] = []
+        decoders = 0
         for transform in transforms:
             if isinstance(transform, Function):
                 self._by_batch.append(transform.of_fields(self.input_names))
                 continue
+            decodes = isinstance(transform, DecodeImages)
+            if decodes and self._by_batch:
+                raise refuse_late_decoding()
             for track in self._tracks_of(transform):
+                if isinstance(track, RaggedTrack) and decodes:
+                    track.stream += decoders
                 if self._by_batch:
                     self._by_batch.append((track, transform))
                 else:
                     track.add(transform)
+            decoders += decodes
         stacked = self._inputs.get(STACKED)
         # A function gets a batch as it is described, float32, also while a later step is fitted.
         if (
@@ -68,6 +79,15 @@ class Pipeline:
     def tracks(self) -> list[Track]:
         """Every field, inputs first."""
         return [*self._inputs.values(), *([self._target] if self._target else [])]
+
+    @cached_property
+    def decoding_tracks(self) -> list[RaggedTrack]:
+        """The fields whose entries are decoded."""
+        return [
+            track
+            for track in self.tracks
+            if isinstance(track, RaggedTrack) and track.decoder is not None
+        ]
 
     @property
     def input_names(self) -> list[str]:
@@ -99,8 +119,19 @@ class Pipeline:
         for track in self.tracks:
             track.reserve(samples)
 
-    def gather(self, rows: NDArray[np.int64]) -> list[Values]:
-        """The fields of `rows` after gathering, casting and the transforms of single samples."""
+    def gather(self, rows: NDArray[np.int64], *, seed: int = 0, epoch: int = 0) -> list[Values]:
+        """The fields of `rows` after gathering, casting and the transforms of single samples.
+
+        Raises DataError, naming the file or row, where a sample can not be decoded.
+        """
+        found: list[Any] = self.gather_entries(rows)
+        for place, track in enumerate(self.tracks):
+            if isinstance(track, RaggedTrack) and track.decoder is not None:
+                found[place] = track.decode_all(found[place], rows, seed=seed, epoch=epoch)
+        return found
+
+    def gather_entries(self, rows: NDArray[np.int64]) -> list[Values]:
+        """The same, but for fields that are decoded: those are a `Ragged` of their entries."""
         if not self._stacks and len(rows):
             self.data.refuse_cut_off(int(rows.max()) + 1)
         columns = None if self._has_arrays else self.data.rows(rows)
@@ -153,15 +184,25 @@ class Pipeline:
             )
         if tracks[0].column.is_ragged and not self._by_batch:
             transform.describe(tracks[0].column)  # refuses it
-        for rows in chunks:
+        for rows in self._in_pieces(chunks):
             inputs, target = self.finish(self.gather(rows), rows, seed=0, epoch=0)
             if tracks[0] is self._target:
                 yield _values(target)
             else:
                 yield _values(inputs[tracks[0].column.name] if isinstance(inputs, dict) else inputs)
 
+    def _in_pieces(self, chunks: Iterator[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
+        """Chunks of rows, smaller ones where samples are decoded: they may be large."""
+        step = _DECODED_BYTES // self.sample_bytes if self.decoding_tracks else None
+        for rows in chunks:
+            width = max(1, len(rows) if step is None else step)
+            yield from (rows[start : start + width] for start in range(0, len(rows), width))
+
     def _tracks_of(self, transform: Transform) -> list[Track]:
         name = transform.column
+        if name is None and isinstance(transform, DecodeImages):
+            inputs = list(self._inputs.values())
+            return [track for track in inputs if transform.takes(track.column)] or inputs
         if name is None:
             return list(self._inputs.values())
         if name == self.data.target and self._target is not None:

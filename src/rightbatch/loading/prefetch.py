@@ -13,11 +13,12 @@ Result = TypeVar("Result")
 
 
 def in_order(
-    tasks: Iterable[Callable[[], Result]], *, threads: int
+    tasks: Iterable[Callable[[], Result]], *, threads: int, ahead: int | None = None
 ) -> Generator[Result, None, None]:
     """Yield the result of every task, in the order of the tasks.
 
-    `threads` work ahead, with at most `threads + 2` results finished or under way; a consumer
+    `threads` work ahead, with at most `ahead` results (by default `threads + 2`) finished or under
+    way; a consumer
     that comes too early does a task itself instead of waiting. With 0 threads it does them all.
     What a task raises is raised here, at its place in the order. Closing the generator (a `break`,
     an exception, Ctrl-C) drops what was not begun and waits for what was: no thread is left.
@@ -39,28 +40,28 @@ def in_order(
         )
         for number in range(threads)
     ]
-    ahead: deque[_Ahead[Result]] = deque()
+    waiting: deque[_Ahead[Result]] = deque()
 
     def hand_out(count: int) -> None:
         for task in islice(remaining, count):
             pending = _Ahead(task)
-            ahead.append(pending)
+            waiting.append(pending)
             handed_out.put(pending)
 
     try:
         for worker in workers:
             worker.start()
-        hand_out(threads + 2)
-        while ahead:
-            first = ahead.popleft()
+        hand_out(threads + 2 if ahead is None else ahead)
+        while waiting:
+            first = waiting.popleft()
             if not first.is_done:
                 # Sleeping and being woken costs about as much as a small slab, so help.
-                any(pending.run() for pending in (first, *ahead))
+                any(pending.run() for pending in (first, *waiting))
             result = first.wait()
             hand_out(1)
             yield result
     finally:
-        for pending in ahead:
+        for pending in waiting:
             pending.claim()
         for _ in workers:
             handed_out.put(None)

@@ -15,6 +15,13 @@ from rightbatch.data.file_region import cut_off
 from rightbatch.data.ragged import MAKE_ARRAYS, Ragged
 from rightbatch.errors import BadSampleError, OptionError
 from rightbatch.loading.ahead import RowsAhead
+from rightbatch.loading.decoded_slab import (
+    DecodedSlab,
+    Gathered,
+    GatherSpan,
+    pieces_ahead,
+    samples_per_piece,
+)
 from rightbatch.loading.parts import Part
 from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.quarantine import Quarantine, fillers, read_around
@@ -67,15 +74,18 @@ class TokenRows:
 
 
 class Slabs:
-    """Tasks that make the slabs of an epoch, in order, and what reads for them."""
+    """Tasks that make the slabs of an epoch, in order, and what reads for them.
+
+    Where several tasks make one slab, one of them gives it and the others None.
+    """
 
     def __init__(
-        self, tasks: Iterator[Callable[[], Slab]], stream: WindowStream | None = None
+        self, tasks: Iterator[Callable[[], Slab | None]], stream: WindowStream | None = None
     ) -> None:
         self._tasks = tasks
         self._stream = stream
 
-    def __iter__(self) -> Iterator[Callable[[], Slab]]:
+    def __iter__(self) -> Iterator[Callable[[], Slab | None]]:
         return self._tasks
 
     def close(self) -> None:
@@ -120,7 +130,15 @@ class SlabReader:
         longest = self.batches_per_slab * plan.batch_size
         if plan.remainder != "pad":
             longest = min(longest, plan.length)
+        self._longest = longest
+        self._piece_samples = samples_per_piece(pipeline) if pipeline.decoding_tracks else None
         self._pipeline.reserve(longest)
+
+    def tasks_ahead(self, threads: int) -> int | None:
+        """How many tasks may be done before their slabs are asked for; None for a few."""
+        if self._piece_samples is None:
+            return None
+        return pieces_ahead(self._longest, self._piece_samples, threads)
 
     def slabs(self, epoch: int, start: int, *, reads_ahead: bool = True) -> Slabs:
         """The slabs from sample `start` of the epoch, as tasks that any thread may run.
@@ -134,6 +152,14 @@ class SlabReader:
                 if isinstance(plan, TokenPlan)
                 else RowsAhead(plan, self._part.rows, epoch)
             )
+            if self._piece_samples is not None:
+                return Slabs(
+                    task
+                    for span, spans in self._spans(start, epoch)
+                    for task in self._decoding(
+                        partial(self._gather_some, ahead.span(*span)), spans, epoch
+                    )
+                )
             return Slabs(
                 partial(self._load, partial(self._gather, ahead.span(*span)), spans, epoch)
                 for span, spans in self._spans(start, epoch)
@@ -146,6 +172,15 @@ class SlabReader:
             quarantine=self._quarantine,
         )
         gather = partial(stream.gather, self._pipeline.tracks)
+        if self._piece_samples is not None:
+            return Slabs(
+                (
+                    task
+                    for span, spans in self._spans(start, epoch)
+                    for task in self._decoding(partial(_from, gather, span[0]), spans, epoch)
+                ),
+                stream,
+            )
         return Slabs(
             (partial(self._load, gather, spans, epoch) for _, spans in self._spans(start, epoch)),
             stream,
@@ -156,6 +191,33 @@ class SlabReader:
         spans = self._plan.spans(start, epoch)
         while together := list(islice(spans, self.batches_per_slab)):
             yield (together[0][0], together[-1][1]), together
+
+    def _decoding(
+        self, gather: GatherSpan, spans: Spans, epoch: int
+    ) -> Iterator[Callable[[], Slab | None]]:
+        """The tasks that make one slab of decoded samples."""
+
+        def finish(gathered: Gathered) -> Slab:
+            return self._load(lambda *_: gathered, spans, epoch)
+
+        plan = self._plan
+        samples = spans[-1][1] - spans[0][0]
+        padded = spans[-1][0] + plan.batch_size - spans[0][0]
+        assert self._piece_samples is not None  # the caller has asked
+        return DecodedSlab(
+            self._pipeline,
+            gather,
+            samples=samples,
+            length=padded if plan.remainder == "pad" else samples,
+            piece_samples=self._piece_samples,
+            seed=plan.seed,
+            epoch=epoch,
+            quarantine=self._quarantine,
+            finish=finish,
+        ).tasks()
+
+    def _gather_some(self, rows: NDArray[np.int64], start: int, stop: int, length: int) -> Gathered:
+        return self._gather(rows[start:stop], start, stop, length)
 
     def _gather(
         self, rows: NDArray[np.int64], start: int, stop: int, length: int
@@ -168,7 +230,7 @@ class SlabReader:
         self._look_for_cut_files(rows)
         quarantine = self._quarantine
         if quarantine is None:
-            return rows, self._pipeline.gather(_padded(rows, length))
+            return rows, self._pipeline.gather_entries(_padded(rows, length))
         while True:
             is_bad = quarantine.is_bad(rows)
             readable = rows
@@ -176,7 +238,7 @@ class SlabReader:
                 good = rows[fillers(is_bad)] if not is_bad.all() else self._any_good_row(len(rows))
                 readable = np.where(is_bad, good, rows)
             try:
-                values = self._pipeline.gather(_padded(readable, length))
+                values = self._pipeline.gather_entries(_padded(readable, length))
             except MemoryError:
                 raise
             except Exception:
@@ -272,6 +334,11 @@ class SlabReader:
                 array = array.copy()
             values = torch.from_numpy(array)
         return values if self._device is None else values.to(self._device)
+
+
+def _from(gather: Gather, first: int, start: int, stop: int, length: int) -> Gathered:
+    """Gather places of a slab that begins at place `first` of the epoch."""
+    return gather(first + start, first + stop, length)
 
 
 def _padded(rows: NDArray[np.int64], length: int) -> NDArray[np.int64]:

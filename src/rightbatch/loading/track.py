@@ -31,6 +31,8 @@ class Track:
     def __init__(self, source: Field) -> None:
         self.source = source
         self.column = source.column
+        # What the memory of a batch is filled with: of a ragged field, what decoding makes of it.
+        self.gathered = source.column
         self.cast: np.dtype[Any] | None = None
         self.affine: AffineMap | None = None
         self.later: list[Transform] = []
@@ -39,18 +41,18 @@ class Track:
     @property
     def gathered_dtype(self) -> np.dtype[Any]:
         """The dtype of the gathered values, before `later`."""
-        return self.cast or self.source.column.dtype
+        return self.cast or self.gathered.dtype
 
     @property
     def sample_bytes(self) -> int:
         """The size of one gathered sample, in bytes."""
-        return math.prod(self.source.column.shape) * self.gathered_dtype.itemsize
+        return math.prod(self.gathered.shape) * self.gathered_dtype.itemsize
 
     def add(self, transform: Transform) -> None:
         """Append a transform: an affine one is fused with those before it where that is exact."""
         self.column = transform.describe(self.column)
         # A cast that rounds (3.7 to 3) has to happen before what follows it.
-        is_exact = self.cast is None or np.can_cast(self.source.column.dtype, self.cast)
+        is_exact = self.cast is None or np.can_cast(self.gathered.dtype, self.cast)
         if isinstance(transform, Affine) and not self.later and (self.affine or is_exact):
             before = self.affine or AffineMap(0.0, 1.0)
             self.affine = before.then(transform.center, transform.factor)

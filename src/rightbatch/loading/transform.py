@@ -38,6 +38,10 @@ class Transform(ABC):
         del chunks
         return self
 
+    def held_out(self) -> Transform:
+        """What parts other than train go through: the same, unless it draws at random."""
+        return self
+
     @abstractmethod
     def describe(self, column: Column) -> Column:
         """The column that comes out when `column` goes in; DataError where it can not go in.

@@ -90,6 +90,17 @@ class Standardize(Affine):
     column: str | None = None
     mean: NDArray[np.float64] | None = None
     std: NDArray[np.float64] | None = None
+    channel_axis: int | None = None
+
+    @override
+    def describe(self, column: Column) -> Column:
+        axes, axis = len(column.shape), self.channel_axis
+        if axis is not None and not -axes <= axis < axes and not column.is_ragged:
+            raise DataError(
+                f"standardize(channel_axis={axis}): a sample of {column.name!r} has the shape "
+                f"{column.shape}; valid axes are 0 to {axes - 1}, counted within a sample"
+            )
+        return super().describe(column)
 
     @property
     @override
@@ -119,8 +130,9 @@ class Standardize(Affine):
         count = 0
         mean: Any = 0.0
         squares: Any = 0.0
+        shape: tuple[int, ...] = ()
         for chunk in chunks:
-            values = chunk.astype(np.float64)
+            values, shape = self._by_feature(chunk.astype(np.float64))
             added = len(values)
             if added == 0:
                 continue
@@ -142,7 +154,17 @@ class Standardize(Affine):
         # A feature that is constant in train carries nothing: it is centred and left at that.
         # Rounding leaves a constant like 0.1 with a deviation near 1e-17, hence the threshold.
         constant = std <= _ROUNDING_OF_MEAN * np.abs(mean)
-        return replace(self, mean=np.asarray(mean), std=np.where(constant, 1.0, std))
+        std = np.where(constant, 1.0, std)
+        return replace(self, mean=np.reshape(mean, shape), std=np.reshape(std, shape))
+
+    def _by_feature(self, values: Values) -> tuple[Values, tuple[int, ...]]:
+        """The values with one column a feature, and the shape of the features in a sample."""
+        if self.channel_axis is None:
+            return values, values.shape[1:]
+        place = self.channel_axis % (values.ndim - 1)
+        channels = values.shape[1 + place]
+        shape = tuple(channels if axis == place else 1 for axis in range(values.ndim - 1))
+        return np.moveaxis(values, 1 + place, -1).reshape(-1, channels), shape
 
     @override
     def to_json(self) -> dict[str, Any]:
@@ -151,11 +173,15 @@ class Standardize(Affine):
             "column": self.column,
             "mean": None if self.mean is None else self.mean.tolist(),
             "std": None if self.std is None else self.std.tolist(),
+            **({} if self.channel_axis is None else {"channel_axis": self.channel_axis}),
         }
 
 
-def standardize(*, column: str | None = None) -> Standardize:
+def standardize(*, column: str | None = None, channel_axis: int | None = None) -> Standardize:
     """Subtract each feature's mean and divide by its standard deviation, both of train alone.
+
+    With `channel_axis`, counted within a sample, a feature is a channel: one mean and one deviation
+    over all samples and the other axes, as for images (0 where channels come first).
 
     The deviation is the population's (divided by n), as scikit-learn's StandardScaler has it;
     float32 comes out. A feature that is constant in train is only centred.
@@ -165,7 +191,7 @@ def standardize(*, column: str | None = None) -> Standardize:
     >>> fitted.apply(np.array([[1.0], [5.0]])).tolist()
     [[-1.0], [3.0]]
     """
-    return Standardize(column)
+    return Standardize(column, channel_axis=channel_axis)
 
 
 @dataclass(frozen=True)
@@ -297,7 +323,9 @@ def cast(dtype: DTypeLike, *, column: str | None = None) -> Cast:
     return Cast(wanted, column)
 
 
-_KINDS = ("scale", "standardize", "one_hot", "flatten", "cast", "tokenize", "pad")
+_KINDS = (
+    *("scale", "standardize", "one_hot", "flatten", "cast", "decode_images", "tokenize", "pad"),
+)
 
 
 def transform_from_json(described: dict[str, Any]) -> Transform | Pad:
@@ -315,6 +343,7 @@ def transform_from_json(described: dict[str, Any]) -> Transform | Pad:
             column,
             None if mean is None else np.asarray(mean, np.float64),
             None if std is None else np.asarray(std, np.float64),
+            described.get("channel_axis"),
         )
     if kind == "one_hot":
         return OneHot(described["classes"], column)
@@ -326,6 +355,10 @@ def transform_from_json(described: dict[str, Any]) -> Transform | Pad:
         return tokenize(described["how"], alphabet=described["alphabet"], column=column)
     if kind == "pad":
         return pad(**{name: value for name, value in described.items() if name != "kind"})
+    if kind == "decode_images":
+        from rightbatch.loading.decode_images import DecodeImages
+
+        return DecodeImages.from_json(described)
     if kind == "function":
         raise OptionError(
             f"the transform {described.get('name')!r} is a function; code is not stored with a "

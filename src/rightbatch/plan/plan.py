@@ -83,6 +83,11 @@ class Plan:
         first = start + k * self.batch_size
         return first, min(first + self.batch_size, self.length)
 
+    def start_of(self, batch: int, epoch: int = 0) -> int:
+        """The samples of an epoch before batch number `batch`, all of them past the last one."""
+        del epoch
+        return min(batch * self.batch_size, self.length)
+
     def end(self, start: int = 0) -> int:
         """Where the last batch of an epoch that is cut from `start` on ends, in samples."""
         return min(self.length, start + self.batch_count(start) * self.batch_size)

@@ -181,6 +181,11 @@ class TokenPlan:
         """The batches of an epoch, or of its rest after `start` samples of whole batches."""
         return len(self._begins) - self._first(start, epoch)
 
+    def start_of(self, batch: int, epoch: int = 0) -> int:
+        """The samples of an epoch before batch number `batch`, all of them past the last one."""
+        stops = self._epoch(epoch)[1]
+        return int(stops[min(batch, len(stops)) - 1]) if batch else 0
+
     def end(self, start: int = 0) -> int:
         """Where the last batch of the epoch ends, in samples."""
         del start

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rightbatch.errors import OptionError, is_out_of_memory
+from rightbatch.errors import DataError, OptionError, is_out_of_memory
 from rightbatch.loading.parts import Part
 from rightbatch.training.evaluate import evaluation_mode
 from rightbatch.training.losses import find_loss
@@ -78,6 +78,10 @@ def find_output_shape(
     try:
         with evaluation_mode(model), torch.no_grad(), torch.random.fork_rng():
             outputs = model(inputs)
+    except IndexError as error:
+        if not is_look_up(error):
+            raise
+        raise beyond_vocabulary(part.data.name, error) from error
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
@@ -89,6 +93,20 @@ def find_output_shape(
     if not isinstance(outputs, Tensor):
         return None
     return tuple(outputs.shape[1:])
+
+
+def is_look_up(error: IndexError) -> bool:
+    """Whether an embedding was asked for what it does not have, rather than any list."""
+    return "index out of range in self" in str(error)
+
+
+def beyond_vocabulary(data: str, error: IndexError) -> DataError:
+    """What to say where a model looks up a number of the data that it has no place for."""
+    return DataError(
+        f"{data}: {error}. An input holds a number that is beyond what the model knows, such as a "
+        "code above those of an embedding, or one below zero. Leave such samples out, give the "
+        "data the codes of the training, or give the model a place for each"
+    )
 
 
 def _has_integers(inputs: Any) -> bool:

@@ -101,6 +101,10 @@ class MatchedData(Dataset):
         source = self._sources[name]
         return None if source is None else self._data.ragged(source.name)
 
+    def locate(self, row: int) -> str:
+        """Where a row stands, as the data say."""
+        return self._data.locate(row)
+
     def ragged_region(self, name: str) -> RaggedRegion | None:
         """Where values and offsets of a ragged column lie in files, else None."""
         source = self._sources[name]

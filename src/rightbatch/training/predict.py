@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rightbatch.data.dataset import Dataset
-from rightbatch.errors import DataError, OptionError, is_out_of_memory
+from rightbatch.errors import OptionError, is_out_of_memory
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part, Parts
 from rightbatch.loading.slabs import find_device
@@ -27,6 +27,7 @@ from rightbatch.loading.transforms import Cast
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import whole_number
 from rightbatch.plan.row_set import RowSet
+from rightbatch.training.building import beyond_vocabulary
 from rightbatch.training.evaluate import (
     EVALUATION_BATCH_SIZE,
     Score,
@@ -118,7 +119,7 @@ def predict(
     try:
         prepared, task = saved.fit_to(part)
     except IndexError as error:
-        raise _beyond(part.data.name, error) from error
+        raise beyond_vocabulary(part.data.name, error) from error
     except Exception as error:
         if is_out_of_memory(error):
             error.add_note(_ONE_IS_TOO_MUCH)
@@ -267,7 +268,7 @@ class _Passes:
         try:
             outputs = self.network(inputs)
         except IndexError as error:
-            raise _beyond(self.part.data.name, error) from error
+            raise beyond_vocabulary(self.part.data.name, error) from error
         except RuntimeError as error:
             if is_out_of_memory(error) or not _is_of_shapes(error):
                 raise
@@ -341,14 +342,6 @@ class _Passes:
             else transform.column == self.part.data.target and not isinstance(transform, Cast)
             for transform in self.part.transforms
         )
-
-
-def _beyond(data: str, error: IndexError) -> DataError:
-    return DataError(
-        f"{data}: {error}. An input holds a number that is beyond what the model knows, such as a "
-        "code above those of an embedding, or one below zero. Leave such samples out, or give the "
-        "data the codes of the training"
-    )
 
 
 def _add(score: Score, losses: Tensor, outputs: Tensor, target: Tensor) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Self
 import torch
 
 from rightbatch.loading.parts import AnyTransform, Part, Parts
+from rightbatch.loading.transform import Transform
 
 _LIBRARIES = ("rightbatch", "torch", "numpy", "pyarrow", "scikit-learn", "safetensors")
 
@@ -63,9 +64,17 @@ def describe_transforms(
     part: Part, held_out: Sequence[AnyTransform] | None = None
 ) -> list[dict[str, Any]]:
     """The part's transforms as JSON; those that are not in `held_out` are marked `train_only`."""
-    kept = {id(transform) for transform in (part.transforms if held_out is None else held_out)}
+    others = part.transforms if held_out is None else held_out
+    kept = {id(transform) for transform in others}
+
+    def is_kept(transform: AnyTransform) -> bool:
+        # Of one that draws at random the others have what it makes of itself.
+        return id(transform) in kept or (
+            isinstance(transform, Transform) and transform.held_out() in others
+        )
+
     return [
-        {**transform.to_json(), **({} if id(transform) in kept else {"train_only": True})}
+        {**transform.to_json(), **({} if is_kept(transform) else {"train_only": True})}
         for transform in part.transforms
     ]
 

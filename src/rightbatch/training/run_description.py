@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rightbatch.data.column import Column
 from rightbatch.errors import OptionError, ResumeError
 from rightbatch.loading.parts import AnyTransform
+from rightbatch.loading.transform import Transform
 from rightbatch.loading.transforms import transform_from_json
 from rightbatch.training.models import ACTIVATIONS, Activation, DenseNetwork, ModelName
 from rightbatch.training.run_folder import RunFolder
@@ -123,7 +124,7 @@ class RunDescription:
             return tuple(
                 NamedFunction(str(described.get("name")))
                 if described.get("kind") == "function"
-                else transform_from_json(described)
+                else _held_out(transform_from_json(described))
                 for described in folder.read_transforms()
                 if not described.get("train_only")
             )
@@ -201,3 +202,8 @@ def _classes(classes: Any) -> NDArray[Any]:
 
 def _shape(shape: tuple[int, ...] | None) -> str:
     return "absent" if shape is None else str(shape)
+
+
+def _held_out(transform: AnyTransform) -> AnyTransform:
+    """What samples that are held out get of a transform."""
+    return transform.held_out() if isinstance(transform, Transform) else transform

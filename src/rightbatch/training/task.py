@@ -270,13 +270,18 @@ def _is_per_token(
     """Whether the target holds a class a token; OptionError where the model tells no such."""
     if target.ndim < 2 or target.dtype.kind not in "iu":
         return False
-    if given is not None and given.name not in ("cross_entropy", "custom"):
-        return False
-    if output_shape is not None and (1, *output_shape[:-1]) == target.shape:
-        return True
     data = part.data
     assert data.target is not None  # the caller has refused data without one
     is_token = data.column(data.target).is_token
+    if given is not None and given.name not in ("cross_entropy", "custom"):
+        if is_token:
+            raise OptionError(
+                f"loss {given.name} is for other targets, and {data.target!r} of {data.name} holds "
+                "codes of tokens: leave the loss out, or take cross_entropy"
+            )
+        return False
+    if output_shape is not None and (1, *output_shape[:-1]) == target.shape:
+        return True
     if is_token and given is not None and given.name == "custom":
         return True  # a function takes outputs of whatever shape it likes
     is_cross_entropy = given is not None and given.name == "cross_entropy"
@@ -361,4 +366,22 @@ def _target_pieces(data: Dataset, target: str) -> Iterator[NDArray[Any]]:
     step = _SPAN_ROWS if values is None else _PIECE_ROWS
     for start in range(0, len(data), step):
         stop = min(start + step, len(data))
-        yield data.span(start, stop)[target] if values is None else values[start:stop]
+        if values is None:
+            yield from _readable(data, target, start, stop)
+        else:
+            yield values[start:stop]
+
+
+def _readable(data: Dataset, target: str, start: int, stop: int) -> Iterator[NDArray[Any]]:
+    """The target of the samples that can be read: those that can not are told when trained on."""
+    waiting = [(start, stop)]
+    while waiting:
+        first, last = waiting.pop()
+        try:
+            yield data.span(first, last)[target]
+        except MemoryError:
+            raise
+        except Exception:
+            if last - first > 1:
+                middle = (first + last) // 2
+                waiting += [(middle, last), (first, middle)]

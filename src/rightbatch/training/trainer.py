@@ -14,6 +14,7 @@ from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Parts
 from rightbatch.loading.quarantine import BadSample, Quarantine
 from rightbatch.training import checkpoint
+from rightbatch.training.building import beyond_vocabulary, is_look_up
 from rightbatch.training.coupling import refuse_coupling, refuse_single_samples
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, Evaluation, Reading, without_fillers
 from rightbatch.training.history import Row, StepLosses
@@ -251,7 +252,12 @@ class Trainer:
                 # Every token is masked: there is nothing to learn, and no step is taken.
                 waiting = time.perf_counter()
                 continue
-            loss = self.step(inputs, target)
+            try:
+                loss = self.step(inputs, target)
+            except IndexError as error:
+                if not is_look_up(error):
+                    raise
+                raise beyond_vocabulary(self.parts.data.name, error) from error
             standing.steps += 1
             if loss - loss != 0.0:
                 self._refuse_loss(loss, rows.tolist())

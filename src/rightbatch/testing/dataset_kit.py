@@ -1,12 +1,11 @@
-"""The laws as a kit, for people who write a source or a loader of their own."""
+"""`check_dataset`: what a Dataset promises, for people who write a source of their own."""
 
 from __future__ import annotations
 
-import json
 import operator
-from collections.abc import Callable, Iterator
-from itertools import islice
-from typing import Any, Protocol
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +15,8 @@ from rightbatch.data.dataset import Arrays, Dataset
 from rightbatch.data.ragged import Ragged, wrong_offsets
 
 _MOST_SAMPLES = 1000
-_MOST_STATE_BYTES = 65_536
-
-
-class Resumable(Protocol):
-    """What `check_resume` takes: epochs of batches with torchdata's state protocol."""
-
-    def __iter__(self) -> Iterator[Any]:
-        """The rest of the epoch that a loaded state stood in, else the next epoch."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where the consumer stands."""
-
-    def load_state_dict(self, state: dict[str, Any], /) -> None:
-        """Stand there."""
+_MOST_ALONE = 20
+_THREADS = 4
 
 
 def check_dataset(data: Dataset) -> None:
@@ -37,16 +24,20 @@ def check_dataset(data: Dataset) -> None:
 
     A Dataset promises: a length of one or more; columns with names that differ, and the target
     among them; `span` and `rows` that give every column in its dtype and shape, agree with each
-    other, refuse what lies outside with IndexError, and (`rows`) copy; `array`, or `ragged` of a
-    ragged column, that agrees with both; codes that have their category; own parts that lie inside
-    and do not overlap; and a fingerprint that is text and stays. Of long data sets a thousand
-    samples are looked at.
+    other, refuse what lies outside with IndexError, and (`rows`) copy; that a sample is the same
+    whenever it is read, from whatever span, beside whatever others and by several threads at once;
+    `array`, or `ragged` of a ragged column, that agrees with both; codes that have their category;
+    own parts that lie inside and do not overlap; and a fingerprint that is text and stays. Of long
+    data sets a few thousand samples are looked at.
 
     >>> from rightbatch.data import open
     >>> check_dataset(open(([[1.0], [2.0]], [0, 1])))
     """
     _check_description(data)
+    _check_steadiness(data)
+    _check_neighbours(data)
     _check_reading(data)
+    _check_threads(data)
     _check_refusals(data)
     _check_copies(data)
     _check_own_parts(data)
@@ -75,6 +66,90 @@ def _check_description(data: Dataset) -> None:
         f"its fingerprint is {first!r}; it needs to be a text that is not empty",
     )
     _promise(first == second, data, f"its fingerprint changed from {first} to {second}")
+
+
+def _check_steadiness(data: Dataset) -> None:
+    """The same samples twice, and what was given before, once others have been read."""
+    length = len(data)
+    looked_at = min(length, _MOST_SAMPLES)
+    rows = np.arange(looked_at, dtype=np.int64)
+    calls: dict[str, Callable[[], Arrays]] = {
+        "rows(indices)": lambda: data.rows(rows),
+        f"span(0, {looked_at})": lambda: data.span(0, looked_at),
+    }
+    for call, read in calls.items():
+        first = read()
+        _check_arrays(data, first, looked_at, call)
+        kept = {name: values.copy() for name, values in first.items()}
+        again = read()
+        for name, values in kept.items():
+            _promise(
+                _is_equal(again[name], values),
+                data,
+                f"{call} gave other values the second time in column {name!r}: a sample is the "
+                "same whenever it is read; randomness belongs in a function of (inputs, target, "
+                "rng) that is attached by transform",
+            )
+        data.rows(rows[::-1])
+        data.span(length - looked_at, length)
+        data.span(length // 2, length // 2 + 1)
+        for name, values in kept.items():
+            _promise(
+                _is_equal(first[name], values),
+                data,
+                f"what {call} gave in column {name!r} changed when other samples were read: it is "
+                "a buffer that is used again, while a batch belongs to whoever holds it",
+            )
+
+
+def _check_neighbours(data: Dataset) -> None:
+    """Samples do not depend on where a span begins, nor on what is read beside them."""
+    length = len(data)
+    looked_at = min(length, _MOST_SAMPLES)
+    spread = np.unique(np.linspace(0, length - 1, looked_at).astype(np.int64))
+    together = data.rows(spread)
+    for place in np.unique(np.linspace(0, len(spread) - 1, _MOST_ALONE).astype(np.int64)).tolist():
+        row = int(spread[place])
+        alone = data.rows(np.array([row]))
+        for column in data.columns:
+            _promise(
+                _is_equal(together[column.name][place : place + 1], alone[column.name]),
+                data,
+                f"row {row} read alone differs from row {row} among others in column "
+                f"{column.name!r}: it is repeated, lost or in another place",
+            )
+    whole = data.span(0, looked_at)
+    for piece in sorted({1, max(1, looked_at // 2), max(1, looked_at * 2 // 3)}):
+        for start in range(0, looked_at, max(piece, looked_at // _MOST_ALONE)):
+            stop = min(start + piece, looked_at)
+            found = data.span(start, stop)
+            for column in data.columns:
+                _promise(
+                    _is_equal(found[column.name], whole[column.name][start:stop]),
+                    data,
+                    f"span({start}, {stop}) differs from the same rows of span(0, {looked_at}) in "
+                    f"column {column.name!r}: rows are repeated, lost or in another place",
+                )
+
+
+def _check_threads(data: Dataset) -> None:
+    """A loader reads by several threads."""
+    length = len(data)
+    generator = np.random.default_rng(1)
+    size = min(length, _MOST_ALONE)
+    picks = [np.sort(generator.integers(0, length, size)) for _ in range(4 * _THREADS)]
+    expected = [data.rows(rows) for rows in picks]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = list(pool.map(data.rows, picks))
+    for arrays, wanted in zip(found, expected, strict=True):
+        for column in data.columns:
+            _promise(
+                _is_equal(arrays[column.name], wanted[column.name]),
+                data,
+                f"rows(indices) gave other values to {_THREADS} threads at once in column "
+                f"{column.name!r}: keep what one call needs out of the object (a position in a "
+                "file, a buffer), or hold a lock while it reads",
+            )
 
 
 def _check_reading(data: Dataset) -> None:
@@ -242,81 +317,3 @@ def _is_equal(left: Any, right: Any) -> bool:
     if isinstance(left, Ragged) or isinstance(right, Ragged):
         return isinstance(left, Ragged) and left == right
     return bool(left.shape == right.shape and left.tobytes() == right.tobytes())
-
-
-def check_resume(make_batches: Callable[[], Resumable]) -> None:
-    """Raise AssertionError, saying where, unless resuming is exact after any number of batches.
-
-    `make_batches` makes an object at the start of its first epoch, the same one every time. The
-    kit stops before the first batch, after the first, in the middle, before and after the last
-    one; the state has to be JSON of at most 64 KiB that reading does not change; and an object
-    that loads it has to give, byte for byte, the batches that were still to come, then the next
-    epoch. So has the object that was stopped. All batches of two epochs are held: use few.
-
-    >>> from rightbatch.loading.batches import Batches
-    >>> check_resume(lambda: Batches(np.arange(10), 3, seed=7))
-    """
-    whole = make_batches()
-    epochs = [[_frozen(batch) for batch in whole] for _ in range(2)]
-    length = len(epochs[0])
-    _hold(length > 0, "the first epoch has no batch")
-    for stop in sorted({0, 1, length // 2, length - 1, length}):
-        where = f"stopped after {stop} of {length} batches"
-        stopped = make_batches()
-        before = [_frozen(batch) for batch in islice(iter(stopped), stop)] if stop else []
-        _hold(before == epochs[0][:stop], f"{where}: the batches before the stop differ")
-        text = _state(stopped, where)
-        _hold(len(text) <= _MOST_STATE_BYTES, f"{where}: the state takes {len(text):,} bytes")
-        _hold(
-            _state(stopped, where) == text,
-            f"{where}: reading the state a second time gave another one",
-        )
-        fresh = make_batches()
-        for who, batches in (("a new object", fresh), ("the stopped object", stopped)):
-            batches.load_state_dict(json.loads(text))
-            _hold(
-                _state(batches, where) == text,
-                f"{where}: {who} gives another state than the one it loaded",
-            )
-            expected = {"the rest of the epoch": epochs[0][stop:], "the next epoch": epochs[1]}
-            if stop == length:
-                del expected["the rest of the epoch"]
-            for part, to_come in expected.items():
-                found = [_frozen(batch) for batch in batches]
-                if found != to_come:
-                    difference = _difference(found, to_come)
-                    raise AssertionError(f"{where}: in {part} {who} gave {difference}")
-
-
-def _hold(kept: bool, broken: str) -> None:
-    if not kept:
-        raise AssertionError(broken)
-
-
-def _state(batches: Resumable, where: str) -> str:
-    state = batches.state_dict()
-    try:
-        return json.dumps(state)
-    except (TypeError, ValueError) as error:
-        raise AssertionError(f"{where}: the state is no JSON: {error}") from error
-
-
-def _frozen(batch: Any) -> Any:
-    """A copy of a batch that `==` compares byte for byte."""
-    if isinstance(batch, dict):
-        return {name: _frozen(values) for name, values in batch.items()}
-    if isinstance(batch, (tuple, list)):
-        return tuple(_frozen(values) for values in batch)
-    if isinstance(batch, Ragged):
-        return "ragged", batch.is_text, _frozen(batch.offsets), _frozen(batch.values)
-    array = np.asarray(batch)
-    return array.dtype.str, array.shape, array.tobytes()
-
-
-def _difference(found: list[Any], expected: list[Any]) -> str:
-    if len(found) != len(expected):
-        return f"{len(found)} batches where {len(expected)} were to come"
-    first = next(
-        k for k, pair in enumerate(zip(found, expected, strict=True)) if pair[0] != pair[1]
-    )
-    return f"another batch {first} (counting from 0)"

@@ -1,0 +1,297 @@
+"""A folder of images: one file a sample, in a folder for each class, read as they are encoded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rightbatch.data.column import Column
+from rightbatch.data.dataset import Arrays, Dataset, check_span, valid_rows
+from rightbatch.data.options import OpenOptions
+from rightbatch.data.ragged import Ragged, offsets_of
+from rightbatch.errors import DataError
+
+IMAGE_ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pnm", ".avif"),
+)
+IMAGE = "image"
+CLASS = "class"
+_MOST_NAMED = 5
+
+
+class Folder(Protocol):
+    """What is asked of a folder or a file: `pathlib.Path` has it, and so may a remote path."""
+
+    @property
+    def name(self) -> str:
+        """The last piece of the path."""
+
+    def iterdir(self) -> Iterator[Any]:
+        """What the folder holds."""
+
+    def is_dir(self) -> bool:
+        """Whether it is a folder."""
+
+    def is_file(self) -> bool:
+        """Whether it is a file."""
+
+    def stat(self) -> Any:
+        """Its status, of which `st_size` is taken."""
+
+    def read_bytes(self) -> bytes:
+        """The content of the file."""
+
+    def __truediv__(self, name: str) -> Any:
+        """What is called `name` in the folder."""
+
+
+class ImageFolder(Dataset):
+    """The files of a folder, in the order of the names of their classes and then of the files.
+
+    The column `image` (uint8, ragged) has the bytes of each file as it is encoded;
+    `rb.decode_images` makes arrays of them. The target `class` (int64) is the place of the file's
+    folder among the sorted names of the folders, which are its categories. A folder of images
+    without class folders has no target.
+
+    The fingerprint is of names and sizes: it takes no look into the files, and a file that was
+    replaced by another one of the same size goes unnoticed.
+
+    Raises DataError where the folder holds no images, or holds them in more than one way.
+    """
+
+    def __init__(self, folder: Folder, options: OpenOptions | None = None) -> None:
+        options = options or OpenOptions()
+        source = str(folder)
+        options.refuse_unused(f"{source} (a folder of images)")
+        self._folder = folder
+        found = _Listing(folder)
+        self._classes = found.classes
+        self._names = found.names
+        self._sizes = found.sizes
+        self._folders = [folder / name for name in found.classes] or [folder]
+        columns = {
+            IMAGE: Column(name=IMAGE, dtype=np.dtype(np.uint8), is_ragged=True),
+        }
+        self._codes: NDArray[np.int64] | None = None
+        if found.classes:
+            self._codes = found.codes
+            columns[CLASS] = Column(
+                name=CLASS, dtype=np.dtype(np.int64), categories=tuple(found.classes)
+            )
+        chosen = options.choose(
+            source, tuple(columns), default_target=CLASS if found.classes else None
+        )
+        super().__init__(
+            name=options.name or source,
+            columns=[columns[name] for name in chosen.columns],
+            target=chosen.target,
+            notes=found.notes,
+        )
+        if isinstance(folder, Path):
+            self.files = (folder,)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """BLAKE2b of the names of classes and files, and of the files' sizes."""
+        digest = hashlib.blake2b(digest_size=16)
+        described = [(column.name, column.dtype.str, column.categories) for column in self.columns]
+        digest.update(repr(described).encode("utf-8", errors="surrogatepass"))
+        codes = np.empty(0, np.int64) if self._codes is None else self._codes
+        for array in (self._names.offsets, self._names.values, self._sizes, codes):
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+        return digest.hexdigest()
+
+    def rows(self, indices: ArrayLike) -> Arrays:
+        """The samples at `indices`; DataError, naming the file, where one can not be read."""
+        return self._read(valid_rows(indices, len(self)))
+
+    def span(self, start: int, stop: int) -> Arrays:
+        """The samples from `start` up to `stop`; DataError where one can not be read."""
+        check_span(start, stop, len(self))
+        return self._read(np.arange(start, stop))
+
+    def array(self, name: str) -> NDArray[Any] | None:
+        """The classes; None of the images, which are read file by file."""
+        return self._codes if self.column(name).name == CLASS else None
+
+    def ragged_bytes(self, name: str) -> int | None:
+        """The bytes of all files."""
+        return int(self._sizes.sum()) if self.column(name).is_ragged else None
+
+    def locate(self, row: int) -> str:
+        """The file of a row, within the folder."""
+        return f"row {row:,} ({self.file_name(row)})"
+
+    def file_name(self, row: int) -> str:
+        """The file of a row, by its name within the folder.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     (Path(folder) / "cat").mkdir()
+        ...     _ = (Path(folder) / "cat" / "1.jpg").write_bytes(b"...")
+        ...     ImageFolder(Path(folder)).file_name(0)
+        'cat/1.jpg'
+        """
+        name = _text(self._names[row])
+        return name if self._codes is None else f"{self._classes[int(self._codes[row])]}/{name}"
+
+    def _read(self, rows: NDArray[np.int64]) -> Arrays:
+        arrays: Arrays = {}
+        for column in self.columns:
+            if column.name == CLASS:
+                assert self._codes is not None  # there is no such column otherwise
+                arrays[CLASS] = self._codes[rows]
+            else:
+                contents = [self._content(row) for row in rows.tolist()]
+                values = np.frombuffer(bytearray().join(contents), np.uint8)
+                offsets = offsets_of([len(content) for content in contents])
+                arrays[IMAGE] = Ragged.of_checked(values, offsets, False)
+        return arrays
+
+    def _content(self, row: int) -> bytes:
+        folder = self._folders[0 if self._codes is None else int(self._codes[row])]
+        try:
+            content: bytes = (folder / _text(self._names[row])).read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"{self.name}: {self.locate(row)} can not be read: {error.strerror or error}. Put "
+                "the file back, or open the folder anew"
+            ) from error
+        if len(content) != self._sizes[row]:
+            raise DataError(
+                f"{self.name}: {self.locate(row)} has changed since the folder was opened: it had "
+                f"{self._sizes[row]:,} bytes and has {len(content):,}. Open the folder anew"
+            )
+        return content
+
+
+def holds_images(folder: Folder) -> bool:
+    """Whether a folder, or one of the folders in it, holds a file that ends as images do."""
+    entries = _sorted(folder)
+    return any(is_image(entry.name) for entry in entries) or any(
+        is_image(inner.name) for entry in entries if _is_folder(entry) for inner in entry.iterdir()
+    )
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of that name is taken for an image.
+
+    >>> is_image("rose.JPG"), is_image("._rose.jpg"), is_image("SHA256SUMS")
+    (True, False, False)
+    """
+    return not name.startswith(".") and name.lower().endswith(IMAGE_ENDINGS)
+
+
+class _Listing:
+    """What a folder holds, names as bytes one after another: a million take some 30 MB."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.classes: list[str] = []
+        self.notes: list[str] = []
+        self._others: list[str] = []
+        entries = _sorted(folder)
+        folders = [entry for entry in entries if _is_folder(entry)]
+        inside = {entry.name for entry in folders}
+        loose = [entry for entry in entries if is_image(entry.name) and entry.name not in inside]
+        kept = inside.union(entry.name for entry in loose)
+        self._leave_out(entry.name for entry in entries if entry.name not in kept)
+        pieces = [] if loose else [self._list(each) for each in folders]
+        full = [
+            (each.name, piece)
+            for each, piece in zip(folders, pieces, strict=False)
+            if piece is not None
+        ]
+        if loose:
+            inner = next((each for each in folders if _first_image(each)), None)
+            if inner is not None:
+                raise DataError(
+                    f"{folder} holds the image {loose[0].name} beside the folder {inner.name}, "
+                    "which holds images too. Put every image into the folder of its class, or all "
+                    "of them into one folder"
+                )
+            self._leave_out(f"{each.name}/" for each in folders)
+            names, sizes = _described(loose)
+            counts = [len(names)]
+        else:
+            empty = [
+                each.name for each, piece in zip(folders, pieces, strict=True) if piece is None
+            ]
+            if not full:
+                raise _no_images(folder, folders)
+            if empty:
+                self.notes.append(f"Left out folders that hold no image: {_listed(empty)}.")
+            self.classes = [name for name, _ in full]
+            names = Ragged.concatenate([piece[0] for _, piece in full])
+            sizes = np.concatenate([piece[1] for _, piece in full])
+            counts = [len(piece[0]) for _, piece in full]
+        self.names, self.sizes = names, sizes
+        self.codes = np.repeat(np.arange(len(counts)), counts)
+        if self._others:
+            self.notes.append(
+                f"Left out {len(self._others):,} entr{'y' if len(self._others) == 1 else 'ies'} "
+                f"that {'is' if len(self._others) == 1 else 'are'} no image by name: "
+                f"{_listed(self._others)}."
+            )
+
+    def _list(self, folder: Any) -> tuple[Ragged, NDArray[np.int64]] | None:
+        """The names and sizes of the images of a class; None where there is none."""
+        entries = _sorted(folder)
+        images = [entry for entry in entries if is_image(entry.name)]
+        kept = {entry.name for entry in images}
+        self._leave_out(f"{folder.name}/{e.name}" for e in entries if e.name not in kept)
+        return _described(images) if images else None
+
+    def _leave_out(self, names: Iterable[str]) -> None:
+        self._others.extend(names)
+
+
+def _described(files: Sequence[Any]) -> tuple[Ragged, NDArray[np.int64]]:
+    sizes = np.array([file.stat().st_size for file in files], np.int64)
+    # As the system has them: a name that is no UTF-8 is found again as well.
+    names = [file.name.encode("utf-8", errors="surrogateescape") for file in files]
+    return Ragged.from_list(names), sizes
+
+
+def _sorted(folder: Any) -> list[Any]:
+    return sorted(folder.iterdir(), key=lambda entry: str(entry.name))
+
+
+def _is_folder(entry: Any) -> bool:
+    return not entry.name.startswith((".", "__MACOSX")) and entry.is_dir()
+
+
+def _first_image(folder: Any) -> str | None:
+    return next((entry.name for entry in folder.iterdir() if is_image(entry.name)), None)
+
+
+def _no_images(folder: Folder, folders: Sequence[Any]) -> DataError:
+    nested = next((each for each in folders for inner in each.iterdir() if _is_folder(inner)), None)
+    hint = (
+        f" {nested.name} holds folders itself: if those are the classes, open "
+        f"{folder}/{nested.name}"
+        if nested is not None
+        else ""
+    )
+    return DataError(
+        f"{folder} and the folders in it hold no image; images end in "
+        f"{', '.join(IMAGE_ENDINGS)}.{hint}"
+    )
+
+
+def _text(name: NDArray[Any]) -> str:
+    return name.tobytes().decode("utf-8", errors="surrogateescape")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f", … {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
