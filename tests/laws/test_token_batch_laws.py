@@ -93,3 +93,16 @@ def test_the_rest_of_a_run_is_the_same_with_other_threads_and_from_another_sourc
     rest = [rows.tolist() for _, _, rows in second] if taken < len(whole) else []
     rest += [rows.tolist() for _, _, rows in second]
     assert rest == expected
+
+
+@settings(max_examples=40)
+@given(drawn=st.data())
+def test_an_epoch_can_be_entered_at_any_batch(sources, drawn):
+    part = rb.split(sources["memory"], val=0.2, seed=1).train
+    batches = rb.Batches(part, batch_tokens=150, seed=5, with_rows=True)
+    epoch = drawn.draw(st.integers(0, 3))
+    first = drawn.draw(st.integers(0, len(batches) + 2))
+    whole = [rows.tolist() for _, _, rows in batches.epoch(epoch)]
+    entered = batches.epoch(epoch, first_batch=first)
+    assert [rows.tolist() for _, _, rows in entered] == whole[first:]
+    assert len(entered) == len(whole[first:])

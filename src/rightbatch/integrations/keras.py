@@ -168,8 +168,7 @@ class _Place(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is not al
             self._save()
 
     def _stand(self, epoch: int, done: int) -> None:
-        length = self._batches.plan.length
-        samples = min(done * self._batches.batch_size, length)
+        samples = self._batches.plan.samples_before(done, epoch)
         if done == len(self._batches):
             epoch, samples = epoch + 1, 0
         state = {**self._batches.state_dict(), "epoch": epoch, "samples": samples}

@@ -27,10 +27,10 @@ _FIRST_STREAM = 1 << 32
 class RaggedTrack(Track):
     """One field of entries that vary in length; a batch of it is a `Ragged`.
 
-    Transforms of single samples that take arrays refuse it, but for `decode_images`, which makes
-    arrays of the entries: `gather` gives the entries, `decode` fills a batch's memory with what
-    they hold, cast and scaled. A function of a batch gets the Ragged. Every gather of entries takes
-    memory of its own, since no buffer fits the next one.
+    Transforms of single samples take arrays and refuse it, but for `tokenize`, which makes other
+    entries of them, and `decode_images`, which makes arrays: `gather` gives the entries, `decode`
+    fills a batch's memory with what they hold, cast and scaled. A function of a batch gets the
+    Ragged. Every gather of entries takes memory of its own, since no buffer fits the next one.
     """
 
     def __init__(self, source: Field) -> None:

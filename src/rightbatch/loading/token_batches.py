@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rightbatch.data.ragged import Ragged
 from rightbatch.errors import DataError, OptionError
+from rightbatch.loading.decode_images import DecodeImages
 from rightbatch.loading.pad import Pad, agreed_lengths, pad
 from rightbatch.loading.parts import AnyTransform, Part, Parts
 from rightbatch.loading.pipeline import Pipeline
@@ -177,7 +178,7 @@ def measured_lengths(part: Part) -> NDArray[np.int64]:
     before, padding = part.transforms[:place], part.transforms[place]
     assert isinstance(padding, Pad)  # it has just been found
     lengths = np.empty(len(part), np.int64)
-    if not any(isinstance(step, (Function, Tokenize)) for step in before):
+    if not any(isinstance(step, (DecodeImages, Function, Tokenize)) for step in before):
         columns = [column.name for column in part.data.inputs if column.is_ragged]
         target = part.data.target
         if not columns and target is not None and part.data.column(target).is_ragged:
