@@ -91,7 +91,7 @@ def test_one_name_as_columns_is_one_column():
 
 
 def test_the_public_names():
-    assert rb.__all__ == ["ArrayDataset", "Column", "Dataset", "open"]
+    assert rb.__all__ == ["ArrayDataset", "Column", "Dataset", "check_span", "open", "valid_rows"]
     assert isinstance(rb.open(np.eye(2)), rb.ArrayDataset)
 
 
