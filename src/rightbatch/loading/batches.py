@@ -36,6 +36,8 @@ _MOST_THREADS = 2
 # Two and one a thread ahead, one at hand, and one that the consumer holds. The number is the same
 # for fewer threads: the order that a budget calls for must not depend on them.
 _SLABS_HELD = 6
+# What a budget of memory may call for.
+_CHOSEN_ORDERS = ("uniform", "block-window")
 
 
 class Batches:
@@ -243,7 +245,8 @@ class Batches:
                 f"the state has left {len(bad_samples):,} bad samples out: go on with "
                 'on_bad_sample="quarantine" and max_bad as it was'
             )
-        if self._is_order_chosen and cursor.order.kind in ("uniform", "block-window"):
+        is_other_order = cursor.order != self.plan.order
+        if self._is_order_chosen and is_other_order and cursor.order.kind in _CHOSEN_ORDERS:
             # Whatever memory there is now, the samples come in the order of the run.
             self._use(replace(self.plan, order=cursor.order))
         cursor.check(self.plan, self.part.fingerprint, allow_new_batch_size=allow_new_batch_size)
