@@ -90,8 +90,7 @@ def test_one_name_as_columns_is_one_column():
 
 
 def test_the_public_names():
-    names = ["ArrayDataset", "Column", "Dataset", "check_span", "open", "valid_rows"]
-    assert rb.__all__ == names
+    assert rb.__all__ == ["ArrayDataset", "Column", "Dataset", "check_span", "open", "valid_rows"]
     assert isinstance(rb.open(np.eye(2)), rb.ArrayDataset)
 
 

@@ -216,3 +216,16 @@ def test_the_target_is_no_group_and_missed_sizes_are_told(caplog) -> None:
     assert "val has 30 samples where 10 were asked for" in caplog.text
     with pytest.raises(rb.OptionError, match="seed"):
         rb.split(data, val=0.1, seed=1.5)  # type: ignore[arg-type]
+
+
+def test_a_validation_part_that_the_data_bring_is_kept() -> None:
+    own_parts = {"train": range(10, 90), "val": range(10), "test": range(90, 100)}
+    data = ArrayDataset(
+        {"x": np.arange(100.0), "y": np.arange(100) % 2}, target="y", own_parts=own_parts
+    )
+    parts = rb.split(data)
+    for name, rows in own_parts.items():
+        part = parts.all[name]
+        assert part.rows.take(np.arange(len(part))).tolist() == list(rows)
+    with pytest.raises(rb.OptionError, match=r"its own validation part of 10 .*leave val out"):
+        rb.split(data, val=0.1)

@@ -44,6 +44,9 @@ from rightbatch.plan.token_plan import AnyPlan, TokenPlan
 
 Remainder = Literal["keep", "drop", "pad"]
 
+# What a budget of memory may call for.
+_CHOSEN_ORDERS = ("uniform", "block-window")
+
 
 class Batches:
     """Mini-batches of a part, shuffled anew every epoch, prefetched by a few threads.
@@ -314,10 +317,10 @@ class Batches:
                 f"the state has left {len(bad_samples):,} bad samples out: go on with "
                 'on_bad_sample="quarantine" and max_bad as it was'
             )
-        is_of_memory = cursor.order.kind in ("uniform", "block-window")
         if (
             self._is_order_chosen
-            and is_of_memory
+            and cursor.order != self.plan.order
+            and cursor.order.kind in _CHOSEN_ORDERS
             and isinstance(cursor.order, Order)
             and isinstance(self.plan, Plan)
         ):
