@@ -301,6 +301,51 @@ def test_a_window_of_a_pack_needs_no_more_than_its_memory(bucket, tmp_path, monk
     assert whole == []
 
 
+def test_a_stream_of_tokens_is_that_of_a_copy_here(bucket, tmp_path):
+    (tmp_path / "t").mkdir()
+    for number in range(2):
+        (tmp_path / "t" / f"{number}.txt").write_text("to be or not to be, " * 50 + str(number))
+    url = bucket.upload(tmp_path / "t", "t")
+    np.save(tmp_path / "codes.npy", np.arange(1_000) % 7)
+    codes = bucket.upload(tmp_path / "codes.npy", "codes.npy")
+    cutting = {"sequence_length": 16, "stride": 8}
+    for there, here in (
+        (url, tmp_path / "t"),
+        (f"{url}/*.txt", str(tmp_path / "t" / "*.txt")),
+        (f"{url}/1.txt", tmp_path / "t" / "1.txt"),
+        (codes, tmp_path / "codes.npy"),
+    ):
+        ours, theirs = rb.open(there, **cutting), rb.open(here, **cutting)
+        assert ours.fingerprint == theirs.fingerprint
+        assert ours.columns == theirs.columns
+        assert ours.files == ()
+        assert ours.remote_objects
+    packed = rb.pack(ours, tmp_path / "p")
+    remote = rb.open(bucket.upload(tmp_path / "p", "p"))
+    assert remote.overlap == packed.overlap > 0
+    assert remote.columns == packed.columns
+    with pytest.raises(DataError, match="No text is at"):
+        rb.open(bucket.url("none"), **cutting)
+
+
+def test_a_folder_of_images_is_that_of_a_copy_here(bucket, tmp_path):
+    for number in range(30):
+        path = tmp_path / "i" / "abc"[number % 3] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(GENERATOR.bytes(100 + number))  # as they are encoded, whatever that is
+    url = bucket.upload(tmp_path / "i", "i")
+    here, remote = rb.open(tmp_path / "i"), rb.open(url)
+    assert remote.fingerprint == here.fingerprint
+    assert remote.columns == here.columns
+    rows = [29, 3, 17]
+    assert equal(remote.rows(rows), here.rows(rows))
+    ours, theirs = rb.Batches(remote, 8, seed=1), rb.Batches(here, 8, seed=1)
+    assert all(equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    bucket.put("i/a/0.png", b"other")
+    with pytest.raises(DataError, match=r"a/0\.png\) has changed since the folder was opened"):
+        remote.rows([0])
+
+
 def test_a_large_table_is_packed_in_chunks(bucket, tmp_path):
     url = bucket.upload(csv_folder(tmp_path / "t"), "t")
     data = open_to_pack(f"{url}/*.csv", chunked_bytes=0, target="t", categories="codes")

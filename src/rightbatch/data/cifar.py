@@ -85,7 +85,7 @@ def _count(path: Path) -> int:
 
 
 def _read(path: Path, count: int) -> NDArray[Any]:
-    values = np.fromfile(path, np.uint8)
+    values = np.frombuffer(path.read_bytes(), np.uint8)
     if len(values) != count * _RECORD_BYTES:
         raise DataError(f"{path} has changed while it was read. Open it anew.")
     records = values.reshape(count, _RECORD_BYTES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from rightbatch.data.column import Column
 from rightbatch.data.dataset import Arrays, Dataset, check_span, valid_rows
 from rightbatch.data.options import OpenOptions
 from rightbatch.data.ragged import Ragged, offsets_of
+from rightbatch.data.remote_path import is_remote
 from rightbatch.errors import DataError
 
 IMAGE_ENDINGS = (
@@ -24,6 +26,7 @@ IMAGE_ENDINGS = (
 IMAGE = "image"
 CLASS = "class"
 _MOST_NAMED = 5
+_REQUESTS_AT_ONCE = 16
 
 
 class Folder(Protocol):
@@ -162,30 +165,38 @@ class ImageFolder(Dataset):
         """The bytes of the files of `rows`; DataError names the one that can not be read."""
         offsets, names = self._names.offsets, self._names.values
         homes = np.zeros(len(rows), np.int64) if self._codes is None else self._codes[rows]
-        found = []
         # Looked up for all rows at once: one by one it takes as long as reading a small file.
-        for row, home, start, stop, size in zip(
-            rows.tolist(),
-            homes.tolist(),
-            offsets[rows].tolist(),
-            offsets[rows + 1].tolist(),
-            self._sizes[rows].tolist(),
-            strict=True,
-        ):
-            try:
-                content: bytes = (self._folders[home] / _text(names[start:stop])).read_bytes()
-            except OSError as error:
-                raise DataError(
-                    f"{self.name}: {self.locate(row)} can not be read: {error.strerror or error}. "
-                    "Put the file back, or open the folder anew"
-                ) from error
-            if len(content) != size:
-                raise DataError(
-                    f"{self.name}: {self.locate(row)} has changed since the folder was opened: it "
-                    f"had {size:,} bytes and has {len(content):,}. Open the folder anew"
-                )
-            found.append(content)
-        return found
+        wanted = [
+            (row, self._folders[home] / _text(names[start:stop]), size)
+            for row, home, start, stop, size in zip(
+                rows.tolist(),
+                homes.tolist(),
+                offsets[rows].tolist(),
+                offsets[rows + 1].tolist(),
+                self._sizes[rows].tolist(),
+                strict=True,
+            )
+        ]
+        if len(rows) < 2 or not is_remote(self._folder):
+            return [self._content(*one) for one in wanted]
+        # Each waits for the server, and not for the others.
+        with ThreadPoolExecutor(min(_REQUESTS_AT_ONCE, len(rows)), "rightbatch-fetch") as pool:
+            return list(pool.map(lambda one: self._content(*one), wanted))
+
+    def _content(self, row: int, path: Folder, size: int) -> bytes:
+        try:
+            content: bytes = path.read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"{self.name}: {self.locate(row)} can not be read: {error.strerror or error}. Put "
+                "the file back, or open the folder anew"
+            ) from error
+        if len(content) != size:
+            raise DataError(
+                f"{self.name}: {self.locate(row)} has changed since the folder was opened: it had "
+                f"{size:,} bytes and has {len(content):,}. Open the folder anew"
+            )
+        return content
 
 
 def holds_images(folder: Folder) -> bool:

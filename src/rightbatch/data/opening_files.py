@@ -20,6 +20,8 @@ from rightbatch.data.valid_sources import VALID_SOURCES
 from rightbatch.errors import DataError, did_you_mean
 from rightbatch.free_memory import free_memory
 
+_MOST_OBJECTS = 100
+
 
 def find_tables(
     thing: object, storage_options: Mapping[str, Any] | None = None
@@ -99,6 +101,16 @@ def open_text(text: str, options: OpenOptions) -> Dataset:
 
 def open_remote(path: RemotePath, options: OpenOptions) -> Dataset:
     """What is behind a URL."""
+    try:
+        data = _open_url(path, options)
+        if any(map(is_remote, data.files)):
+            _set_files(data, data.files)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} has gone while it was opened: {error}") from error
+    return data
+
+
+def _open_url(path: RemotePath, options: OpenOptions) -> Dataset:
     if options.sequence_length is not None:
         return _open_remote_stream(path, options)
     if path.is_pattern:
@@ -106,19 +118,19 @@ def open_remote(path: RemotePath, options: OpenOptions) -> Dataset:
         if len(paths) > 1:
             return _open_tables(paths, options, source=str(path))
         return _open_file(paths[0], options)
-    try:
-        if path.is_dir():
-            return _open_folder(as_path(path), options)
-        if path.exists():
-            return _open_file(as_path(path), options)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} has gone while it was opened: {error}") from error
+    if path.is_dir():
+        return _open_folder(as_path(path), options)
+    if path.exists():
+        return _open_file(as_path(path), options)
     raise DataError(f"Nothing is at {path}. {where_to_look(path.url)}.")
 
 
 def _open_remote_stream(path: RemotePath, options: OpenOptions) -> Dataset:
-    from rightbatch.data.token_streams import open_token_files
+    from rightbatch.data.packed_manifest import is_pack
+    from rightbatch.data.token_streams import open_token_files, open_token_pack
 
+    if not path.is_pattern and is_pack(as_path(path)):
+        return open_token_pack(as_path(path), options)
     if path.is_pattern:
         paths = [as_path(match) for match in path.matching()]
     elif path.is_dir():
@@ -252,8 +264,12 @@ def _open_pack(folder: Path, options: OpenOptions) -> Dataset:
 
 
 def _set_files(data: Dataset, paths: Sequence[Path]) -> None:
-    """Let the data know what they are read from, here or behind URLs."""
-    objects = tuple(path.remote_object() for path in paths if is_remote(path))
+    """Let the data know what they are read from, here or behind URLs.
+
+    Of thousands of objects the first ones stand for all: each may take a request.
+    """
+    some = paths[:_MOST_OBJECTS]
+    objects = tuple(path.remote_object() for path in some if is_remote(path))
     if objects:
         data.files, data.remote_objects = (), objects
     else:

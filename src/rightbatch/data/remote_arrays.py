@@ -28,6 +28,8 @@ _HELD_BYTES = 1 << 30
 class RemoteArrays(Dataset):
     """Columns that are `RemoteColumn` or `RemoteRagged` each, of one length.
 
+    `columns` describe them, where they are more than arrays of numbers.
+
     Whoever asks for a whole column gets it where it takes no more than a quarter of the memory
     that is free (1 GiB where nobody knows): it is fetched once and held. Larger ones are read by
     rows and spans alone. Reading in windows (`memory=`) fetches what each window needs.
@@ -41,7 +43,7 @@ class RemoteArrays(Dataset):
         *,
         name: str,
         target: str | None = None,
-        categories: Mapping[str, tuple[str, ...]] | None = None,
+        columns: Sequence[Column] | None = None,
         own_parts: Mapping[str, range] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
@@ -51,15 +53,9 @@ class RemoteArrays(Dataset):
         self._lock = threading.RLock()
         super().__init__(
             name=name,
-            columns=[
-                Column(
-                    name=column,
-                    dtype=values.dtype,
-                    shape=values.shape[1:],
-                    categories=(categories or {}).get(column),
-                    is_ragged=isinstance(values, RemoteRagged),
-                    is_text=isinstance(values, RemoteRagged) and values.is_text,
-                )
+            columns=columns
+            or [
+                Column(name=column, dtype=values.dtype, shape=values.shape[1:])
                 for column, values in stored.items()
             ],
             target=target,

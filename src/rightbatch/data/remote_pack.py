@@ -64,14 +64,11 @@ class RemotePack(RemoteArrays):
             columns,
             name=name,
             target=chosen.target,
-            categories={
-                column: texts
-                for column in chosen.columns
-                if (texts := stored[column].categories) is not None
-            },
+            columns=[stored[column].column for column in chosen.columns],
             own_parts=manifest.own_parts,
             notes=(*manifest.notes, *left_transform_notes(str(folder), manifest)),
         )
+        self.overlap = manifest.overlap
         described = [self._paths.get(MANIFEST_FILE) or folder / MANIFEST_FILE, *self._used]
         self.remote_objects = tuple(path.remote_object() for path in described)
         if chosen.target is not None and chosen.target != manifest.target:

@@ -234,7 +234,10 @@ os.register_at_fork(after_in_child=_forget)
 
 def store_of(url: str, options: Mapping[str, Any], timeout_seconds: float) -> Store:
     """The store that speaks the URL's protocol with these storage options."""
-    return _stores.get(url.partition("://")[0].lower(), options, timeout_seconds)
+    try:
+        return _stores.get(url.partition("://")[0].lower(), options, timeout_seconds)
+    except DataError as error:
+        raise DataError(f"{shown_url(url)}: {error}") from error
 
 
 def close_stores() -> None:

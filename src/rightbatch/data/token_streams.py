@@ -19,6 +19,7 @@ from rightbatch.data.numpy_files import open_npy
 from rightbatch.data.options import OpenOptions
 from rightbatch.data.packed import PackedDataset
 from rightbatch.data.packed_manifest import is_pack
+from rightbatch.data.remote_pack import RemotePack
 from rightbatch.data.remote_path import is_remote
 from rightbatch.data.token_windows import TokenWindows
 from rightbatch.data.tokenizers import Tokens, as_codes, code_dtype, read_tokens, tokenizer_name
@@ -38,7 +39,7 @@ def open_tokens(thing: object, options: OpenOptions) -> Dataset:
     """
     if isinstance(thing, str | os.PathLike) and is_pack(Path(thing).expanduser()):
         options.refuse_unused("a stream of tokens")
-        return _open_pack(Path(thing).expanduser(), options)
+        return open_token_pack(Path(thing).expanduser(), options)
     if isinstance(thing, str | os.PathLike):
         return open_token_files(
             *_paths(os.fspath(thing), is_pattern=isinstance(thing, str)), options
@@ -77,7 +78,8 @@ def _open(thing: object, paths: Sequence[Path], source: str, options: OpenOption
     notes: list[str] = []
     if is_codes:
         codes = _mapped(paths[0]) if paths else as_array(thing, source)
-        tokens = Tokens(_checked(codes, source, options.vocabulary_size), None)
+        is_stored = file_region(codes) is not None or bool(paths)
+        tokens = Tokens(_checked(codes, source, options.vocabulary_size, is_stored), None)
     else:
         tokenizer = options.tokenizer or "characters"
         try:
@@ -102,12 +104,12 @@ def _open(thing: object, paths: Sequence[Path], source: str, options: OpenOption
     return data
 
 
-def _open_pack(folder: Path, options: OpenOptions) -> PackedDataset:
-    """The pack; DataError where its windows are others than those asked for."""
+def open_token_pack(folder: Path, options: OpenOptions) -> PackedDataset | RemotePack:
+    """The pack, here or behind a URL; DataError where its windows are others than asked for."""
     plain = replace(
         options, sequence_length=None, stride=None, tokenizer=None, vocabulary_size=None
     )
-    data = PackedDataset(folder, plain)
+    data = RemotePack(folder, plain) if is_remote(folder) else PackedDataset(folder, plain)
     length, stride = options.sequence_length, options.stride
     assert length is not None  # the caller has asked
     found = {column.shape for column in data.columns if column.is_token}
@@ -162,12 +164,14 @@ def _mapped(path: Path) -> NDArray[Any]:
     return data.span(0, len(data))["x"] if values is None else values
 
 
-def _checked(codes: NDArray[Any], source: str, vocabulary_size: int | None) -> NDArray[Any]:
+def _checked(
+    codes: NDArray[Any], source: str, vocabulary_size: int | None, is_stored: bool
+) -> NDArray[Any]:
     """The codes as a stream that lies in order in memory, or in its file."""
     is_large = file_region(codes) is not None and codes.nbytes > _MOST_CHECKED_BYTES
     if is_large and codes.ndim == 1 and codes.dtype.kind in "iu" and codes.dtype.isnative:
         return codes
     codes = as_codes(codes, source, vocabulary_size)
-    if codes.dtype.itemsize == 8 and file_region(codes) is None:
+    if codes.dtype.itemsize == 8 and not is_stored:
         codes = codes.astype(code_dtype(vocabulary_size or int(codes.max(initial=0)) + 1))
     return np.ascontiguousarray(codes)

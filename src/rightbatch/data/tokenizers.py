@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rightbatch.data.remote_path import is_remote
 from rightbatch.errors import DataError, OptionError, did_you_mean
 
 TOKENIZERS = ("characters", "bytes")
@@ -119,6 +120,8 @@ def code_dtype(size: int) -> np.dtype[Any]:
 
 
 def _bytes_of(paths: Sequence[Path]) -> NDArray[np.uint8]:
+    if any(map(is_remote, paths)):
+        return np.concatenate([np.frombuffer(path.read_bytes(), np.uint8) for path in paths])
     if len(paths) == 1 and paths[0].stat().st_size:
         return np.asarray(np.memmap(paths[0], np.uint8, mode="r"))
     return np.concatenate([np.fromfile(path, np.uint8) for path in paths])
