@@ -21,6 +21,8 @@ _PIECE_BYTES = 1 << 20
 _MOST_SAMPLES = 64
 # Slabs that are decoded ahead of the one that the consumer waits for.
 _SLABS_AHEAD = 2
+# Of large batches so many decoded bytes are made ahead, and no whole batches.
+_AHEAD_BYTES = 256 << 20
 
 Gathered = tuple[NDArray[np.int64], list[Values]]
 GatherSpan = Callable[[int, int, int], Gathered]
@@ -33,13 +35,19 @@ def samples_per_piece(pipeline: Pipeline) -> int:
     return min(_MOST_SAMPLES, max(1, _PIECE_BYTES // max(1, entry_bytes)))
 
 
-def pieces_ahead(slab_samples: int, piece_samples: int, threads: int) -> int:
+def pieces_ahead(
+    slab_samples: int, piece_samples: int, threads: int, *, sample_bytes: int = 1
+) -> int:
     """How many pieces may be done before the consumer asks: whole slabs, so that memory is bound.
 
-    >>> pieces_ahead(32, 16, 2)
-    6
+    Of slabs that are large they are fewer.
+
+    >>> pieces_ahead(32, 16, 2), pieces_ahead(1024, 16, 2, sample_bytes=600_000)
+    (6, 29)
     """
-    return _SLABS_AHEAD * -(-slab_samples // piece_samples) + threads
+    whole = _SLABS_AHEAD * -(-slab_samples // piece_samples)
+    affordable = _AHEAD_BYTES // (piece_samples * sample_bytes)
+    return max(1, min(whole, affordable)) + threads
 
 
 class DecodedSlab:

@@ -125,7 +125,12 @@ class SlabReader:
         """How many tasks may be done before their slabs are asked for; None for a few."""
         if self._piece_samples is None:
             return None
-        return pieces_ahead(self._longest, self._piece_samples, threads)
+        return pieces_ahead(
+            self._longest,
+            self._piece_samples,
+            threads,
+            sample_bytes=self._pipeline.sample_bytes,
+        )
 
     def slabs(self, epoch: int, start: int, *, reads_ahead: bool = True) -> Slabs:
         """The slabs from sample `start` of the epoch, as tasks that any thread may run.
