@@ -288,6 +288,8 @@ def bucket(s3_proxy, s3_client, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("RIGHTBATCH_CACHE", str(tmp_path / "cache"))
+    # On a machine with other work a request may be lost, which is asked for again.
+    monkeypatch.setenv("RIGHTBATCH_TIMEOUT", "10")
     monkeypatch.setattr(remote_retry, "PATIENCE", QUICK)
     made = Bucket(s3_client, proxy)
     yield made

@@ -23,10 +23,25 @@ DATA_OPTIONS = frozenset(
         "--group",
         "--on-duplicates",
         "--seed",
+        "--sequence-length",
+        "--stride",
+        "--tokenizer",
+        "--weights",
+        "--image-size",
     }
 )
 DATA_FLAGS = frozenset(
-    {"--header", "--no-header", "--stratify", "--standardize", "--scale", "--no-scale"}
+    {
+        "--header",
+        "--no-header",
+        "--stratify",
+        "--contiguous",
+        "--standardize",
+        "--scale",
+        "--no-scale",
+        "--random-crop",
+        "--random-flip",
+    }
 )
 OTHER_FLAGS = frozenset(
     {
