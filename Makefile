@@ -78,6 +78,8 @@ bench: $(STAMP)  ## install the peers and measure against them
 	$(BIN)/python benchmarks/epoch.py
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/images.py
+	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/remote.py
 	$(BIN)/python benchmarks/batch_size.py
 	$(BIN)/python benchmarks/advice_memory.py
 	$(BIN)/python benchmarks/advice_regret.py
