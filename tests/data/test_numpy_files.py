@@ -13,6 +13,7 @@ import pytest
 
 import rightbatch.data as rb
 from rightbatch.errors import DataError, OptionError
+from rightbatch.loading.transforms import scale
 
 
 def test_npy_is_mapped_and_not_read(tmp_path):
@@ -67,6 +68,18 @@ def test_npz_members_that_are_stored_are_mapped(tmp_path):
         file.seek(position)
         file.write((7).to_bytes(8, "little"))
     assert data.span(0, 2)["x"].tolist() == [7, 1234567]
+
+
+def test_a_mapped_file_is_known_where_transforms_are_attached(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, np.arange(400.0).reshape(100, 4))
+    data = rb.open(path)
+    attached = data.transform(scale(0.5))
+    assert attached.region("x") == data.region("x") is not None
+    path.write_bytes(path.read_bytes()[:-800])
+    for one in (data, attached):
+        with pytest.raises(DataError, match=r"a\.npy ends before row 75.*it was cut off since"):
+            one.span(0, 100)
 
 
 @pytest.mark.parametrize("compressed", [False, True])

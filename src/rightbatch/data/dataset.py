@@ -204,6 +204,12 @@ class Dataset(ABC):
         attached.transforms = (*self.transforms, *transforms)
         return attached
 
+    def __copy__(self) -> Self:
+        # Not by the state below, which leaves out what another process finds anew: files and maps.
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
     def __getstate__(self) -> dict[str, Any]:
         # For runs in other processes: a view of a dict can not be pickled, a block is made again.
         return {**self.__dict__, "own_parts": dict(self.own_parts), "_blocks": {}}

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,12 +128,6 @@ class PackedDataset(ArrayDataset):
             return np.empty(0, np.int64), np.empty(0, np.int64)
         pairs = self.manifest.duplicates.map(self.folder, "the duplicates")
         return pairs[:, 0], pairs[:, 1]
-
-    def __copy__(self) -> Self:
-        # Not by the state below, which would map every file again.
-        copied = type(self).__new__(type(self))
-        copied.__dict__.update(self.__dict__)
-        return copied
 
     def __getstate__(self) -> dict[str, Any]:
         # A map would be pickled with all that it shows; the other process maps the files itself.

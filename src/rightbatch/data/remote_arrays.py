@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import override
@@ -113,12 +113,6 @@ class RemoteArrays(Dataset):
                 # Settled once: what is None now is None for good.
                 self._held[name] = stored[0 : len(self)] if stored.nbytes <= most else None
             return self._held[name]
-
-    def __copy__(self) -> Self:
-        # With what is held: by the state below it would be fetched again.
-        copied = type(self).__new__(type(self))
-        copied.__dict__.update(self.__dict__)
-        return copied
 
     @override
     def __getstate__(self) -> dict[str, Any]:
