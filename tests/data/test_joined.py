@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import rightbatch as rb
+from rightbatch.data.dataset import RemoteObject
 from rightbatch.data.joined import JoinedDataset
 from rightbatch.data.without_input import WithoutInput
 from rightbatch.errors import DataError
@@ -53,6 +54,14 @@ def test_a_row_is_found_in_its_member() -> None:
     assert data.locate(4) == "row 4, in arrays row 4 (counting from 0)"
     assert data.locate(5) == "row 5, in arrays row 0 (counting from 0)"
     assert data.locate(17) == "row 17, in arrays row 6 (counting from 0)"
+
+
+def test_the_objects_that_members_are_read_from_are_known() -> None:
+    one, two, three = tables()
+    one.remote_objects = (RemoteObject("s3://bucket/one", "a", 40),)
+    three.remote_objects = (RemoteObject("s3://bucket/three", "b", 56),)
+    found = JoinedDataset([one, two, three]).remote_objects
+    assert [member.url for member in found] == ["s3://bucket/one", "s3://bucket/three"]
 
 
 def test_hidden_columns_stay_hidden() -> None:

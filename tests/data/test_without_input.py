@@ -7,6 +7,7 @@ import pytest
 
 import rightbatch as rb
 from rightbatch.data.array_dataset import ArrayDataset
+from rightbatch.data.dataset import RemoteObject
 from rightbatch.data.without_input import WithoutInput
 from rightbatch.errors import DataError
 from rightbatch.testing import check_dataset
@@ -54,3 +55,8 @@ def test_known_duplicates_are_known_no_more_where_an_input_is_hidden(data: Array
     assert WithoutInput(data, "patient").known_duplicates is None
     # Hidden already: the inputs stay as they were.
     assert WithoutInput(data, "ill").known_duplicates is data.known_duplicates
+
+
+def test_the_objects_that_the_data_are_read_from_stay_known(data: ArrayDataset) -> None:
+    data.remote_objects = (RemoteObject("s3://bucket/data", "tag", 96),)
+    assert WithoutInput(data, "patient").remote_objects == data.remote_objects

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import rightbatch as rb
+from rightbatch.data.column import Column
 from rightbatch.data.dataset import Dataset
 from rightbatch.errors import DataError, OptionError
 from rightbatch.loading.parts import Part
@@ -210,3 +211,23 @@ def test_one_column_of_another_name_is_told(caplog) -> None:
     with caplog.at_level(logging.WARNING):
         predict(result, {"b": SIZES})
     assert "'b' is taken for 'a', the only input" in caplog.text
+
+
+def test_a_file_that_was_cut_off_is_told_through_other_columns(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((400, 2), np.float32))
+    data = rb.open(tmp_path / "x.npy")
+    wanted = Column(name="features", dtype=np.dtype(np.float32), shape=(2,))
+    matched = match(part_of(data), [wanted], None).data
+    assert matched is not data
+    with (tmp_path / "x.npy").open("r+b") as file:
+        file.truncate(1_600)
+    with pytest.raises(DataError, match="it was cut off since"):
+        matched.refuse_cut_off(400)
+
+
+def test_what_runs_code_of_others_does_so_under_other_columns() -> None:
+    torch_data = torch.utils.data.StackDataset(torch.zeros(8, 2))
+    data = rb.open(torch_data)
+    assert data.runs_others_code
+    wanted = Column(name="features", dtype=np.dtype(np.float32), shape=(2,))
+    assert match(part_of(data), [wanted], None).data.runs_others_code

@@ -44,6 +44,7 @@ class JoinedDataset(Dataset):
         self.overlap = max(member.overlap for member in members)
         self.runs_others_code = any(member.runs_others_code for member in members)
         self.files = tuple(path for member in members for path in member.files)
+        self.remote_objects = tuple(one for member in members for one in member.remote_objects)
         self._starts = np.concatenate([[0], np.cumsum([len(member) for member in members])])
 
     def __len__(self) -> int:

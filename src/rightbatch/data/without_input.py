@@ -36,6 +36,7 @@ class WithoutInput(Dataset):
         )
         self.transforms = data.transforms
         self.files = data.files
+        self.remote_objects = data.remote_objects
         self.source_rows = data.source_rows
         self.overlap = data.overlap
         self.runs_others_code = data.runs_others_code

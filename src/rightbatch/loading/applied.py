@@ -66,6 +66,7 @@ class Applied(Dataset):
         self.remote_objects = data.remote_objects
         self.source_rows = data.source_rows
         self.overlap = data.overlap
+        self.runs_others_code = data.runs_others_code
         self._pipeline = pipeline
 
     @property

@@ -64,6 +64,7 @@ class MatchedData(Dataset):
         self.remote_objects = data.remote_objects
         self.source_rows = data.source_rows
         self.overlap = data.overlap
+        self.runs_others_code = data.runs_others_code
         self._data = data
         self._sources = dict(sources)
         self._arrays: dict[str, NDArray[Any]] = {}
@@ -105,6 +106,14 @@ class MatchedData(Dataset):
     def locate(self, row: int) -> str:
         """Where a row stands, as the data say."""
         return self._data.locate(row)
+
+    def refuse_cut_off(self, stop: int) -> None:
+        """Raise DataError where a file was cut off since, and lacks samples before `stop`."""
+        self._data.refuse_cut_off(stop)
+
+    def release_pages(self) -> None:
+        """Let the process forget what it has read through memory maps."""
+        self._data.release_pages()
 
     def ragged_region(self, name: str) -> RaggedRegion | None:
         """Where values and offsets of a ragged column lie in files, else None."""
