@@ -60,3 +60,18 @@ def test_known_duplicates_are_known_no_more_where_an_input_is_hidden(data: Array
 def test_the_objects_that_the_data_are_read_from_stay_known(data: ArrayDataset) -> None:
     data.remote_objects = (RemoteObject("s3://bucket/data", "tag", 96),)
     assert WithoutInput(data, "patient").remote_objects == data.remote_objects
+
+
+def test_what_was_hidden_before_stays_hidden(data: ArrayDataset) -> None:
+    hidden = WithoutInput(WithoutInput(data, "patient"), "ill")
+    assert [column.name for column in hidden.inputs] == ["age"]
+    parts = rb.split(
+        rb.open(
+            {"a": np.arange(40.0), "g": np.arange(40) // 2, "w": np.ones(40), "y": np.arange(40)},
+            target="y",
+        ),
+        val=0.2,
+        group="g",
+        weights="w",
+    )
+    assert [column.name for column in parts.data.inputs] == ["a"]

@@ -50,8 +50,8 @@ class WithoutInput(Dataset):
 
     @property
     def inputs(self) -> tuple[Column, ...]:
-        """Every column but the target and the hidden one, in order."""
-        return tuple(column for column in super().inputs if column.name != self._hidden)
+        """Every input of the data but the hidden column, in order."""
+        return tuple(column for column in self._data.inputs if column.name != self._hidden)
 
     @property
     def fingerprint(self) -> str:
