@@ -23,6 +23,8 @@ from rightbatch.cli.report import report
 from rightbatch.cli.run import run
 from rightbatch.cli.speed import speed
 from rightbatch.cli.train import train
+from rightbatch.data.builtin import BUILTIN_NAMES
+from rightbatch.data.known_sets import KNOWN_SETS
 from rightbatch.data.options import CATEGORIES, ON_BAD_SAMPLE
 from rightbatch.data.tokenizers import TOKENIZERS
 from rightbatch.options import AdviceOptions, DataOptions, TrainOptions
@@ -182,3 +184,12 @@ def test_names_may_hold_commas_in_quotes() -> None:
 def test_empty_names_are_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="empty name"):
         names(text)
+
+
+@pytest.mark.parametrize("command", [run, inspect, pack, advise, train, predict, compare, speed])
+def test_the_help_of_every_verb_says_what_data_may_be(command: click.Command) -> None:
+    shown = " ".join(command.get_help(click.Context(command)).split())
+    kinds = ("s3://", ".csv", ".parquet", ".npz", "IDX", "images", "text", "rightbatch pack")
+    for word in (*kinds, *BUILTIN_NAMES, *KNOWN_SETS):
+        assert word in shown, word
+    assert shown.count("DATA is ") == 1

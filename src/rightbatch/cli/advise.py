@@ -96,9 +96,7 @@ def advise(
 
     Nothing is trained to the end: memory, speed and gradient noise are measured, short branches
     are trained at a few sizes, and a size that ran is advised, with the interval of those that
-    are as good. DATA is a file, folder or URL (.npy, .npz, IDX, .csv, .parquet), a glob in quotes,
-    or the name of a built-in set: breast_cancer, digits, wine, iris, diabetes. Exit code 4 means
-    that not even one sample fits into memory.
+    are as good. Exit code 4 means that not even one sample fits into memory.
     """
     output = Output(as_json=as_json, quiet=quiet)
     refuse_unwritable(report)

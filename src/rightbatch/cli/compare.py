@@ -127,11 +127,7 @@ def compare(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Train a model on DATA at several batch sizes, from the same start, and compare.
-
-    DATA is a file, folder or URL (.npy, .npz, IDX, .csv, .parquet, images), a glob in quotes, or
-    the name of a built-in set: breast_cancer, digits, wine, iris, diabetes.
-    """
+    """Train a model on DATA at several batch sizes, from the same start, and compare."""
     output = Output(as_json=as_json, quiet=quiet)
     refuse_unwritable(report)
     from rightbatch.studies import compare_batch_sizes

@@ -72,11 +72,7 @@ def inspect(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Show what DATA are: columns, splits, batches and bytes.
-
-    DATA is a file, folder or URL (.npy, .npz, IDX, .csv, .parquet, images), a glob in quotes, or
-    the name of a built-in set: breast_cancer, digits, wine, iris, diabetes.
-    """
+    """Show what DATA are: columns, splits, batches and bytes."""
     from rightbatch.inspection import inspect_data
 
     output = Output(as_json=as_json, quiet=quiet)

@@ -82,9 +82,7 @@ def pack(
 ) -> None:
     """Write DATA to FOLDER as .npy files that are read without being loaded, or verify them.
 
-    DATA is a file, folder or URL (.npy, .npz, IDX, .csv, .parquet, images), a glob in quotes, or
-    the name of a built-in set: breast_cancer, digits, wine, iris, diabetes. The other verbs take
-    FOLDER as their DATA; order and content are those of DATA.
+    The other verbs take FOLDER as their DATA; order and content are those of DATA.
     """
     output = Output(as_json=as_json, quiet=quiet)
     if verify is not None:

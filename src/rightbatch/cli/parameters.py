@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from rightbatch.cli.data_paragraph import DATA_PARAGRAPH
 from rightbatch.errors import OptionError, did_you_mean
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -26,7 +27,19 @@ class ThemedOption(click.Option):
 
 
 class ThemedCommand(click.Command):
-    """A command whose help lists the options under their themes, in the order of declaration."""
+    """A command whose help lists the options under their themes, in the order of declaration.
+
+    Where it takes DATA, the help says what they may be.
+    """
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what the command does, and a paragraph on DATA where it takes them."""
+        super().format_help_text(ctx, formatter)
+        arguments = [one for one in self.get_params(ctx) if isinstance(one, click.Argument)]
+        if any(argument.name == "data" for argument in arguments):
+            formatter.write_paragraph()
+            with formatter.indentation():
+                formatter.write_text(DATA_PARAGRAPH)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section a theme."""

@@ -109,9 +109,8 @@ def predict(
     """Predict DATA by MODEL, and say how well where DATA have a target.
 
     MODEL is the folder of a run, or a file of weights named W1, b1, W2, b2, … (inputs x outputs):
-    .npz, .safetensors, .pkl. DATA is a file or folder, a glob in quotes, or the name of a built-in
-    set; for a run it may be left out. The data options are those of the run where they are not
-    given.
+    .npz, .safetensors, .pkl. For a run DATA may be left out, and the data options are those of the
+    run where they are not given.
     """
     from rightbatch.prediction import predict_data
 

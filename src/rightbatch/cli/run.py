@@ -45,9 +45,8 @@ def run(
 ) -> None:
     """Find the batch size for DATA, train a model at it, test it, and report.
 
-    DATA is a file, folder or URL (.npy, .npz, IDX, .csv, .parquet, images), a glob in quotes, or
-    the name of a built-in set: breast_cancer, digits, wine, iris, diabetes. With --batch-size auto
-    the learning rate is the advised one, and --lr is where the search for it starts.
+    With --batch-size auto the learning rate is the advised one, and --lr is where the search for it
+    starts.
     """
     refuse_unwritable(report)
     train_and_print(

@@ -149,10 +149,8 @@ def speed(
 
     MODEL is the name of a model (linear, softmax, logistic, mlp:100, mlp:50,50), the folder of a
     run, a file of weights W1, b1, … (.npz, .safetensors, .pkl), or a function of a Python file
-    that returns a torch module, FILE.py:FACTORY. DATA is a file or folder (.npy, .npz, IDX, .csv,
-    .parquet), a glob in quotes, or the name of a built-in set: breast_cancer, digits, wine, iris,
-    diabetes; the data options of a run hold unless others are given. The samples are loaded
-    beforehand: the times are those of the computation.
+    that returns a torch module, FILE.py:FACTORY. The data options of a run hold unless
+    others are given. The samples are loaded beforehand: the times are those of the computation.
     """
     output = Output(as_json=as_json, quiet=quiet)
     refuse_unwritable(report)

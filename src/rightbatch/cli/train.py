@@ -62,9 +62,7 @@ def train(
 ) -> None:
     """Train a model on DATA by mini-batch gradient descent, and test it.
 
-    DATA is a file, folder or URL (.npy, .npz, IDX, .csv, .parquet, images), a glob in quotes, or
-    the name of a built-in set: breast_cancer, digits, wine, iris, diabetes. With --resume it may be
-    left out.
+    With --resume DATA may be left out.
     """
     if data is None and resume is None:
         raise click.UsageError("Name the DATA to train on, or a run to go on with: --resume RUN.")
