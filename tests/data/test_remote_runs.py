@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import rightbatch as rb
 from rightbatch.cli.main import run
@@ -68,6 +70,26 @@ def test_an_object_of_another_tag_and_the_same_samples_is_told(url, bucket, tmp_
     bucket.put("t/train.csv", table() + b"\n")
     assert fit(url, tmp_path / "run", epochs=2, resume=True).epochs == 2
     assert "The fingerprint of the data is the same" in caplog.text
+
+
+def test_a_changed_image_of_the_same_size_is_told_when_a_run_goes_on(bucket, tmp_path, caplog):
+    for number in range(12):
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8), (20 * number, 0, 0)).save(file, "BMP")
+        bucket.put(f"i/{'ab'[number % 2]}/{number:02}.bmp", file.getvalue())
+    folder = bucket.url("i")
+
+    def go_on(epochs, **options):
+        parts = rb.split(rb.open(folder), val=2, seed=1).transform(rb.decode_images(4))
+        options = {"batch_size": 4, "learning_rate": 0.1, "out": tmp_path / "run", **options}
+        return rb.fit("logistic", parts, epochs=epochs, **options)
+
+    go_on(1)
+    kept = RunFolder(tmp_path / "run").read_config()["data"]["objects"]
+    assert [found["url"].rpartition("/i/")[2] for found in kept][:2] == ["a/00.bmp", "a/02.bmp"]
+    bucket.put("i/b/01.bmp", file.getvalue())
+    go_on(2, resume=True)
+    assert "b/01.bmp has changed since" in caplog.text
 
 
 def test_prediction_reads_remote_data(url, tmp_path):

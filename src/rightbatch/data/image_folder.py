@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rightbatch.data.column import Column
-from rightbatch.data.dataset import Arrays, Dataset, check_span, valid_rows
+from rightbatch.data.dataset import Arrays, Dataset, RemoteObject, check_span, valid_rows
 from rightbatch.data.options import OpenOptions
 from rightbatch.data.ragged import Ragged, offsets_of
 from rightbatch.data.remote_path import is_remote
@@ -27,6 +27,8 @@ IMAGE = "image"
 CLASS = "class"
 _MOST_NAMED = 5
 _REQUESTS_AT_ONCE = 16
+# Of thousands of objects the first ones stand for all: a run keeps their tags.
+_MOST_OBJECTS = 100
 
 
 class Folder(Protocol):
@@ -97,6 +99,7 @@ class ImageFolder(Dataset):
             target=chosen.target,
             notes=found.notes,
         )
+        self.remote_objects = found.objects
         if isinstance(folder, Path):
             self.files = (folder,)
 
@@ -222,6 +225,7 @@ class _Listing:
     def __init__(self, folder: Folder) -> None:
         self.classes: list[str] = []
         self.notes: list[str] = []
+        self.objects: tuple[RemoteObject, ...] = ()
         self._others: list[str] = []
         entries = _sorted(folder)
         folders = [entry for entry in entries if _is_folder(entry)]
@@ -244,7 +248,7 @@ class _Listing:
                     "of them into one folder"
                 )
             self._leave_out(f"{each.name}/" for each in folders)
-            names, sizes = _described(loose)
+            names, sizes = self._described(loose)
             counts = [len(names)]
         else:
             empty = [
@@ -273,17 +277,18 @@ class _Listing:
         images = [entry for entry in entries if is_image(entry.name)]
         kept = {entry.name for entry in images}
         self._leave_out(f"{folder.name}/{e.name}" for e in entries if e.name not in kept)
-        return _described(images) if images else None
+        return self._described(images) if images else None
 
     def _leave_out(self, names: Iterable[str]) -> None:
         self._others.extend(names)
 
-
-def _described(files: Sequence[Any]) -> tuple[Ragged, NDArray[np.int64]]:
-    sizes = np.array([file.stat().st_size for file in files], np.int64)
-    # As the system has them: a name that is no UTF-8 is found again as well.
-    names = [file.name.encode("utf-8", errors="surrogateescape") for file in files]
-    return Ragged.from_list(names), sizes
+    def _described(self, files: Sequence[Any]) -> tuple[Ragged, NDArray[np.int64]]:
+        sizes = np.array([file.stat().st_size for file in files], np.int64)
+        # As the system has them: a name that is no UTF-8 is found again as well.
+        names = [file.name.encode("utf-8", errors="surrogateescape") for file in files]
+        some = files[: max(0, _MOST_OBJECTS - len(self.objects))]
+        self.objects += tuple(file.remote_object() for file in some if is_remote(file))
+        return Ragged.from_list(names), sizes
 
 
 def _sorted(folder: Any) -> list[Any]:
