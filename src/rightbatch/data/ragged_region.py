@@ -4,21 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rightbatch.data.file_region import FileReader, FileRegion, cut_off
+from rightbatch.data.file_region import FileRegion, cut_off
 from rightbatch.data.ragged import Ragged, changed_offsets
 
 # So much is held of what is read ahead, however large an entry is.
 _PIECE_BYTES = 1 << 20
 
 
+class Entries(Protocol):
+    """A ragged column that is mapped into memory, or fetched as its entries are asked for."""
+
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """Where each entry begins and the next one does, (N + 1,)."""
+
+    def __len__(self) -> int:
+        """The number of entries."""
+
+    def take(self, rows: NDArray[np.int64]) -> Ragged:
+        """Copies of the entries `rows`, in any order."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RaggedRegion:
-    """The files of values and offsets, and the column that was mapped from them."""
+    """The files of values and offsets, and the column that lies in them."""
 
-    ragged: Ragged
+    ragged: Entries
     values: FileRegion
     offsets: FileRegion
     unit: str = "row"
@@ -55,7 +71,7 @@ class RaggedReader:
 
     def __init__(self, region: RaggedRegion, *, keeps_open: bool = True) -> None:
         self.region = region
-        self._file = FileReader(replace(region.values, unit="value"), keeps_open=keeps_open)
+        self._file = replace(region.values, unit="value").open(keeps_open=keeps_open)
 
     def read_ahead(self, start: int, stop: int) -> None:
         """Bring the entries `start` up to `stop` from the disk, for the map to find them.

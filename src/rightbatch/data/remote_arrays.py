@@ -90,8 +90,15 @@ class RemoteArrays(Dataset):
 
     @override
     def ragged_region(self, name: str) -> RaggedRegion | None:
-        """None: entries are read by rows, or held."""
-        return None
+        """Where the entries of a column lie, to be read in windows; None of another one."""
+        stored = self._stored[self.column(name).name]
+        return stored.region if isinstance(stored, RemoteRagged) else None
+
+    @override
+    def ragged_bytes(self, name: str) -> int | None:
+        """The bytes of all values, which nobody has to fetch to know."""
+        stored = self._stored[self.column(name).name]
+        return stored.values.nbytes if isinstance(stored, RemoteRagged) else None
 
     @override
     def region(self, name: str) -> FileRegion | None:

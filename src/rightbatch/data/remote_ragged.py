@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rightbatch.data.ragged import Ragged, offsets_of, wrong_offsets
+from rightbatch.data.ragged_region import RaggedRegion
 from rightbatch.data.remote_blocks import BLOCK_BYTES, block_memory
 from rightbatch.data.remote_region import RemoteColumn
 from rightbatch.errors import DataError
@@ -39,6 +40,13 @@ class RemoteRagged:
                 "copy, or pack the data anew."
             )
         return offsets
+
+    @property
+    def region(self) -> RaggedRegion:
+        """Where values and offsets lie, for a loader that reads them in windows."""
+        return RaggedRegion(
+            ragged=self, values=self.values.region, offsets=self._stored_offsets.region
+        )
 
     @property
     def dtype(self) -> np.dtype[Any]:

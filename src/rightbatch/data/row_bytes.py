@@ -30,12 +30,13 @@ def row_bytes(data: Dataset, column: Column) -> int:
     element = column.dtype.itemsize * math.prod(column.shape)
     if not column.is_ragged:
         return element
-    ragged = data.ragged(column.name)
-    if ragged is not None:
-        return _mean_bytes(ragged)
+    # Asked first: a remote column is fetched by whoever asks for it.
     known = data.ragged_bytes(column.name)
     if known is not None:
         return OFFSET_BYTES + -(-known // len(data))
+    ragged = data.ragged(column.name)
+    if ragged is not None:
+        return _mean_bytes(ragged)
     guesses = _guesses.setdefault(data, {})
     if column.name not in guesses:
         entries = data.span(0, min(len(data), _LOOKED_AT))[column.name]
@@ -49,6 +50,9 @@ def _mean_bytes(ragged: Ragged) -> int:
 
 def column_bytes(data: Dataset, column: Column) -> int:
     """The bytes of a whole column: exact where it lies in memory or in a map."""
+    known = data.ragged_bytes(column.name) if column.is_ragged else None
+    if known is not None:
+        return len(data) * OFFSET_BYTES + known
     ragged = data.ragged(column.name) if column.is_ragged else None
     if ragged is None:
         return len(data) * row_bytes(data, column)

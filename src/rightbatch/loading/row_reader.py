@@ -61,7 +61,9 @@ class RowReader:
                 elif ragged is not None:
                     self._ragged[name] = ragged
                 # What lies in a file is read from there; a remote column would be fetched whole.
-                if region is None:
+                if ragged is not None:
+                    self._arrays[name] = ragged.ragged
+                elif region is None:
                     self._arrays[name] = field.array if field.column.is_ragged else data.array(name)
         # Columns that the data set alone can read, by its own `rows` and `span`.
         self._by_data = [name for name, array in self._arrays.items() if array is None]
@@ -125,8 +127,8 @@ class RowReader:
         found: list[tuple[Any, bool]] = []
         for field, buffer in zip(self._fields, buffers, strict=True):
             if buffer is None:
-                array = field.array
-                assert array is not None  # a field without a buffer lies in memory
+                array = self._arrays[field.names[0]]
+                assert array is not None  # a field without a buffer lies in memory or in a map
                 found.append((array, False))
             else:
                 found.append((buffer, True))

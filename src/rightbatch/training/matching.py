@@ -115,6 +115,11 @@ class MatchedData(Dataset):
         """Let the process forget what it has read through memory maps."""
         self._data.release_pages()
 
+    def ragged_bytes(self, name: str) -> int | None:
+        """The bytes of all values of a ragged column where the data know them."""
+        source = self._sources[name]
+        return None if source is None else self._data.ragged_bytes(source.name)
+
     def ragged_region(self, name: str) -> RaggedRegion | None:
         """Where values and offsets of a ragged column lie in files, else None."""
         source = self._sources[name]
