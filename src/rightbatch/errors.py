@@ -108,10 +108,18 @@ def did_you_mean(given: str, valid: Iterable[str]) -> str:
 
     >>> did_you_mean("lable", ["label", "age"])
     " Did you mean 'label'?"
+    >>> did_you_mean("MNIST", ["digits", "mnist"])
+    " Did you mean 'mnist'?"
     >>> did_you_mean("zzz", ["label", "age"])
     ''
     """
-    near = difflib.get_close_matches(given, list(valid), n=1)
+    words = list(valid)
+    near = difflib.get_close_matches(given, words, n=1)
+    if not near:
+        # MNIST is spelled otherwise than mnist in every letter.
+        folded = {word.casefold(): word for word in words}
+        found = difflib.get_close_matches(given.casefold(), folded, n=1)
+        near = [folded[word] for word in found]
     return f" Did you mean {near[0]!r}?" if near else ""
 
 

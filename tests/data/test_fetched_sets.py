@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+import rightbatch as rb
 from rightbatch.cli.fetch import DEFAULT_TIMEOUT_SECONDS, NAMES
 from rightbatch.data.builtin import BUILTIN_NAMES
 from rightbatch.data.fetched_sets import data_home, is_fetched, lacking_files
 from rightbatch.data.known_sets import KNOWN_SETS
+from rightbatch.errors import DataError
 from rightbatch.fetching.download import DownloadOptions
 
 
@@ -96,3 +98,16 @@ def test_a_file_of_another_size_is_lacking(tmp_path, monkeypatch):
     (tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz").write_bytes(b"")
     assert lacking_files(known, tmp_path / "mnist") == ["t10k-labels-idx1-ubyte.gz"]
     assert not is_fetched("mnist")
+
+
+def test_a_file_that_was_cut_off_is_told_from_one_that_is_not_here(monkeypatch, tmp_path):
+    monkeypatch.setenv("RIGHTBATCH_HOME", str(tmp_path))
+    (tmp_path / "adult").mkdir()
+    (tmp_path / "adult" / "adult.data").write_bytes(b"39, State-gov")
+    with pytest.raises(DataError, match=r"adult is not whole: .*adult\.data has another size"):
+        rb.open("adult")
+
+
+def test_a_name_in_capital_letters_is_answered_by_its_own():
+    with pytest.raises(DataError, match="Did you mean 'mnist'"):
+        rb.open("MNIST")

@@ -68,11 +68,12 @@ def not_fetched(known: KnownSet) -> str:
     """What to tell somebody who asks for a set that is not here, or not whole."""
     folder = data_home() / known.name
     lacking = lacking_files(known, folder)
-    state = (
-        f"not whole: {folder} lacks {', '.join(lacking)}"
-        if len(lacking) < len(known.kept)
-        else "not on this machine yet"
-    )
+    cut = [name for name in lacking if (folder / name).exists()]
+    state = "not on this machine yet"
+    if cut:
+        state = f"not whole: {folder / cut[0]} has another size than the published file"
+    elif len(lacking) < len(known.kept):
+        state = f"not whole: {folder} lacks {', '.join(lacking)}"
     return (
         f"{known.name} is {state}. Fetch it once, {bytes_text(known.download_bytes)} from the "
         f"network: rightbatch fetch {known.name}, or rb.fetch({known.name!r}) in Python."
