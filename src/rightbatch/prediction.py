@@ -18,7 +18,13 @@ from rightbatch.loading.transforms import scale
 from rightbatch.model_file import load_model
 from rightbatch.options import DataOptions
 from rightbatch.plan.row_set import RowSet
-from rightbatch.preparation import image_transforms, open_dataset, prepare, wants_scaling
+from rightbatch.preparation import (
+    image_transforms,
+    open_dataset,
+    prepare,
+    reads_rows_of_text,
+    wants_scaling,
+)
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE
 from rightbatch.training.predict import predict
 from rightbatch.training.prediction import Prediction
@@ -95,7 +101,9 @@ def predict_data(
     elif data is None:
         raise OptionError(f"name the DATA to predict: {path} is no run, which would know its own")
     else:
-        chosen = _part_of(DataOptions(data=data, **given), part)
+        options = DataOptions(data=data, **given)
+        _refuse_quarantine(options, given)
+        chosen = _part_of(options, part)
     prediction = predict(
         model,
         chosen,
@@ -138,6 +146,7 @@ def _part_of_run(path: Path, data: str | None, given: dict[str, Any], part: str 
             f"the options in {path / 'config.json'} can not be read: {error}. Put the file back "
             "from a copy, or train anew"
         ) from error
+    _refuse_quarantine(settled, given)
     opened = _open_for(run, settled, given)
     parts = _own_split(opened, run, part)
     if parts is not None:
@@ -157,6 +166,16 @@ def _part_of_run(path: Path, data: str | None, given: dict[str, Any], part: str 
             "of their own: take --part all"
         )
     return _all(opened)
+
+
+def _refuse_quarantine(options: DataOptions, given: Mapping[str, Any]) -> None:
+    """OptionError where samples are to be left out that only training leaves out."""
+    if given.get("on_bad_sample") == "quarantine" and not reads_rows_of_text(options):
+        raise OptionError(
+            f"on_bad_sample='quarantine' leaves out rows of a CSV file when it is opened, and "
+            f"{options.data} is none: every sample is predicted. Repair or remove those that can "
+            "not be read, and leave the option out"
+        )
 
 
 def _by_name(run: RunDescription, stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def open_dataset(options: DataOptions, source: object = None) -> Dataset:
         sequence_length=options.sequence_length,
         stride=options.stride,
         tokenizer=options.tokenizer,
-        **(_bad_rows(options) if _is_csv(options, source) else {}),
+        **(_bad_rows(options) if reads_rows_of_text(options, source) else {}),
     )
     names = [column.name for column in data.columns]
     if options.group is not None and options.group not in names and options.categories == "one-hot":
@@ -105,7 +105,7 @@ def _bad_rows(options: DataOptions) -> dict[str, Any]:
     return {"on_bad_sample": options.on_bad_sample, "max_bad": options.max_bad}
 
 
-def _is_csv(options: DataOptions, source: object) -> bool:
+def reads_rows_of_text(options: DataOptions, source: object = None) -> bool:
     """Whether opening meets rows of text, which may be bad; other bad samples show when read."""
     if source is not None or options.sequence_length is not None:
         return False

@@ -145,3 +145,18 @@ def test_without_a_size_it_says_what_to_do(rightbatch, pets, network):
     done = rightbatch("train", pets, "--model", network)
     assert done.code == 3
     assert "--image-size 224" in done.err
+
+
+def test_a_prediction_leaves_no_damaged_image_out(rightbatch, pets, network, tmp_path):
+    options = ("--image-size", 16, "--model", network, "--epochs", 1, "--val", 0, "--test", 0)
+    assert rightbatch("train", pets, *options, "--out", tmp_path / "run").code == 0
+    image = next(path for path in sorted(pets.rglob("*")) if path.is_file())
+    image.write_bytes(b"\xff\xd8\xff" + bytes(40))
+    quarantine = ("--on-bad-sample", "quarantine", "--max-bad", 2)
+    command = ("predict", tmp_path / "run", pets, "--model", network)
+    done = rightbatch(*command, *quarantine)
+    assert done.code == 2
+    assert "every sample is predicted. Repair or remove those" in done.err
+    done = rightbatch(*command)
+    assert done.code == 3
+    assert "Repair or remove it, or train without such samples" in done.err

@@ -164,7 +164,7 @@ def wrong_entry(source: Field, row: int, reason: str) -> DataError:
     place = source.data.locate(row)
     return DataError(
         f"{source.data.name}: column {source.names[0]!r}, {place}: {reason}. Repair or remove it, "
-        'or leave such samples out: on_bad_sample="quarantine", max_bad=… (--on-bad-sample '
+        'or train without such samples: on_bad_sample="quarantine", max_bad=… (--on-bad-sample '
         "quarantine --max-bad COUNT)"
     )
 
