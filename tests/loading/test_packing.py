@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 import rightbatch as rb
+from rightbatch.loading.applied import Applied
 
 X = np.arange(40, dtype=np.uint8).reshape(10, 4)
 Y = np.arange(10) % 3
@@ -99,3 +101,8 @@ def test_the_source_is_not_stacked_in_memory(tmp_path, monkeypatch):
     source = rb.open({"a": [1, 2, 3], "b": [1, 2, 3]}).transform(rb.scale(2.0))
     monkeypatch.setattr(type(source), "stacked", lambda *_: pytest.fail("stacked was called"))
     rb.pack(source, tmp_path / "pack", transforms="apply")
+
+
+def test_what_runs_code_of_others_does_so_with_transforms_applied():
+    data = rb.open(torch.utils.data.StackDataset(torch.zeros(8, 2)))
+    assert Applied(data, [rb.scale(0.5)]).runs_others_code
