@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 import rightbatch as rb
 from rightbatch.errors import OptionError
@@ -17,6 +18,8 @@ def call(function: str, options: dict[str, Any]) -> None:
         rb.shuffle_quality(parts.train, **options)
     elif function == "speed":
         rb.speed("softmax", parts.train, **options)
+    elif function in ("evaluate", "predict"):
+        getattr(rb, function)(nn.Linear(2, 1), parts.train, **options)
     else:
         getattr(rb, function)("softmax", parts, **options)
 
@@ -35,6 +38,9 @@ def call(function: str, options: dict[str, Any]) -> None:
         ("speed", {"batch_size": 32}, "it is batch_sizes"),
         ("shuffle_quality", {"weights": "balanced"}, "every sample comes once: leave it out"),
         ("shuffle_quality", {"batch_tokens": 9}, "give batch_size"),
+        ("evaluate", {"weights": "balanced"}, "on every sample once: leave it out"),
+        ("predict", {"epoch_samples": 9}, "every sample is predicted once: leave it out"),
+        ("predict", {"batch_tokens": 9}, "give batch_size"),
     ],
 )
 def test_an_option_of_other_functions_is_refused_with_the_reason(
@@ -45,7 +51,9 @@ def test_an_option_of_other_functions_is_refused_with_the_reason(
         call(function, options)
 
 
-@pytest.mark.parametrize("function", ["advise", "compare", "speed", "shuffle_quality"])
+@pytest.mark.parametrize(
+    "function", ["advise", "compare", "speed", "shuffle_quality", "evaluate", "predict"]
+)
 def test_an_option_of_none_is_an_error_of_the_language(function: str) -> None:
     with pytest.raises(TypeError, match=rf"{function}\(\) got an unexpected .* 'wieghts'"):
         call(function, {"wieghts": 1})

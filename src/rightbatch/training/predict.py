@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rightbatch.data.dataset import Dataset
 from rightbatch.errors import OptionError, is_out_of_memory
 from rightbatch.loading.parts import Part, Parts
+from rightbatch.loading.refused_options import refuse_options
 from rightbatch.loading.tensors import find_device
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import whole_number
@@ -35,6 +36,14 @@ from rightbatch.training.saved_model import load_saved
 
 logger = logging.getLogger(__name__)
 
+_ONCE = "every sample is predicted once: leave it out"
+_NOT_TAKEN = {
+    "weights": _ONCE,
+    "epoch_samples": _ONCE,
+    "batch_tokens": "samples are predicted in their order, and what is predicted does not depend "
+    "on the batch: give batch_size",
+}
+
 
 def predict(
     model: FitResult | nn.Module | str | Path | Mapping[str, Any],
@@ -48,6 +57,7 @@ def predict(
     out: str | Path | None = None,
     threads: int | None = None,
     device: str | torch.device | None = None,
+    **not_taken: Never,
 ) -> Prediction:
     """What a model says of every sample of a part, in the order of the part.
 
@@ -89,6 +99,7 @@ def predict(
     array([[0.881, 0.119],
            [0.119, 0.881]], dtype=float32)
     """
+    refuse_options("predict", not_taken, _NOT_TAKEN)
     if isinstance(part, Parts):
         named = ", ".join(f"parts.{name}" for name in part.all)
         raise OptionError(f"predict takes one part, and was given all of them: {named}")
