@@ -90,6 +90,7 @@ def test_inspect_counts_the_inputs_without_the_weights(rightbatch, table: Path) 
     ("more", "message"),
     [
         (("--weights", "v"), "has no column 'v'"),
+        (("--weights", "balancd"), "Did you mean 'balanced'?"),
         (("--weights", "y"), "weights and target are both 'y'"),
         (("--weights", "w", "--no-shuffle"), "leave shuffle=False out"),
         (("--weights", "w", "--window", "5"), "leave window=5 out"),

@@ -14,6 +14,8 @@ import pyarrow as pa
 import pytest
 
 import rightbatch.data as rb
+from rightbatch import pack
+from rightbatch.data.ragged import Ragged
 from rightbatch.errors import DataError, OptionError
 
 VALUES = {"age": [3, 5, 4], "job": ["smith", "baker", "smith"], "ill": [True, False, True]}
@@ -125,3 +127,12 @@ def test_importing_loads_nothing_heavy():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_a_column_of_lists_is_refused_with_what_opens_sequences(tmp_path) -> None:
+    table = pa.table({"ids": [[1, 2], [3]], "y": [0, 1]})
+    with pytest.raises(DataError, match=r"a list a row \(list<.*int64>\).*rb\.Ragged\.from_list"):
+        rb.open(table, target="y")
+    columns = {"ids": Ragged.from_list(table["ids"].to_pylist()), "y": [0, 1]}
+    pack(rb.open(columns, target="y"), tmp_path / "pack")
+    assert rb.open(tmp_path / "pack").ragged("ids").lengths.tolist() == [2, 1]

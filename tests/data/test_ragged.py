@@ -232,3 +232,9 @@ def test_foreign_byte_order_is_turned():
     data = rb.open(Ragged(np.array([1, 2, 3], ">i4"), offsets_of([1, 2])))
     assert data.ragged("x").dtype.isnative
     assert data.ragged("x")[1].tolist() == [2, 3]
+
+
+def test_arrays_are_refused_with_what_makes_them_in_training() -> None:
+    parts = rb.split((rb.Ragged.from_list([[1], [2, 3]] * 9), [0, 1] * 9), val=2)
+    with pytest.raises(rb.DataError, match=r"batch_tokens=4096 \(--batch-tokens 4096\)"):
+        rb.fit("softmax", parts)

@@ -159,3 +159,15 @@ def test_evaluation_goes_over_all_samples(course, tmp_path) -> None:
         weights.append(len(batch["labels"]))
     assert np.average(losses, weights=weights) == pytest.approx(expected, rel=1e-5)
     assert made.evaluate()["eval_loss"] > 0
+
+
+def test_two_arrays_of_one_name_are_refused_and_none_is_lost() -> None:
+    columns = {"labels": np.ones((4, 2)), "pixels": np.ones((4, 3, 3)), "y": [0, 1, 0, 1]}
+    batches = rb.Batches(rb.open(columns, target="y"), 2)
+    with pytest.raises(rb.OptionError, match=r"an input is called 'labels'.*target=…"):
+        next(iter(data_loader(batches)))
+    assert set(next(iter(data_loader(batches, target="classes")))) == {
+        "labels",
+        "pixels",
+        "classes",
+    }

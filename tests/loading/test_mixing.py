@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -206,3 +207,20 @@ def test_a_mixture_is_trained_on_and_measured_by_what_is_held_out(tmp_path: Path
     rb.fit("mlp:16", mixed, steps=13, out=tmp_path / "cut", **options)
     resumed = rb.fit("mlp:16", mixed, steps=40, out=tmp_path / "cut", resume=True, **options)
     assert resumed.step_losses == whole.step_losses
+
+
+def test_tokenizers_of_one_name_are_the_same_only_if_they_are_one() -> None:
+    def tokenizer(step: int) -> Any:
+        def encode(text: str) -> list[int]:
+            return [step * len(text)]
+
+        return encode
+
+    def lines(encode: Any, first: str) -> rb.Parts:
+        texts = rb.Ragged.from_list([first + "a" * n for n in range(10)])
+        return rb.split(rb.open({"line": texts}), val=2).transform(rb.tokenize(encode))
+
+    one = tokenizer(1)
+    rb.mix({"one": (lines(one, "x"), 0.5), "two": (lines(one, "y"), 0.5)})
+    with pytest.raises(OptionError, match="other transforms"):
+        rb.mix({"one": (lines(one, "x"), 0.5), "two": (lines(tokenizer(2), "y"), 0.5)})

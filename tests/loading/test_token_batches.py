@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -202,3 +203,12 @@ def test_an_epoch_from_one_of_its_batches_on_is_the_rest_of_it(shuffle) -> None:
         rest = batches.epoch(3, first_batch=first)
         assert [rows.tolist() for _, rows in rest] == whole[first:]
         assert len(rest) == max(0, len(whole) - first)
+
+
+def test_the_bytes_of_an_image_are_no_tokens(pictures: Any) -> None:
+    files = [np.frombuffer(pictures.encoded(pictures.make(n)), np.uint8) for n in range(6)]
+    data = rb.open({"image": rb.Ragged.from_list(files), "y": [0, 1] * 3}, target="y")
+    with pytest.raises(rb.OptionError, match=r"'image' .* encoded images.*decode_images\(224\)"):
+        rb.Batches(data, batch_tokens=1 << 20)
+    of_bytes = rb.Ragged.from_list([np.arange(n + 3, dtype=np.uint8) for n in range(6)])
+    assert len(rb.Batches({"ids": of_bytes}, batch_tokens=64)) > 0

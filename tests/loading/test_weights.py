@@ -181,6 +181,16 @@ def test_what_can_not_be_is_refused(options, error, message) -> None:
         rb.Batches(parts().train, 8, **options)
 
 
+@pytest.mark.parametrize("weights", [["a"] * 80, {0: 1, 1: 9}, [[1], [1, 2]], 3.0])
+def test_what_is_no_list_of_numbers_is_refused_by_batches_and_fit(weights) -> None:
+    for call in (
+        lambda: rb.Batches(parts().train, 8, weights=weights),
+        lambda: rb.fit("softmax", parts(), weights=weights, epochs=1),
+    ):
+        with pytest.raises(OptionError, match="are no numbers, one a sample: give a list"):
+            call()
+
+
 def test_a_row_is_named_as_the_data_count_it() -> None:
     weights = np.ones(100)
     weights[57] = np.nan

@@ -86,6 +86,7 @@ def test_the_index_is_of_four_bytes_a_sample():
 @pytest.mark.parametrize(
     ("edges", "message"),
     [
+        (5, r"bucket_edges=5 is not valid; give a list"),
         ([], r"bucket_edges=\[\] is not valid"),
         ([4, 4], "each larger than the one before"),
         ([4, 8], r"end at 8, and there is a sample of 9 tokens: add an edge of at least 9"),

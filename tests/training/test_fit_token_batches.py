@@ -278,3 +278,28 @@ def test_memory_that_runs_out_halves_the_tokens_of_validation(caplog):
     assert "evaluating batches of 200 tokens finds no room in memory" in caplog.text
     wanted = train(classes_parts(), Pooled(), batch_tokens=200, epochs=1)
     assert result.history[0]["val_loss"] == pytest.approx(wanted.history[0]["val_loss"])
+
+
+def test_numbers_a_token_are_learned_with_a_loss_that_leaves_padding_out() -> None:
+    ids = [np.arange(1, 2 + n % 5) for n in range(24)]
+    columns = {
+        "ids": rb.Ragged.from_list(ids),
+        "level": rb.Ragged.from_list([entry / 10 for entry in ids]),
+    }
+    parts = rb.split(rb.open(columns, target="level"), val=4)
+
+    class Level(Pooled):
+        def forward(self, inputs: dict[str, Tensor]) -> Tensor:
+            levels: Tensor = self.embedding(inputs["ids"]).squeeze(-1)
+            return levels
+
+    def squared_error(outputs: Tensor, target: Tensor) -> Tensor:
+        return torch.where(target.isnan(), 0, outputs - target.nan_to_num()).square()
+
+    for loss in (None, "squared_error"):
+        with pytest.raises(
+            rb.OptionError, match=r"'level' of .* numbers a token, filled up with NaN"
+        ):
+            rb.fit(Level(), parts, batch_tokens=20, epochs=1, loss=loss)
+    result = rb.fit(Level(), parts, batch_tokens=20, epochs=1, loss=squared_error)
+    assert np.isfinite(result.history[-1]["val_loss"])

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Never
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from rightbatch.advice.progress import AdviceWatcher
 from rightbatch.advice.speed import find_batch_sizes
 from rightbatch.errors import OptionError, did_you_mean
 from rightbatch.loading.parts import Parts
+from rightbatch.loading.refused_options import refuse_options
 from rightbatch.plan.checks import whole_number
 from rightbatch.training.options import FitOptions
 from rightbatch.training.provenance import Provenance
@@ -28,6 +30,16 @@ GRADES = ("quick", "pilot")
 _LARGEST_BY_DEFAULT = 8192
 # The full batch is a candidate of its own where it is not far beyond.
 _LARGEST_FULL = 16_384
+_ONCE = (
+    "it measures on samples that come once each: leave it out to find a batch size, then train "
+    "with it at the size that you give"
+)
+_NOT_TAKEN = {
+    "weights": _ONCE,
+    "epoch_samples": _ONCE,
+    "batch_tokens": "a batch size counts samples: attach rb.pad() for those that vary in length, "
+    "or choose the tokens yourself, rb.fit(…, batch_tokens=4096)",
+}
 
 
 def advise(
@@ -58,6 +70,7 @@ def advise(
     probe_memory: bool = True,
     progress: AdviceWatcher | None = None,
     command: str | None = None,
+    **not_taken: Never,
 ) -> Advice:
     """Answer "which batch size?" from measured memory, speed and gradient noise, in about a minute.
 
@@ -97,6 +110,7 @@ def advise(
     True
     """
     began = time.perf_counter()
+    refuse_options("advise", not_taken, _NOT_TAKEN)
     if not isinstance(parts, Parts):
         raise OptionError(
             f"advise measures on the parts of a split and was given {type(parts).__name__}: "

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Never
 
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from rightbatch.advice.rates import (
 from rightbatch.advice.run import Job, Run, loss_of, training_loss_of
 from rightbatch.errors import OptionError
 from rightbatch.loading.parts import Parts
+from rightbatch.loading.refused_options import refuse_options
 from rightbatch.loading.transform import Function
 from rightbatch.loading.weights import parts_without_weights
 from rightbatch.plan.batching import resolve_batch_size
@@ -41,6 +43,13 @@ _OF_NO_CURVE = (
     "early_stopping",
     "target_loss",
 )
+_NOT_TAKEN = {
+    "batch_size": "it is batch_sizes, a list of them",
+    "batch_tokens": "curves are compared by their batch sizes in samples: attach rb.pad() for "
+    "samples that vary in length and give batch_sizes",
+    "early_stopping": "curves are compared to the end: give epochs or steps",
+    "target_loss": "curves are compared to the end: give epochs or steps",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +103,7 @@ def compare(
     executor: Executor | None = None,
     progress: CompareWatcher | None = None,
     command: str | None = None,
+    **not_taken: Never,
 ) -> Comparison:
     """Train a model at several batch sizes, from the same initial weights and in the same order.
 
@@ -125,6 +135,7 @@ def compare(
     >>> [(curve.label, curve.history[-1]["steps"]) for curve in study.curves]
     [('batch 32', 45), ('full batch (455)', 3)]
     """
+    refuse_options("compare", not_taken, _NOT_TAKEN)
     if not isinstance(parts, Parts):
         raise OptionError(
             f"compare trains on the parts of a split and was given {type(parts).__name__}: "

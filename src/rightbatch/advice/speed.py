@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from rightbatch.advice.timing import Neighbours, Speed, SpeedPoint
 from rightbatch.errors import OptionError, did_you_mean, is_out_of_memory
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part, Parts, whole
+from rightbatch.loading.refused_options import refuse_options
 from rightbatch.loading.tensors import find_device
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import is_integer, whole_number
@@ -52,6 +53,14 @@ _LARGEST_BY_DEFAULT = 1024
 # Below 4 a power of two and its neighbours are mostly powers of two.
 _LEAST_POWER = 4
 _LOADING_SECONDS = 0.25
+_ANY_SAMPLES = "which samples a batch holds does not change its time: leave it out"
+_NOT_TAKEN = {
+    "batch_size": "it is batch_sizes, one or several",
+    "batch_tokens": "it times batches of so many samples: attach rb.pad() for those that vary in "
+    "length and give batch_sizes",
+    "weights": _ANY_SAMPLES,
+    "epoch_samples": _ANY_SAMPLES,
+}
 
 
 def speed(
@@ -71,6 +80,7 @@ def speed(
     loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
     device: str | torch.device | None = None,
     progress: SpeedWatcher | None = None,
+    **not_taken: Never,
 ) -> Speed:
     """Measure the time that a sample costs at each batch size.
 
@@ -104,6 +114,7 @@ def speed(
     >>> timing.points[0].seconds_per_sample > timing.points[-1].seconds_per_sample
     True
     """
+    refuse_options("speed", not_taken, _NOT_TAKEN)
     _check_mode(mode)
     threads = whole_number("threads", threads, at_least=1)
     seed = whole_number("seed", seed)

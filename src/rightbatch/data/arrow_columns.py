@@ -66,6 +66,13 @@ def plain_column(column: Any, described: str) -> PlainColumn:
     valid = "numbers, true/false, text, dates and times"
     if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
         raise DataError(f"{described} holds raw bytes ({kind}); valid are {valid}.")
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        raise DataError(
+            f"{described} holds a list a row ({kind}), and valid in a table are {valid}, one value "
+            "a row. Leave it out by choosing other columns (--columns), or open sequences by "
+            'columns, rb.open({"ids": rb.Ragged.from_list(table["ids"].to_pylist()), …}), or as '
+            "a Hugging Face Dataset; rb.pack makes of either what the command line opens"
+        )
     raise DataError(
         f"{described} has the type {kind}; valid are {valid}, one value a row. "
         "Leave it out by choosing other columns (--columns), or split it into plain ones first."

@@ -27,7 +27,8 @@ def data_loader(batches: Batches, *, inputs: str = "inputs", target: str = "labe
     in, and skips what a checkpoint has seen without reading it. In a loop of your own call
     `loader.set_epoch(epoch)` before each epoch.
 
-    Raises OptionError where several processes train: each would take every batch.
+    Raises OptionError where several processes train, each of which would take every batch, and,
+    when a batch is made, where two of its arrays have one name.
 
     >>> import rightbatch as rb
     >>> train = rb.Batches(([[1.0], [2.0], [3.0]], [0, 1, 0]), 2, shuffle=False)
@@ -73,10 +74,17 @@ class _Source(Dataset[dict[str, Any]]):
         values = list(batch) if isinstance(batch, tuple) else [batch]
         first = values.pop(0)
         named = dict(first) if isinstance(first, Mapping) else {self._inputs: first}
+        beside = {}
         if self._access.batches.part.data.target is not None:
-            named[self._target] = values.pop(0)
+            beside[self._target] = values.pop(0)
         for value in values:
-            named["weights" if _is_float(value) else "rows"] = value
+            beside["weights" if _is_float(value) else "rows"] = value
+        if common := sorted(named.keys() & beside.keys()):
+            raise OptionError(
+                f"an input is called {common[0]!r}, as something else of the batch is that a model "
+                "is given by name: rename the column, or say what the target is called, target=…"
+            )
+        named |= beside
         return {name: _tensor(value, name) for name, value in named.items()}
 
 

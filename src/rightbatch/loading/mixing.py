@@ -20,6 +20,7 @@ from rightbatch.loading.mixture import Mixture
 from rightbatch.loading.parts import AnyTransform, Part, Parts
 from rightbatch.loading.split_codes import content_groups
 from rightbatch.loading.splitting import CONTENT_LIMIT_BYTES, split
+from rightbatch.loading.tokenize import Tokenize
 from rightbatch.loading.transform import Function
 from rightbatch.plan.checks import whole_number
 from rightbatch.plan.mixture import MixtureOrder
@@ -201,14 +202,19 @@ def _described(member: _Member, held_out: bool) -> list[list[Any]]:
     """The transforms such that equal ones are equal; a function is itself."""
     both = (member.held_out_transforms, member.transforms)
     return [
-        [
-            transform.function
-            if isinstance(transform, Function)
-            else json.dumps(transform.to_json())
-            for transform in transforms
-        ]
+        [_what_it_does(transform) for transform in transforms]
         for transforms in (both[:1] if held_out else both)
     ]
+
+
+def _what_it_does(transform: AnyTransform) -> Any:
+    if isinstance(transform, Function):
+        return transform.function
+    text = json.dumps(transform.to_json())
+    # Of a tokenizer that is a function, its JSON has the name alone.
+    if isinstance(transform, Tokenize) and callable(transform.how):
+        return transform.how, text
+    return text
 
 
 def _member_of(name: str, part: Part) -> _Member:

@@ -112,7 +112,7 @@ class Quarantine:
             shown = ", ".join(f"{row:,}" for row in rows) + (", …" if count > _LISTED else "")
             raise BadSampleError(
                 f"{count:,} samples can not be read (rows {shown}), and max_bad allows "
-                f"{self.max_bad:,}; the last: {reason}. Repair the data, or allow more",
+                f"{self.max_bad:,}; the last: {reason.rstrip('.')}. Repair the data, or allow more",
                 rows=bad,
             )
 

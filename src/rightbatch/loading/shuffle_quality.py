@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +20,7 @@ from rightbatch.loading.label_measures import (
 )
 from rightbatch.loading.part_labels import PartLabels, target_labels
 from rightbatch.loading.parts import Part, Parts, whole
+from rightbatch.loading.refused_options import refuse_options
 from rightbatch.loading.shuffle_result import ShuffleQuality, share_text
 from rightbatch.loading.window_search import try_windows
 from rightbatch.plan.batching import resolve_batch_size
@@ -39,6 +40,12 @@ _MOST_PLACES = 1500
 _MOST_BATCHES = 500
 # From this correlation of neighbours on, the labels come in runs of more than two samples.
 _SORTED = 0.5
+_ONCE = "it measures orders in which every sample comes once: leave it out"
+_NOT_TAKEN = {
+    "weights": _ONCE,
+    "epoch_samples": _ONCE,
+    "batch_tokens": "it measures batches of as many samples each: give batch_size",
+}
 
 
 def shuffle_quality(
@@ -52,6 +59,7 @@ def shuffle_quality(
     memory: str | int | float | None = None,
     seed: int | None = None,
     epoch: int = 0,
+    **not_taken: Never,
 ) -> ShuffleQuality:
     """How far samples travel, how mixed batches are, and how their labels compare to the whole.
 
@@ -81,6 +89,7 @@ def shuffle_quality(
     <ShuffleQuality of digits, train: order uniform, batches of 64: travel 0.96 of uniform,
     label imbalance 1.02 times uniform>
     """
+    refuse_options("shuffle_quality", not_taken, _NOT_TAKEN)
     given = {
         "batch_size": batch_size,
         "shuffle": shuffle,

@@ -12,7 +12,7 @@ from rightbatch.data.dataset import Dataset
 from rightbatch.data.duplicates import content_bytes
 from rightbatch.data.opening import open as open_data
 from rightbatch.data.without_input import WithoutInput
-from rightbatch.errors import DuplicateError, OptionError, did_you_mean
+from rightbatch.errors import DataError, DuplicateError, OptionError, did_you_mean
 from rightbatch.loading.duplicate_counts import (
     count_duplicates,
     count_known_duplicates,
@@ -98,7 +98,7 @@ def split(
                 'weights="balanced" needs no column and so nothing of a split: give it to Batches '
                 "or fit"
             )
-        data.column(weights)  # an error where there is none; the group may be it
+        _refuse_no_weights(data, weights)  # the group may be it
     elif weights is not None:
         data = WithoutInput(data, weights)
     own_test = data.own_parts.get("test")
@@ -208,6 +208,16 @@ def split(
     )
     attached: Any = data.transforms
     return parts.transform(*attached) if attached else parts
+
+
+def _refuse_no_weights(data: Dataset, weights: str) -> None:
+    names = [column.name for column in data.columns]
+    if weights not in names:
+        raise DataError(
+            f"weights={weights!r}: {data.name} has no column {weights!r}."
+            f"{did_you_mean(weights, [*names, 'balanced'])} Its columns are: {', '.join(names)}; "
+            "'balanced' makes the classes of the target equally likely."
+        )
 
 
 def _check_contiguous(

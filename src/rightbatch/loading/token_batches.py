@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rightbatch.data.ragged import Ragged
 from rightbatch.errors import DataError, OptionError
 from rightbatch.loading.decode_images import DecodeImages
+from rightbatch.loading.encoded_image import EncodedImage
 from rightbatch.loading.pad import Pad, agreed_lengths, pad
 from rightbatch.loading.parts import AnyTransform, Part, Parts
 from rightbatch.loading.pipeline import Pipeline
@@ -86,12 +87,20 @@ _REASONS = {
 def with_padding(part: Part) -> Part:
     """The part, its batches padded: by its own `pad()`, or by one at the end of its transforms.
 
-    Raises OptionError where a batch holds nothing that varies in length.
+    Raises OptionError where a batch holds nothing that varies in length, or encoded images.
     """
     if pad_of(part) is not None:
         return part
     inputs, target = part.example()
     fields = list(inputs.values()) if isinstance(inputs, dict) else [inputs]
+    names = list(inputs) if isinstance(inputs, dict) else [part.data.inputs[0].name]
+    for name, values in zip(names, fields, strict=True):
+        if _is_image(values):
+            raise OptionError(
+                f"{name!r} of {part.data.name} holds encoded images, whose bytes are no tokens: "
+                "decode them, parts.transform(rb.decode_images(224)) (--image-size 224), and give "
+                "batch_size"
+            )
     if not any(isinstance(values, Ragged) for values in (*fields, target)):
         made = " after the functions that are attached" if part.transforms else ""
         raise OptionError(
@@ -100,6 +109,17 @@ def with_padding(part: Part) -> Part:
             "leave it out, or put rb.pad() in its place"
         )
     return replace(part, transforms=(*part.transforms, pad()))
+
+
+def _is_image(values: Any) -> bool:
+    """Whether a field of an example batch is the file of an image."""
+    if not isinstance(values, Ragged) or values.dtype != np.uint8 or values.shape or values.is_text:
+        return False
+    try:
+        EncodedImage(values[0])
+    except DataError:
+        return False
+    return True
 
 
 def parts_with_padding(parts: Parts) -> Parts:

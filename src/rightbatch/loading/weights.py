@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import reprlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -78,7 +79,7 @@ def weights_text(weights: ArrayLike | str | None) -> str | None:
     """
     if weights is None or isinstance(weights, str):
         return weights
-    numbers = np.ascontiguousarray(np.asarray(weights), "<f8")
+    numbers = np.ascontiguousarray(_numbers(weights), "<f8")
     return f"{len(numbers)} numbers, {hashlib.blake2b(numbers.data, digest_size=8).hexdigest()}"
 
 
@@ -97,8 +98,23 @@ def _refuse_attached(part: Part, name: str) -> None:
         )
 
 
+def _numbers(weights: ArrayLike) -> NDArray[Any]:
+    try:
+        numbers = np.asarray(weights)
+    except (TypeError, ValueError):
+        # Lists of unequal lengths, and tensors that lie on a device or are being learned.
+        numbers = np.empty(0, object)
+    if numbers.dtype.kind not in "buif" or not numbers.ndim:
+        shown = reprlib.repr(weights)
+        raise OptionError(
+            f"weights={shown} are no numbers, one a sample: give a list or an array of them, the "
+            f"name of a column, or {BALANCED!r} for classes that are equally likely"
+        )
+    return numbers
+
+
 def _given(part: Part, weights: ArrayLike) -> NDArray[Any]:
-    numbers = np.asarray(weights)
+    numbers = _numbers(weights)
     if numbers.ndim == 1 and len(numbers) == len(part):
         return numbers
     if numbers.ndim == 1 and len(numbers) == len(part.data):

@@ -84,6 +84,8 @@ class LengthBuckets:
 
 
 def _given(edges: Iterable[int], longest: int) -> NDArray[np.int64]:
+    if not isinstance(edges, Iterable):
+        raise OptionError(f"bucket_edges={edges!r} is not valid; give a list, such as [16, 32, 64]")
     found = np.array([whole_number("an edge", edge, at_least=1) for edge in edges], np.int64)
     if not len(found) or (np.diff(found) <= 0).any():
         raise OptionError(

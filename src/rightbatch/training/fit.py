@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import torch
 from numpy.typing import ArrayLike
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rightbatch.errors import OptionError, ResumeError
 from rightbatch.loading.parts import Part, Parts
 from rightbatch.loading.quarantine import Quarantine
+from rightbatch.loading.refused_options import refuse_options
 from rightbatch.loading.tensors import find_device
 from rightbatch.loading.token_batches import (
     parts_with_padding,
@@ -42,6 +43,8 @@ _MAY_CHANGE = {
     *("epochs", "steps", "checkpoint_seconds", "threads", "target_loss"),
     *("memory", "max_bad"),
 }
+_ONCE = "a model is measured on every sample once: leave it out"
+_NOT_TAKEN = {"weights": _ONCE, "epoch_samples": _ONCE}
 
 
 def fit(
@@ -275,6 +278,7 @@ def evaluate(
     max_bad: int | float | None = None,
     loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
     device: str | torch.device | None = None,
+    **not_taken: Never,
 ) -> dict[str, float]:
     """Loss and accuracy (or R²) of a model over a part, exact whatever the batch size.
 
@@ -292,6 +296,7 @@ def evaluate(
     >>> sorted(rb.evaluate(result, parts.test))
     ['accuracy', 'loss']
     """
+    refuse_options("evaluate", not_taken, _NOT_TAKEN)
     if not isinstance(part, Part):
         raise OptionError(
             f"evaluate takes one part and was given {type(part).__name__}: parts.val, parts.test"

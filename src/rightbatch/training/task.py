@@ -17,6 +17,7 @@ from rightbatch.data.dataset import Dataset
 from rightbatch.data.ragged import MAKE_ARRAYS, Ragged
 from rightbatch.errors import DataError, OptionError
 from rightbatch.loading.parts import Part
+from rightbatch.loading.token_batches import pad_of
 from rightbatch.loading.transform import Function, Transform, Values, as_numpy
 from rightbatch.loading.transforms import Cast
 from rightbatch.training.losses import Loss, find_loss, refuse_token_shapes
@@ -174,6 +175,8 @@ def resolve_task(
             f"{MAKE_ARRAYS}"
         )
     target = as_numpy(part.example()[1])
+    if target.dtype.kind == "f" and (given is None or given.name != "custom"):
+        _refuse_padded_numbers(part)
     outputs = count_outputs(output_shape)
     if _is_per_token(part, target, output_shape, name, given):
         return _token_task(data, given or find_loss("cross_entropy"), output_shape)
@@ -297,6 +300,18 @@ def _is_per_token(
         f"{f'the model {name}' if name else 'a built-in model'} says one thing a sample: give a "
         f"torch.nn.Module whose outputs are (B, {places}, classes) (--model FILE.py:FUNCTION)"
     )
+
+
+def _refuse_padded_numbers(part: Part) -> None:
+    """OptionError where the target holds numbers a token, which pad() fills up with NaN."""
+    data = part.data
+    assert data.target is not None  # the caller has refused data without one
+    if data.column(data.target).is_ragged and pad_of(part) is not None:
+        raise OptionError(
+            f"the target {data.target!r} of {data.name} holds numbers a token, filled up with NaN "
+            "where a sample has none, and the built-in losses leave out tokens of whole numbers "
+            "alone: give a function of (outputs, target) that leaves NaN out (loss=…)"
+        )
 
 
 def _token_task(data: Dataset, loss: Loss, output_shape: tuple[int, ...] | None) -> Task:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict
 
 import torch
 from torch import nn
 
-from rightbatch.errors import DataError, ResumeError
+from rightbatch.errors import DataError
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Parts
 from rightbatch.loading.quarantine import BadSample, Quarantine
@@ -24,6 +23,7 @@ from rightbatch.training.memory import HalvingStep
 from rightbatch.training.optimizers import build_optimizer
 from rightbatch.training.options import FitOptions
 from rightbatch.training.progress import Progress, StepObserver, Watcher
+from rightbatch.training.run_checkpoint import restore_run, save_run
 from rightbatch.training.run_folder import RunFolder
 from rightbatch.training.standing import Standing, non_finite_loss
 from rightbatch.training.step import find_gradient
@@ -112,7 +112,7 @@ class Trainer:
         self.read_rows = ReadRows(len(parts.data))
         self.training_seconds = 0.0
         self.trained_samples = 0
-        self._best: dict[str, torch.Tensor] = {}
+        self.best_weights: dict[str, torch.Tensor] = {}
         self._is_interrupted = False
         self._saved = time.perf_counter()
 
@@ -142,34 +142,8 @@ class Trainer:
 
         Raises ResumeError where it belongs to other data, another plan or another model.
         """
+        restore_run(self, allow_new_batch_size=allow_new_batch_size)
         assert self.folder is not None  # resuming without a folder is refused by fit
-        tensors, state = checkpoint.load_checkpoint(self.folder.checkpoint)
-        if state["data"] != self.parts.fingerprint:
-            raise ResumeError(
-                f"{self.folder.path} was trained on other data or another split (fingerprint "
-                f"{state['data']}, here {self.parts.fingerprint}): open and split the same way, "
-                "with the same seed"
-            )
-        before = state["cursor"]["batch_size"]
-        self.train.load_state_dict(state["cursor"], allow_new_batch_size=allow_new_batch_size)
-        checkpoint.restore_model(self.model, tensors, "model")
-        checkpoint.restore_optimizer(self.optimizer, tensors)
-        torch.set_rng_state(tensors["random_state"])
-        self.standing = Standing.from_json(state["standing"])
-        self._go_on_in(state.get("memory", {}))
-        self.history = state["history"]
-        self.step_losses.restore(
-            state["stride"], tensors["step_numbers"].numpy(), tensors["step_losses"].numpy()
-        )
-        self.read_rows.restore(tensors["read_rows"].numpy())
-        self._best = {
-            name.removeprefix("best."): tensor
-            for name, tensor in tensors.items()
-            if name.startswith("best.")
-        }
-        if self.is_done:
-            # No step will be taken at the size that was asked for now.
-            self.batch_size = before
         self.folder.history.rewrite(self.history)
         self._rewrite_steps()
 
@@ -177,28 +151,7 @@ class Trainer:
         """Write a checkpoint, and the lines of history that wait."""
         if self.folder is None:
             return
-        steps, losses = self.step_losses.arrays()
-        tensors = {
-            **checkpoint.model_tensors(self.model, "model"),
-            **{f"best.{name}": tensor for name, tensor in self._best.items()},
-            **checkpoint.optimizer_tensors(self.optimizer),
-            "random_state": torch.get_rng_state(),
-            "read_rows": torch.from_numpy(self.read_rows.packed()),
-            "step_numbers": torch.from_numpy(steps),
-            "step_losses": torch.from_numpy(losses),
-        }
-        state = {
-            "cursor": self.train.state_dict(),
-            "data": self.parts.fingerprint,
-            "standing": asdict(self.standing),
-            "history": self.history,
-            "stride": self.step_losses.stride,
-            "memory": self._room,
-        }
-        checkpoint.save_checkpoint(self.folder.checkpoint, tensors, state)
-        if self.bad_samples:
-            listed = [asdict(sample) for sample in self.bad_samples]
-            self.folder.write_json(self.folder.bad_samples, listed)
+        save_run(self, self.folder)
         self._flush()
         self._saved = time.perf_counter()
 
@@ -206,21 +159,6 @@ class Trainer:
     def bad_samples(self) -> tuple[BadSample, ...]:
         """The samples of training and validation that could not be read and were left out."""
         return self.train.bad_samples
-
-    @property
-    def _room(self) -> dict[str, int | None]:
-        """The sizes that memory has had room for: exact results depend on them by rounding."""
-        return {
-            "micro_batch_size": self.step.micro_batch_size,
-            "evaluation_batch_size": None if self.validation is None else self.validation.size,
-        }
-
-    def _go_on_in(self, room: dict[str, int | None]) -> None:
-        """Go on in the sizes of `_room`; earlier versions have kept none."""
-        self.step.micro_batch_size = room.get("micro_batch_size", self.step.micro_batch_size)
-        size = room.get("evaluation_batch_size")
-        if self.validation is not None and size is not None and size < self.validation.size:
-            self.validation.shrink(size)
 
     def _save_when_due(self, seconds: float) -> None:
         if time.perf_counter() - self._saved >= seconds:
@@ -362,13 +300,15 @@ class Trainer:
         # NaN is below nothing, and must not become the loss to beat.
         if loss < (math.inf if standing.best_loss is None else standing.best_loss):
             standing.best_loss, standing.best_epoch = loss, row["epoch"]
-            self._best = checkpoint.model_tensors(self.model, "best")
-            self._best = {name.removeprefix("best."): value for name, value in self._best.items()}
+            self.best_weights = checkpoint.model_tensors(self.model, "best")
+            self.best_weights = {
+                name.removeprefix("best."): value for name, value in self.best_weights.items()
+            }
         standing.is_finished = row["epoch"] - standing.best_epoch >= self.options.early_stopping
 
     def _use_best_weights(self) -> None:
-        if self._best:
-            self.model.load_state_dict(self._best)
+        if self.best_weights:
+            self.model.load_state_dict(self.best_weights)
 
     @property
     def is_stopped_early(self) -> bool:
