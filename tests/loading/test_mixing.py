@@ -224,3 +224,14 @@ def test_tokenizers_of_one_name_are_the_same_only_if_they_are_one() -> None:
     rb.mix({"one": (lines(one, "x"), 0.5), "two": (lines(one, "y"), 0.5)})
     with pytest.raises(OptionError, match="other transforms"):
         rb.mix({"one": (lines(one, "x"), 0.5), "two": (lines(tokenizer(2), "y"), 0.5)})
+
+
+def test_two_cuts_of_one_stream_are_no_two_sources_where_anything_is_held_out() -> None:
+    stream = np.random.default_rng(3).integers(0, 50, 4000)
+    cuts = [rb.open(stream, sequence_length=16, stride=stride) for stride in (16, 17)]
+    held_out = [rb.split(data, val=0.2, seed=1) for data in cuts]
+    with pytest.raises(DataError, match=r"one stream of tokens.*every 16 and every 17"):
+        rb.mix({"a": (held_out[0], 1), "b": (held_out[1], 1)})
+    assert len(rb.mix({"a": (rb.split(cuts[0]), 1), "b": (rb.split(cuts[1]), 1)}).train)
+    other = rb.open(stream[::-1].copy(), sequence_length=16, stride=17)
+    assert rb.mix({"a": (held_out[0], 1), "b": (rb.split(other, val=0.2), 1)}).val is not None

@@ -92,6 +92,14 @@ class TokenWindows(ArrayDataset):
             [stored], {stored.name: self.stream}, after_piece=self.release_pages
         )
 
+    @cached_property
+    def stream_fingerprint(self) -> str:
+        """The same of the stream alone: equal for all windows of one stream, however cut."""
+        stored = Column(name="stream", dtype=self.stream.dtype)
+        return fingerprint_columns(
+            [stored], {stored.name: self.stream}, after_piece=self.release_pages
+        )
+
     @override
     def release_pages(self) -> None:
         drop_pages(self.stream)

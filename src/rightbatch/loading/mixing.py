@@ -14,6 +14,7 @@ import numpy as np
 from rightbatch.data.dataset import Dataset
 from rightbatch.data.duplicates import content_bytes
 from rightbatch.data.joined import JoinedDataset
+from rightbatch.data.token_windows import TokenWindows
 from rightbatch.errors import DataError, OptionError
 from rightbatch.loading.duplicate_counts import count_duplicates
 from rightbatch.loading.mixture import Mixture
@@ -252,11 +253,26 @@ def _refuse_leaks(members: Sequence[_Member]) -> None:
         if one.data is not other.data and (
             len(one.data) != len(other.data) or one.data.fingerprint != other.data.fingerprint
         ):
+            _refuse_other_windows(one, other)
             continue
         for part in _HELD_OUT:
             _refuse_common(one, "train", other, part)
             _refuse_common(other, "train", one, part)
         _refuse_common(one, "train", other, "train")
+
+
+def _refuse_other_windows(one: _Member, other: _Member) -> None:
+    """DataError where two cuts of one stream hold anything out: their rows say nothing of it."""
+    if not isinstance(one.data, TokenWindows) or not isinstance(other.data, TokenWindows):
+        return
+    holds_out = any(len(each.rows_of(part)) for each in (one, other) for part in _HELD_OUT)
+    if holds_out and one.data.stream_fingerprint == other.data.stream_fingerprint:
+        raise DataError(
+            f"{one.name!r} and {other.name!r} are windows of one stream of tokens, "
+            f"{one.data.name}, cut every {one.data.stride} and every {other.data.stride}: what is held out of one "
+            "would be trained on in the other. Open both with one stride and take them from one "
+            "split"
+        )
 
 
 def _refuse_common(one: _Member, part: str, other: _Member, other_part: str) -> None:
