@@ -269,9 +269,9 @@ def _refuse_other_windows(one: _Member, other: _Member) -> None:
     if holds_out and one.data.stream_fingerprint == other.data.stream_fingerprint:
         raise DataError(
             f"{one.name!r} and {other.name!r} are windows of one stream of tokens, "
-            f"{one.data.name}, cut every {one.data.stride} and every {other.data.stride}: what is held out of one "
-            "would be trained on in the other. Open both with one stride and take them from one "
-            "split"
+            f"{one.data.name}, cut every {one.data.stride} and every {other.data.stride}: what is "
+            "held out of one would be trained on in the other. Open both with one stride and take "
+            "them from one split"
         )
 
 
