@@ -216,7 +216,9 @@ def test_parquet_types(tmp_path):
 def test_nested_types_are_refused_by_name_and_can_be_left_out(tmp_path, values):
     path = tmp_path / "t.parquet"
     pq.write_table(pa.table({"good": [1, 2], "bad": values}), path)
-    with pytest.raises(DataError, match=r"t\.parquet: column 'bad' .*valid (in a table )?are numbers"):
+    with pytest.raises(
+        DataError, match=r"t\.parquet: column 'bad' .*valid (in a table )?are numbers"
+    ):
         rb.open(path)
     assert len(rb.open(path, columns=["good"])) == 2
 
