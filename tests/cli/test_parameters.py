@@ -16,6 +16,7 @@ from rightbatch.cli import options as declared
 from rightbatch.cli.advise import advise
 from rightbatch.cli.compare import LR_RULES, compare
 from rightbatch.cli.inspect import inspect
+from rightbatch.cli.main import cli
 from rightbatch.cli.pack import pack
 from rightbatch.cli.parameters import batch_size, held_out, names
 from rightbatch.cli.predict import predict
@@ -188,7 +189,9 @@ def test_empty_names_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize("command", [run, inspect, pack, advise, train, predict, compare, speed])
 def test_the_help_of_every_verb_says_what_data_may_be(command: click.Command) -> None:
-    shown = " ".join(command.get_help(click.Context(command)).split())
+    # As it is called: click keeps the help option that it makes first, for all tests to come.
+    context = click.Context(command, parent=click.Context(cli, **cli.context_settings))
+    shown = " ".join(command.get_help(context).split())
     kinds = ("s3://", ".csv", ".parquet", ".npz", "IDX", "images", "text", "rightbatch pack")
     for word in (*kinds, *BUILTIN_NAMES, *KNOWN_SETS):
         assert word in shown, word
