@@ -21,9 +21,14 @@ def run_example(tmp_path) -> Callable[..., str]:
         done = subprocess.run(
             [sys.executable, EXAMPLES / script, *map(str, arguments)],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                "OMP_NUM_THREADS": "1",
+            },
             capture_output=True,
             text=True,
+            timeout=240,
             check=False,
         )
         assert done.returncode == 0, done.stderr

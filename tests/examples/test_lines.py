@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
-
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "lines.py"
 
 
-def run(*arguments: object) -> str:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, EXAMPLE, *map(str, arguments)],
-        env={**environment, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_the_model_learns_and_goes_on_where_it_stopped(real_data, tmp_path):
+def test_the_model_learns_and_goes_on_where_it_stopped(real_data, tmp_path, run_example):
     text = real_data / "tinyshakespeare" / "input.txt"
-    first = run(text, "--lines", 1000, "--epochs", 1, "--out", tmp_path / "run")
-    told = run(text, "--lines", 1000, "--epochs", 2, "--out", tmp_path / "run", "--resume")
+    first = run_example("lines.py", text, "--lines", 1000, "--epochs", 1, "--out", tmp_path / "run")
+    told = run_example(
+        "lines.py", text, "--lines", 1000, "--epochs", 2, "--out", tmp_path / "run", "--resume"
+    )
     assert "800 samples" in told
     assert "batches of up to 2,048 tokens" in told
     # The first epoch is not trained again: its row is the one of the first run.
