@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rightbatch as rb
+from rightbatch.plan import permutation
 
 X = np.arange(300.0).reshape(100, 3)
 Y = np.arange(100) % 7
@@ -27,6 +28,22 @@ def test_every_epoch_is_shuffled_anew_and_nobody_has_to_say_so() -> None:
     epochs = [rows_of(batches) for _ in range(5)]
     assert len({tuple(rows) for rows in epochs}) == 5
     assert all(sorted(rows) == list(range(100)) for rows in epochs)
+
+
+def test_the_order_of_the_next_epoch_is_at_hand_when_an_epoch_ends() -> None:
+    sorts = permutation._sorted_permutation.cache_info
+    batches = rb.Batches(np.zeros((50_000, 200), np.float32), 500, seed=21, threads=1)
+    for epoch in range(3):
+        for _ in batches:
+            pass
+        before = sorts().misses
+        next(iter(batches.epoch(epoch + 1)))
+        assert sorts().misses == before
+    # Nobody who loads in their own thread waits for an epoch that they may not want.
+    before = sorts().misses
+    for _ in rb.Batches(np.zeros((50_000, 200), np.float32), 500, seed=22, threads=0):
+        pass
+    assert sorts().misses == before + 1
 
 
 def test_epoch_k_is_what_iterating_gives_and_changes_nothing() -> None:

@@ -132,6 +132,10 @@ class SlabReader:
             sample_bytes=self._pipeline.sample_bytes,
         )
 
+    def prepare(self, epoch: int) -> None:
+        """Have the order of an epoch at hand when it begins, where it is worked out as a whole."""
+        self._plan.positions(epoch, 0, min(1, self._plan.length))
+
     def slabs(self, epoch: int, start: int, *, reads_ahead: bool = True) -> Slabs:
         """The slabs from sample `start` of the epoch, as tasks that any thread may run.
 

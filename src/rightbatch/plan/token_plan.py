@@ -20,8 +20,8 @@ from rightbatch.plan.order import Order
 from rightbatch.plan.permutation import permute, permute_span
 from rightbatch.plan.plan import Plan, Remainder
 
-# One that is gone through, and one that somebody looks at meanwhile.
-_EPOCHS_KEPT = 2
+# One that is gone through, the next one, and one that somebody looks at meanwhile.
+_EPOCHS_KEPT = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
