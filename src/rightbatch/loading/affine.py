@@ -53,6 +53,16 @@ class AffineMap:
         """This map and another one after it: ((x - c) f - d) g = (x - (c + d / f)) · f g."""
         return AffineMap(self.center + center / self.factor, self.factor * factor)
 
+    def parameters(self, dtype: np.dtype[Any]) -> tuple[NDArray[Any] | None, NDArray[Any]]:
+        """Center and factor for values of `dtype`, in the dtype that they are mapped in.
+
+        The center is None where nothing is subtracted.
+        """
+        if self._is_narrow and np.can_cast(dtype, np.float32):
+            center, factor = self._narrow
+            return (center if self._shifts else None), factor
+        return self._wide
+
     def __call__(
         self, values: NDArray[Any], *, out: NDArray[np.float32], overwrite: bool = False
     ) -> NDArray[np.float32]:

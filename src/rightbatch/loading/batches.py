@@ -15,6 +15,7 @@ from rightbatch.byte_sizes import parse_bytes
 from rightbatch.data.dataset import Dataset
 from rightbatch.errors import OptionError, ResumeError
 from rightbatch.free_memory import free_memory
+from rightbatch.loading.device_columns import Residency
 from rightbatch.loading.epoch import Epoch
 from rightbatch.loading.memory_budget import most_samples, warn_of_random_reads
 from rightbatch.loading.order_choice import choose_order, find_budget
@@ -55,7 +56,11 @@ class Batches:
     A batch is `(inputs, target)`, or the inputs alone where the data have no target;
     `with_rows=True` appends the row numbers in the data (int64, (B,); -1 for padding), and
     `remainder="pad"` appends the weights (float32, (B,); 0 for padding). Arrays are NumPy's, or
-    torch tensors on the same memory (`output="torch"`), moved to `device` when one is given. A
+    torch tensors on the same memory (`output="torch"`), moved to `device` when one is given; row
+    numbers stay on the CPU. Samples that fit in a quarter of the free memory of a GPU live there
+    (`device_memory`: another share, a size such as "2GB", or 0 for never), and are gathered, cast
+    and scaled there, bit for bit as on the host; `residency` says whether, and why not. Others are
+    copied from pinned memory while the batches before them are computed with (docs/gpu.md). A
     column of entries that vary in length is a `Ragged`, of which a function of a batch can make
     arrays (`Ragged.padded`); tensors are made of arrays alone.
 
@@ -136,6 +141,7 @@ class Batches:
         with_rows: bool = False,
         output: Output = "numpy",
         device: Any = None,
+        device_memory: str | int | float | None = None,
         threads: int | None = None,
     ) -> None:
         if isinstance(part, Parts):
@@ -184,6 +190,7 @@ class Batches:
             with_rows=with_rows,
             output=output,
             device=device,
+            device_memory=device_memory,
             quarantine=self._quarantine,
             memory_bytes=None if memory is None else parse_bytes(memory, name="memory"),
         )
@@ -252,6 +259,11 @@ class Batches:
     def batches_per_slab(self) -> int:
         """How many batches a thread of the loader makes at a time."""
         return self._reader.batches_per_slab
+
+    @property
+    def residency(self) -> Residency:
+        """Whether the samples live on the device (see `device_memory`), and why or why not."""
+        return self._reader.residency
 
     @property
     def dropped_samples(self) -> int:
@@ -405,6 +417,7 @@ class Batches:
             for slab in loaded:
                 if slab is None:
                     continue
+                self._reader.hand_over(slab)
                 # The slab's last batch must be the only thing that keeps its memory, hence pop.
                 slab.reverse()
                 while slab:

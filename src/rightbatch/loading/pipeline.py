@@ -100,6 +100,12 @@ class Pipeline:
         return bool(self._by_batch)
 
     @property
+    def first_function(self) -> str:
+        """The name of the first function that runs batch by batch; "" where there is none."""
+        functions = [step for step in self._by_batch if isinstance(step, Function)]
+        return functions[0].name if functions else ""
+
+    @property
     def has_ragged(self) -> bool:
         """Whether a field has entries that vary in length, before any function."""
         return any(track.column.is_ragged for track in self.tracks)
@@ -134,11 +140,11 @@ class Pipeline:
         """The same, but for fields that are decoded: those are a `Ragged` of their entries."""
         if not self._stacks and len(rows):
             self.data.refuse_cut_off(int(rows.max()) + 1)
-        columns = None if self._has_arrays else self.data.rows(rows)
+        columns = None if self.has_arrays else self.data.rows(rows)
         return [track.gather(rows, columns) for track in self.tracks]
 
     @cached_property
-    def _has_arrays(self) -> bool:
+    def has_arrays(self) -> bool:
         """Whether every field can be gathered from an array of all samples."""
         return all(
             (self._stacks or not track.source.is_stacked) and track.source.array is not None

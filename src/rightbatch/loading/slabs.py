@@ -22,9 +22,12 @@ from rightbatch.loading.decoded_slab import (
     pieces_ahead,
     samples_per_piece,
 )
+from rightbatch.loading.device_columns import Residency
+from rightbatch.loading.device_copies import DeviceCopies
 from rightbatch.loading.parts import Part
 from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.quarantine import Quarantine, fillers, read_around
+from rightbatch.loading.resident_slabs import Residence
 from rightbatch.loading.row_reader import RowReader
 from rightbatch.loading.tensors import find_device, to_torch
 from rightbatch.loading.transform import Values, as_numpy
@@ -98,6 +101,7 @@ class SlabReader:
         with_rows: bool,
         output: Output,
         device: Any,
+        device_memory: str | int | float | None = None,
         memory_bytes: int | None = None,
         windows: WindowPool | None = None,
         quarantine: Quarantine | None = None,
@@ -120,6 +124,23 @@ class SlabReader:
         self._longest = longest
         self._piece_samples = samples_per_piece(pipeline) if pipeline.decoding_tracks else None
         self._pipeline.reserve(longest)
+        self._copies = None if self._device is None else DeviceCopies(self._device)
+        self._residence = Residence(
+            part,
+            plan,
+            pipeline,
+            reader,
+            self._device,
+            device_memory=device_memory,
+            reads_windows=windows is not None,
+            leaves_bad_out=quarantine is not None,
+            with_rows=with_rows,
+        )
+
+    @property
+    def residency(self) -> Residency:
+        """Whether the samples live on the device, and why or why not."""
+        return self._residence.residency
 
     def tasks_ahead(self, threads: int) -> int | None:
         """How many tasks may be done before their slabs are asked for; None for a few."""
@@ -142,6 +163,9 @@ class SlabReader:
         Whoever takes them closes them in the end.
         """
         plan = self._plan
+        resident = self._residence.tasks(epoch, start)
+        if resident is not None:
+            return Slabs(resident)
         if self._windows is None or isinstance(plan, TokenPlan):
             ahead = (
                 TokenRows(plan, self._part.rows, epoch)
@@ -181,6 +205,11 @@ class SlabReader:
             (partial(self._load, gather, spans, epoch) for _, spans in self._spans(start, epoch)),
             stream,
         )
+
+    def hand_over(self, slab: Slab) -> None:
+        """In the consumer's thread, before the batches of a slab are taken."""
+        if self._copies is not None:
+            self._copies.hand_over(slab)
 
     def _spans(self, start: int, epoch: int) -> Iterator[tuple[tuple[int, int], Spans]]:
         """Where each slab begins and ends, and the spans of its batches."""
@@ -297,6 +326,8 @@ class SlabReader:
             beside.append((row_ids >= 0).astype(np.float32))
         if self._pipeline.is_plain and self._output == "numpy":
             return _cut([*fields, *beside], spans, plan.batch_size)
+        if self._device is not None:
+            return self._load_on_device(fields, beside, row_ids, spans, epoch)
         loaded = []
         for start, stop in spans:
             begin = start - first
@@ -306,9 +337,41 @@ class SlabReader:
                 values = self._finish(values, row_ids[piece], epoch)
             values += [array[piece] for array in beside]
             if self._output == "torch":
-                values = [to_torch(array, self._part.data, self._device) for array in values]
+                values = [to_torch(array, self._part.data) for array in values]
             loaded.append((stop, values[0] if len(values) == 1 else tuple(values)))
         return loaded
+
+    def _load_on_device(
+        self,
+        fields: list[Any],
+        beside: list[NDArray[Any]],
+        row_ids: NDArray[np.int64],
+        spans: Spans,
+        epoch: int,
+    ) -> Slab:
+        """The batches of a slab as tensors on the device; row numbers, for the host, stay here."""
+        assert self._copies is not None  # there is a device
+        data, move, size = self._part.data, self._copies.move, self._plan.batch_size
+        first, pads = spans[0][0], self._plan.remainder == "pad"
+        with self._copies.context():
+            if not self._pipeline.has_functions:
+                # One copy for all batches of the slab, which are views of it.
+                fields = [move(to_torch(array, data)) for array in fields]
+            tensors = [to_torch(array, data) for array in beside]
+            rows = int(self._with_rows)
+            tensors[rows:] = map(move, tensors[rows:])
+            loaded = []
+            for start, stop in spans:
+                begin = start - first
+                piece = slice(begin, begin + size if pads else stop - first)
+                values: list[Any] = [array[piece] for array in fields]
+                if not self._pipeline.is_plain:
+                    values = self._finish(values, row_ids[piece], epoch)
+                if self._pipeline.has_functions:
+                    values = [move(to_torch(array, data)) for array in values]
+                values += [tensor[piece] for tensor in tensors]
+                loaded.append((stop, values[0] if len(values) == 1 else tuple(values)))
+            return self._copies.end(loaded)
 
     def _finish(self, values: list[Any], row_ids: NDArray[np.int64], epoch: int) -> list[Any]:
         """Inputs and target of one batch after what runs batch by batch."""

@@ -11,15 +11,15 @@ from rightbatch.data.ragged import MAKE_ARRAYS, Ragged
 from rightbatch.errors import OptionError
 
 
-def to_torch(values: Any, data: Dataset, device: Any) -> Any:
-    """An array, or each of a dict of arrays, as a tensor on the same memory, moved to `device`.
+def to_torch(values: Any, data: Dataset) -> Any:
+    """An array, or each of a dict of arrays, as a tensor on the same memory.
 
     Raises OptionError where entries vary in length; `data` are what messages speak of.
     """
     import torch
 
     if isinstance(values, dict):
-        return {name: to_torch(array, data, device) for name, array in values.items()}
+        return {name: to_torch(array, data) for name, array in values.items()}
     if isinstance(values, Ragged):
         raise ragged_for_torch(data)
     if not isinstance(values, torch.Tensor):
@@ -28,7 +28,7 @@ def to_torch(values: Any, data: Dataset, device: Any) -> Any:
         if not array.flags.writeable or min(array.strides, default=0) < 0:
             array = array.copy()
         values = torch.from_numpy(array)
-    return values if device is None else values.to(device)
+    return values
 
 
 def ragged_for_torch(data: Dataset) -> OptionError:
