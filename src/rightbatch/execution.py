@@ -61,6 +61,7 @@ def fit_and_test(
         to_fit,
         parts,
         **asdict(options),
+        device=training.device,
         out=folder.path,
         resume=is_resumed,
         allow_new_batch_size=allow_new_batch_size,

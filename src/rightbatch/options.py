@@ -186,6 +186,9 @@ class TrainOptions:
     early_stopping: int | None = None
     target_loss: float | None = None
     threads: int | None = None
+    device: str | None = None
+    precision: str = "float32"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         from rightbatch.training.models import ModelName
@@ -245,6 +248,12 @@ class TrainOptions:
                 "batches, whose size is not known yet. Say how far to train by epochs or "
                 "target_loss"
             )
+        if self.compile or self.precision != "float32":
+            raise OptionError(
+                f"compile={self.compile} and precision={self.precision!r} with batch_size='auto': "
+                "a batch size is found by measuring steps in float32 that are not compiled. Find "
+                "it so, then train at the number that was found"
+            )
         if self.micro_batch_size is not None:
             raise OptionError(
                 f"micro_batch_size={self.micro_batch_size} and batch_size='auto' contradict each "
@@ -274,7 +283,7 @@ class TrainOptions:
         """The options as `fit` takes them; OptionError where a value is not valid."""
         from rightbatch.training.options import FitOptions
 
-        names = {field.name for field in fields(self)} - {"model", "activation"}
+        names = {field.name for field in fields(self)} - {"model", "activation", "device"}
         options = {name: getattr(self, name) for name in names}
         return FitOptions(**options, activation=self.activation or "relu", seed=seed)
 

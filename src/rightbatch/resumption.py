@@ -20,7 +20,9 @@ from rightbatch.training.run_folder import RunFolder
 
 # What the user may change when a run goes on: how far, how fast, and where the data lie now (the
 # fingerprint says whether they are the same).
-_MAY_CHANGE = {"data", "epochs", "steps", "target_loss", "threads", "batch_size", "memory"}
+_MAY_CHANGE = {
+    *("data", "epochs", "steps", "target_loss", "threads", "batch_size", "memory", "device"),
+}
 
 
 def resume(

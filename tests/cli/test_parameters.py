@@ -32,7 +32,7 @@ from rightbatch.options import AdviceOptions, DataOptions, TrainOptions
 from rightbatch.training.losses import find_loss
 from rightbatch.training.models import ACTIVATIONS
 from rightbatch.training.optimizers import OPTIMIZERS
-from rightbatch.training.options import FitOptions
+from rightbatch.training.options import PRECISIONS, FitOptions
 
 DATA = {
     *("--target", "--columns", "--header", "--no-header", "--missing", "--categories", "--val"),
@@ -69,11 +69,13 @@ RUN = (
     | SEARCH
     | {
         *("--batch-size", "--batch-tokens", "--evaluation-batch-size", "--early-stopping"),
-        *("--target-loss", "--out", "--epoch-samples"),
+        *("--target-loss", "--out", "--epoch-samples", "--device", "--precision", "--compile"),
     }
 )
 TRAINING = RUN | {"--resume"}
-ADVICE = (DESCENT | SEARCH | {"--batch-sizes", "--target-loss"}) - {"--micro-batch-size", "--steps"}
+ADVICE = (DESCENT | SEARCH | {"--batch-sizes", "--target-loss", "--device"}) - {
+    *("--micro-batch-size", "--steps"),
+}
 COMPARISON = DESCENT | {
     *("--batch-sizes", "--lr-rule", "--reference-batch-size", "--seeds", "--landscape"),
     *("--no-landscape", "--processes", "--epoch-samples"),
@@ -124,6 +126,7 @@ def test_the_choices_are_those_of_the_library() -> None:
     assert data_options.ON_BAD_SAMPLE == ON_BAD_SAMPLE
     assert data_options.TOKENIZERS == TOKENIZERS
     assert declared.OPTIMIZERS == OPTIMIZERS
+    assert declared.PRECISIONS == PRECISIONS
     assert {find_loss(name).name for name in declared.LOSSES} == set(declared.LOSSES)
     assert LR_RULES == RULES
     assert set(declared.GRADES) == set(GRADES)
@@ -133,7 +136,7 @@ def test_the_choices_are_those_of_the_library() -> None:
 def test_command_line_and_python_share_their_defaults() -> None:
     library = FitOptions()
     for field in fields(TrainOptions):
-        if field.name not in ("model", "activation"):
+        if field.name not in ("model", "activation", "device"):
             assert field.default == getattr(library, field.name), field.name
 
 

@@ -152,6 +152,7 @@ def test_nothing_held_out_gives_null(train) -> None:
         (["--early-stopping", "2"], "early_stopping", 2),
         (["--target-loss", "0.2"], "target_loss", 0.2),
         (["--threads", "1"], "threads", 1),
+        (["--precision", "bfloat16"], "precision", "bfloat16"),
         (["--seed", "5"], "seed", 5),
     ],
 )
@@ -279,6 +280,9 @@ def test_a_model_file_that_is_not_there(rightbatch, tmp_path: Path) -> None:
         (["--l2", -1], "--l2"),
         (["--epochs", 0], "--epochs"),
         (["--threads", 0], "--threads"),
+        (["--precision", "float16"], "--precision"),
+        (["--device", "tpu9"], "device='tpu9' is not to be had here"),
+        (["--precision", "bfloat16", "--batch-size", "auto"], "steps in float32"),
         (["--window", 0], "--window"),
         (["--batchsize", 3], "--batch-size"),
     ],

@@ -11,6 +11,7 @@ from rightbatch.cli.data_options import data_options
 from rightbatch.cli.options import (
     advice_options,
     collect,
+    device_options,
     model_options,
     network_options,
     order_options,
@@ -82,6 +83,7 @@ reads this JSON again.
 @update_options
 @order_options
 @thread_options
+@device_options
 @report_options
 @output_options
 def advise(

@@ -33,6 +33,7 @@ from rightbatch.options import (
 ACTIVATIONS = ("relu", "sigmoid", "tanh")
 LOSSES = ("cross_entropy", "binary_cross_entropy", "squared_error")
 OPTIMIZERS = ("sgd", "adam", "adamw")
+PRECISIONS = ("float32", "bfloat16")
 DEFAULT_EPOCHS = 10
 
 Options = TypeVar("Options", AdviceOptions, DataOptions, TrainOptions)
@@ -212,6 +213,29 @@ thread_options = stacked(
     ),
 )
 
+device_options = stacked(
+    _running(
+        "--device",
+        metavar="cpu|cuda|cuda:N",
+        help="Where the model is.  [default: the CPU]",
+    ),
+)
+
+arithmetic_options = stacked(
+    _running(
+        "--precision",
+        type=Choice(PRECISIONS),
+        default=_defaults["precision"],
+        show_default=True,
+        help="Of the matrix products and convolutions of training; the rest stays float32.",
+    ),
+    _running(
+        "--compile",
+        is_flag=True,
+        help="Run the model through torch.compile: slow first steps, then faster ones.",
+    ),
+)
+
 report_options = stacked(
     _output(
         "--report",
@@ -293,6 +317,8 @@ def _training_options(batch_size: int | str) -> Callable[[Function], Function]:
         _target_loss,
         _early_stopping,
         thread_options,
+        device_options,
+        arithmetic_options,
         _out,
     )
 

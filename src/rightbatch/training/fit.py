@@ -35,14 +35,16 @@ from rightbatch.training.provenance import describe_transforms
 from rightbatch.training.remote_objects import describe_objects, refuse_changed_objects
 from rightbatch.training.result import FitResult
 from rightbatch.training.run_folder import RunFolder, describe_columns
-from rightbatch.training.settings import run_settings, threads_for
+from rightbatch.training.settings import device_of, run_settings, threads_for
+from rightbatch.training.step_choice import capture_of
 from rightbatch.training.trainer import Trainer
 
 # What a resumed run may change: how far it goes and what does not touch the result.
 _MAY_CHANGE = {
     *("epochs", "steps", "checkpoint_seconds", "threads", "target_loss"),
-    *("memory", "max_bad"),
+    *("memory", "max_bad", "device_memory", "capture"),
 }
+_SINCE = {"compile": FitOptions.compile, "precision": FitOptions.precision}
 _ONCE = "a model is measured on every sample once: leave it out"
 _NOT_TAKEN = {"weights": _ONCE, "epoch_samples": _ONCE}
 
@@ -78,6 +80,10 @@ def fit(
     target_loss: float | None = None,
     threads: int | None = None,
     device: str | torch.device | None = None,
+    device_memory: str | int | float | None = None,
+    precision: str = "float32",
+    compile: bool = False,  # noqa: A002 - torch's word for it
+    capture: bool | str = "auto",
     out: str | Path | None = None,
     resume: bool = False,
     allow_new_batch_size: bool = False,
@@ -121,7 +127,17 @@ def fit(
     `resume=True` goes on from it bit for bit on the CPU, from inside an epoch too;
     `allow_new_batch_size=True` lets the rest be cut at another batch size. `threads` sets
     torch's CPU threads for the time of the run; without it a small step takes one and a large
-    one as many as torch has. `config` is written into the run's config.json beside the options.
+    one as many as torch has.
+
+    `device` is where the model is brought and stays; without it, where it is. On a GPU the training
+    samples live there where they fit in `device_memory` (see `Batches`), and the steps of full
+    batches are replayed as one CUDA graph: `capture="auto"` does so where a look at the first steps
+    shows that nothing speaks against it, and the result's `capture` says what did; True warns where
+    it can not be done, False never does it. `precision="bfloat16"` takes matrix products and
+    convolutions of training down to it (autocast; parameters, loss and validation stay float32),
+    `compile=True` runs the model through `torch.compile` (docs/gpu.md).
+
+    `config` is written into the run's config.json beside the options.
     `progress` is called with a `Progress` a few times a second, `on_step` after every step with
     its number (from 1), its loss and the model. The global random state of torch is left as it
     was.
@@ -165,6 +181,10 @@ def fit(
         target_loss=target_loss,
         threads=threads,
         checkpoint_seconds=checkpoint_seconds,
+        capture=capture,
+        compile=compile,
+        precision=precision,
+        device_memory=device_memory,
     )
     if not isinstance(parts, Parts):
         raise OptionError(
@@ -192,7 +212,7 @@ def fit(
         network, task = build(model, parts.train, options)
         size = options.batch_tokens or options.batch_size
         torch.set_num_threads(options.threads or threads_for(network, size, parts))
-        torch_device = None if device is None else find_device(device)
+        torch_device = device_of(network) if device is None else find_device(device)
         if torch_device is not None:
             network = network.to(torch_device)
         folder = None if out is None else RunFolder(Path(out))
@@ -264,6 +284,8 @@ def fit(
         inputs=parts.data.inputs,
         target=None if parts.data.target is None else parts.data.column(parts.data.target),
         transforms=parts.held_out_transforms,
+        capture=capture_of(trainer.step, options),
+        residency=trainer.train.residency,
     )
 
 
@@ -346,11 +368,13 @@ def _refuse_changes(
 ) -> None:
     """ResumeError that lists what differs from the run's own configuration."""
     before = folder.read_config()
+    # What an earlier version did not ask for was as it is by default.
+    stored_options = {**_SINCE, **before["options"]}
     may_change = _MAY_CHANGE | ({"batch_size"} if allow_new_batch_size else set())
     different = [
-        f"{name} was {before['options'].get(name)!r} and is {value!r}"
+        f"{name} was {stored_options.get(name)!r} and is {value!r}"
         for name, value in asked["options"].items()
-        if name not in may_change and before["options"].get(name) != value
+        if name not in may_change and stored_options.get(name) != value
     ]
     different += [
         f"{name} was {before.get(name)!r} and is {asked[name]!r}"

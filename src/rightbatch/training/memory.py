@@ -70,12 +70,13 @@ class HalvingStep(Step):
         self._can_be_cut = is_known
         self._watched_steps_left = 0 if is_known else _WATCHED_STEPS
         self._draws = False
+        self._draws_from_cpu = False
 
     @override
     def _mean(self, inputs: Any, target: Tensor, total: int, size: int) -> Tensor:
         start = RandomState(self._devices) if self._draws or self._watched_steps_left else None
         try:
-            mean = super()._mean(inputs, target, total, size)
+            mean = self._attempt(inputs, target, total, size)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -84,8 +85,13 @@ class HalvingStep(Step):
             if self._watched_steps_left and start is not None:
                 self._watched_steps_left -= 1
                 self._draws = self._draws or start.has_moved
+                self._draws_from_cpu = self._draws_from_cpu or start.has_moved_on_cpu
             return mean
         return self._again(inputs, target, total, cause, start or RandomState(self._devices))
+
+    def _attempt(self, inputs: Any, target: Tensor, total: int, size: int) -> Tensor:
+        """The gradient in pieces of `size`, whether memory has room for that or not."""
+        return super()._mean(inputs, target, total, size)
 
     def _again(
         self,
@@ -100,7 +106,7 @@ class HalvingStep(Step):
             self._halve(inputs, target, cause, start)
             start.restore()
             try:
-                return super()._mean(inputs, target, total, self.micro_batch_size or len(target))
+                return self._attempt(inputs, target, total, self.micro_batch_size or len(target))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise

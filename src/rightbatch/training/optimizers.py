@@ -83,8 +83,8 @@ class Adam(Optimizer):
     shrink, `w ← (1 - η λ) w`: AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101).
     """
 
-    _betas = (0.9, 0.999)
-    _epsilon = 1e-8
+    betas = (0.9, 0.999)
+    epsilon = 1e-8
 
     def __init__(
         self, parameters: Sequence[nn.Parameter], learning_rate: float, weight_decay: float = 0.0
@@ -95,6 +95,11 @@ class Adam(Optimizer):
         self._squares = [torch.zeros_like(parameter) for parameter in self.parameters]
         self._steps = [torch.zeros((), dtype=torch.int64) for _ in self.parameters]
 
+    def count_on_device(self) -> None:
+        """Count steps in float32 beside each parameter, so that an update waits for no number."""
+        pairs = zip(self._steps, self.parameters, strict=True)
+        self._steps = [count.to(value.device, torch.float32) for count, value in pairs]
+
     @property
     @override
     def state(self) -> dict[str, list[Tensor]]:
@@ -102,7 +107,7 @@ class Adam(Optimizer):
 
     @override
     def _update(self, used: list[int], gradients: list[Tensor]) -> None:
-        first, second = self._betas
+        first, second = self.betas
         parameters, means = _at(self.parameters, used), _at(self._means, used)
         squares, steps = _at(self._squares, used), _at(self._steps, used)
         torch._foreach_add_(steps, 1)
@@ -115,7 +120,7 @@ class Adam(Optimizer):
         torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - second)
         roots = torch._foreach_sqrt(squares)
         torch._foreach_div_(roots, [math.sqrt(1.0 - second**count) for count in counts])
-        torch._foreach_add_(roots, self._epsilon)
+        torch._foreach_add_(roots, self.epsilon)
         torch._foreach_addcdiv_(
             parameters,
             means,

@@ -20,6 +20,8 @@ from rightbatch.plan.checks import is_integer, whole_number
 from rightbatch.training.models import ACTIVATIONS, parse_init
 from rightbatch.training.optimizers import OPTIMIZERS
 
+PRECISIONS = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
@@ -55,11 +57,22 @@ class FitOptions:
     target_loss: float | None = None
     threads: int | None = None
     checkpoint_seconds: float = 30.0
+    capture: bool | str = "auto"
+    compile: bool = False
+    precision: str = "float32"
+    device_memory: str | int | float | None = None
 
     def __post_init__(self) -> None:
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         _one_of("activation", self.activation, ACTIVATIONS)
         parse_init(self.init)
+        _one_of("precision", self.precision, PRECISIONS)
+        if self.capture not in (True, False, "auto") or not isinstance(self.capture, bool | str):
+            raise OptionError(
+                f"capture={self.capture!r} is not valid; valid are 'auto', True and False"
+            )
+        if not isinstance(self.compile, bool):
+            raise OptionError(f"compile={self.compile!r} is not valid; valid are True and False")
         # NumPy's numbers become Python's, which JSON can hold.
         sizes = ("batch_tokens", "micro_batch_size", "evaluation_batch_size", "epoch_samples")
         whole = ("epochs", "steps", *sizes)

@@ -8,9 +8,11 @@ from pathlib import Path
 from torch import nn
 
 from rightbatch.data.column import Column
+from rightbatch.loading.device_columns import Residency
 from rightbatch.loading.parts import AnyTransform
 from rightbatch.loading.quarantine import BadSample
 from rightbatch.notebook import html_table
+from rightbatch.training.captured_step import Capture
 from rightbatch.training.history import Row
 from rightbatch.training.task import Task
 
@@ -32,6 +34,8 @@ class FitResult:
     `batch_size` is the number of samples of a batch; with `batch_tokens`, the most that one held.
     `inputs` and `target` are the columns that it learned from, `transforms` those of the held-out
     parts: predictions find columns by name and texts by themselves, and take these transforms.
+    `capture` says whether steps were replayed as a CUDA graph, `residency` whether the training
+    samples lived on the device; each has the reason.
     """
 
     model: nn.Module
@@ -52,6 +56,8 @@ class FitResult:
     target: Column | None
     transforms: tuple[AnyTransform, ...] = ()
     batch_tokens: int | None = None
+    capture: Capture | None = None
+    residency: Residency | None = None
 
     @property
     def epochs(self) -> int:

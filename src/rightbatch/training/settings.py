@@ -27,6 +27,12 @@ def threads_for(network: nn.Module, batch_size: int | str, parts: Parts) -> int:
     return 1 if work < _DIVIDED_WORK else torch.get_num_threads()
 
 
+def device_of(network: nn.Module) -> torch.device | None:
+    """The GPU that a network lies on; None for the CPU, where batches are made anyway."""
+    first = next(network.parameters(), None)
+    return None if first is None or first.device.type == "cpu" else first.device
+
+
 class RandomState:
     """The random state of torch, on the CPU and on these devices, to go back to."""
 
@@ -37,9 +43,14 @@ class RandomState:
     @property
     def has_moved(self) -> bool:
         """Whether something was drawn since."""
-        return not torch.equal(self._cpu, torch.get_rng_state()) or any(
+        return self.has_moved_on_cpu or any(
             not torch.equal(state, torch.cuda.get_rng_state(device)) for device, state in self._cuda
         )
+
+    @property
+    def has_moved_on_cpu(self) -> bool:
+        """Whether something was drawn since by the CPU's generator."""
+        return not torch.equal(self._cpu, torch.get_rng_state())
 
     def next(self) -> RandomState:
         """The state of now, on the same devices."""

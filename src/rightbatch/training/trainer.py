@@ -15,19 +15,21 @@ from rightbatch.loading.quarantine import BadSample, Quarantine
 from rightbatch.training import checkpoint
 from rightbatch.training.building import beyond_vocabulary, is_look_up
 from rightbatch.training.coupling import refuse_coupling, refuse_single_samples
+from rightbatch.training.device_step import DeviceStep
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, Evaluation, Reading, without_fillers
+from rightbatch.training.forward import gradient_for
 from rightbatch.training.history import Row, StepLosses
 from rightbatch.training.interrupts import Interrupts
 from rightbatch.training.leakage import ReadRows
-from rightbatch.training.memory import HalvingStep
 from rightbatch.training.optimizers import build_optimizer
 from rightbatch.training.options import FitOptions
 from rightbatch.training.progress import Progress, StepObserver, Watcher
 from rightbatch.training.run_checkpoint import restore_run, save_run
 from rightbatch.training.run_folder import RunFolder
 from rightbatch.training.standing import Standing, non_finite_loss
-from rightbatch.training.step import find_gradient
+from rightbatch.training.step_choice import choose_step
 from rightbatch.training.task import Task
+from rightbatch.training.unread_losses import LaunchedStep, UnreadLosses
 
 _WATCH_SECONDS = 0.1
 # An epoch of a small set takes milliseconds, and so does a checkpoint on the disk: not after each.
@@ -75,6 +77,7 @@ class Trainer:
             with_rows=True,
             output="torch",
             device=device,
+            device_memory=options.device_memory,
             threads=1,
         )
         self.batch_size = self.train.batch_size
@@ -92,20 +95,15 @@ class Trainer:
         model.train()
         refuse_coupling(model, options.micro_batch_size)
         refuse_single_samples(model, self.train)
-        gradient = find_gradient(model, task.loss)
+        gradient = gradient_for(model, task.loss, options)
         self.optimizer = build_optimizer(
             options.optimizer,
             gradient.parameters,
             learning_rate=options.learning_rate,
             momentum=options.momentum,
         )
-        self.step = HalvingStep(
-            gradient,
-            self.optimizer,
-            l1=options.l1,
-            l2=options.l2,
-            micro_batch_size=options.micro_batch_size,
-        )
+        self.step = choose_step(gradient, self.optimizer, options, batch_size=self.batch_size)
+        self.unread = UnreadLosses(self.step) if isinstance(self.step, DeviceStep) else None
         self.standing = Standing()
         self.history: list[Row] = []
         self.step_losses = StepLosses()
@@ -151,6 +149,7 @@ class Trainer:
         """Write a checkpoint, and the lines of history that wait."""
         if self.folder is None:
             return
+        self._read_losses()
         save_run(self, self.folder)
         self._flush()
         self._saved = time.perf_counter()
@@ -191,24 +190,20 @@ class Trainer:
                 waiting = time.perf_counter()
                 continue
             try:
-                loss = self.step(inputs, target)
+                if self.unread is None:
+                    loss = self.step(inputs, target)
+                else:
+                    step = LaunchedStep(number=standing.steps + 1, rows=rows, weight=weight)
+                    self.unread.launch(inputs, target, step)
             except IndexError as error:
                 if not is_look_up(error):
                     raise
                 raise beyond_vocabulary(self.parts.data.name, error) from error
             standing.steps += 1
-            if loss - loss != 0.0:
-                self._refuse_loss(loss, rows.tolist())
-            row_numbers = rows.cpu().numpy()
-            self.read_rows.mark(row_numbers)
-            count = len(row_numbers)
-            standing.samples += count
-            self.trained_samples += count
-            standing.epoch_weight += weight
-            standing.epoch_loss_sum += loss * weight
-            self._note_step(loss)
-            if self.observer is not None:
-                self.observer(standing.steps, loss, self.model)
+            if self.unread is None:
+                self._account(standing.steps, loss, rows, weight)
+            elif self.unread.is_full or self.observer is not None:
+                self._read_losses()
             now = waiting = time.perf_counter()
             standing.seconds = seconds_before + now - began
             if standing.steps == self.options.steps:
@@ -223,6 +218,7 @@ class Trainer:
                 waiting = time.perf_counter()
             if now - watched >= _WATCH_SECONDS:
                 watched = now
+                self._read_losses()
                 self._tell(
                     standing.epoch_loss_sum / standing.epoch_weight,
                     samples_per_second=(self.trained_samples - samples_before) / (now - began),
@@ -230,6 +226,7 @@ class Trainer:
                     row=None,
                 )
                 waiting = time.perf_counter()
+        self._read_losses()
         seconds = time.perf_counter() - began
         self.training_seconds += seconds
         if self.train.at_epoch_start:
@@ -238,14 +235,40 @@ class Trainer:
             standing.seconds = seconds_before + seconds
             self.save()
 
-    def _note_step(self, loss: float) -> None:
+    def _account(self, step: int, loss: float, rows: torch.Tensor, weight: int) -> None:
+        """Count a step that was taken; NonFiniteLossError where its loss is NaN or infinite."""
+        standing = self.standing
+        if loss - loss != 0.0:
+            self._refuse_loss(step, loss, rows.tolist())
+        row_numbers = rows.cpu().numpy()
+        self.read_rows.mark(row_numbers)
+        count = len(row_numbers)
+        standing.samples += count
+        self.trained_samples += count
+        standing.epoch_weight += weight
+        standing.epoch_loss_sum += loss * weight
+        self._note_step(step, loss)
+        if self.observer is not None:
+            self.observer(step, loss, self.model)
+
+    def _read_losses(self) -> None:
+        """Count the steps whose losses are still on the device; waits for it where there are any.
+
+        Raises NonFiniteLossError for the first that is NaN or infinite; the device has made no
+        update since.
+        """
+        if self.unread is not None:
+            for step, loss in self.unread.read():
+                self._account(step.number, loss, step.rows, step.weight)
+
+    def _note_step(self, step: int, loss: float) -> None:
         stride = self.step_losses.stride
-        if not self.step_losses.add(self.standing.steps, loss) or self.folder is None:
+        if not self.step_losses.add(step, loss) or self.folder is None:
             return
         if self.step_losses.stride != stride:
             self._rewrite_steps()
         else:
-            self.folder.steps.add({"step": self.standing.steps, "loss": loss})
+            self.folder.steps.add({"step": step, "loss": loss})
 
     def _rewrite_steps(self) -> None:
         assert self.folder is not None  # asked by the callers
@@ -331,8 +354,8 @@ class Trainer:
             return self.standing.steps >= self.options.steps
         return self.train.current_epoch >= (self.options.epochs_wanted or 0)
 
-    def _refuse_loss(self, loss: float, rows: list[int]) -> None:
-        step = self.standing.steps
+    def _refuse_loss(self, step: int, loss: float, rows: list[int]) -> None:
+        self.standing.steps = step
         # The losses since the last checkpoint show how it came to this.
         self._flush()
         raise non_finite_loss(loss, step, rows, self.options.learning_rate)

@@ -1,0 +1,94 @@
+"""Which kind of step a run takes: the CPU's, or one whose losses stay on the device."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from rightbatch.errors import OptionError
+from rightbatch.training.captured_step import Capture, CapturedStep
+from rightbatch.training.device_step import DeviceStep
+from rightbatch.training.losses import CustomLoss
+from rightbatch.training.memory import HalvingStep
+from rightbatch.training.optimizers import Optimizer
+from rightbatch.training.options import FitOptions
+from rightbatch.training.step import DenseGradient, Gradient
+
+_DEVICES = ("cuda",)
+
+
+def choose_step(
+    gradient: Gradient, optimizer: Optimizer, options: FitOptions, *, batch_size: int
+) -> HalvingStep:
+    """The step for this gradient, where its parameters are.
+
+    Raises OptionError where `capture=True` and there is no GPU, or ranks exchange gradients.
+    """
+    reason = why_not_launched(gradient)
+    if reason is not None:
+        if options.capture is True:
+            raise OptionError(
+                f"capture=True records steps for a GPU, and {reason}: leave capture at 'auto', "
+                "which records where that can be done"
+            )
+        kind: type[HalvingStep] | partial[CapturedStep] = HalvingStep
+    elif why_not_captured(options) is not None:
+        kind = DeviceStep
+    else:
+        is_known = isinstance(gradient, DenseGradient) and not isinstance(gradient.loss, CustomLoss)
+        kind = partial(
+            CapturedStep,
+            batch_size=batch_size,
+            # What is compiled can not be looked at while it runs.
+            is_watched=not is_known and not options.compile,
+            is_asked=options.capture is True,
+        )
+    return kind(
+        gradient,
+        optimizer,
+        l1=options.l1,
+        l2=options.l2,
+        micro_batch_size=options.micro_batch_size,
+    )
+
+
+def why_not_launched(gradient: Gradient) -> str | None:
+    """Why every loss is read at once; None where losses may stay on the device."""
+    devices = {parameter.device for parameter in gradient.parameters}
+    if len(devices) > 1:
+        return "the model lies on several devices"
+    (device,) = devices
+    if device.type not in _DEVICES:
+        return f"the model is on the {device.type}"
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return "ranks exchange their gradients in each step"
+    if any(
+        type(parameter) not in (nn.Parameter, torch.Tensor) for parameter in gradient.parameters
+    ):
+        return "its parameters are no plain tensors"
+    return None
+
+
+def why_not_captured(options: FitOptions) -> str | None:
+    """Why the options leave steps as they are; None where they may be captured."""
+    if options.capture is False:
+        return "capture=False"
+    if options.batch_tokens is not None:
+        return "batches of so many tokens differ in shape"
+    if options.compile and options.capture is not True:
+        return (
+            "the model is compiled, and what it does can not be looked at while it runs; "
+            "capture=True records it all the same"
+        )
+    return None
+
+
+def capture_of(step: HalvingStep, options: FitOptions) -> Capture:
+    """Whether the steps of a run were captured, and why or why not."""
+    if isinstance(step, CapturedStep):
+        return step.capture
+    reason = why_not_launched(step.gradient) or why_not_captured(options) or ""
+    return Capture(is_captured=False, reason=reason)
