@@ -35,9 +35,11 @@ class DeviceStep(HalvingStep):
         l2: float,
         micro_batch_size: int | None,
     ) -> None:
-        device = gradient.parameters[0].device
+        first = gradient.parameters[0]
+        device = first.device
         # 1 once a loss was not finite, in float32 as the fused updates want it.
         self._forbidden = torch.zeros((), device=device)
+        self._one = torch.ones((), device=device)
         super().__init__(
             gradient,
             GuardedOptimizer(optimizer, self._forbidden),
@@ -45,7 +47,9 @@ class DeviceStep(HalvingStep):
             l2=l2,
             micro_batch_size=micro_batch_size,
         )
-        self._losses = torch.zeros(MOST_UNREAD, dtype=torch.float64, device=device)
+        dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
+        self._losses = torch.zeros(MOST_UNREAD, dtype=dtype, device=device)
+        self._loss = torch.zeros(1, dtype=dtype, device=device)
         # On the device, because a recorded step writes where this says.
         self._place = torch.zeros(1, dtype=torch.int64, device=device)
         self._buffers = list(gradient.model.buffers())
@@ -84,10 +88,13 @@ class DeviceStep(HalvingStep):
     def _settle(self, mean: Tensor) -> None:
         """Note the loss, and update the model unless it forbids that."""
         with torch.no_grad():
-            mean = mean.detach().reshape(1)
-            not_finite = torch.isfinite(mean[0]).logical_not_()
-            torch.maximum(self._forbidden, not_finite.float(), out=self._forbidden)
-            self._losses.index_copy_(0, self._place, mean.double())
+            # Few launches, for in a small step each of them counts. The second multiplies by one,
+            # and sets what is forbidden where the loss is not finite; nothing sets it back.
+            self._loss.copy_(mean)
+            torch._amp_foreach_non_finite_check_and_unscale_(
+                [self._loss], self._forbidden, self._one
+            )
+            self._losses.index_copy_(0, self._place, self._loss)
             self._place.add_(1)
             if self._buffers:
                 is_forbidden = self._forbidden > 0
