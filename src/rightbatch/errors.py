@@ -123,17 +123,31 @@ def did_you_mean(given: str, valid: Iterable[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
+# What a GPU's libraries say where memory is refused to them rather than to torch's allocator: the
+# driver (to a kernel's code, a context, a graph), and cuBLAS, cuDNN and their likes.
+_REFUSED_BY_DEVICE = ("out of memory", "_ALLOC_FAILED", "OUT_OF_MEMORY")
+_DEVICE_WORDS = ("CUDA", "HIP", "cuda", "CUBLAS", "CUDNN", "CUFFT", "CUSOLVER", "CUSPARSE", "MPS")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the machine or the device ran out of memory.
 
-    torch tells of the CPU's memory by a plain RuntimeError and of the device's by a class of its
-    own; both are known by name, so that telling an error imports no torch.
+    torch tells of the CPU's memory by a plain RuntimeError, of what its own allocator of a device
+    refuses by a class of its own, and of what the driver or a library there refuses by an
+    AcceleratorError or a RuntimeError that says so; classes are known by name, so that telling an
+    error imports no torch.
 
     >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes differ"))
     (True, False)
+    >>> is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling ..."))
+    True
     """
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    said = str(error)
+    return "DefaultCPUAllocator" in said or (
+        any(word in said for word in _DEVICE_WORDS)
+        and any(refused in said for refused in _REFUSED_BY_DEVICE)
     )

@@ -10,6 +10,16 @@ MARGIN = 0.1
 GIVEN = "given"
 
 
+def given_limit(memory_limit: str | int | float | None) -> Limit | None:
+    """The limit that was given, whatever is free; None where none was.
+
+    For a GPU, of which the memory that this machine has free says nothing.
+    """
+    if memory_limit is None:
+        return None
+    return Limit(bytes=parse_bytes(memory_limit), source=GIVEN)
+
+
 def find_limit(memory_limit: str | int | float | None) -> Limit | None:
     """The limit for the training process as a whole; None where nobody can tell.
 
@@ -20,9 +30,7 @@ def find_limit(memory_limit: str | int | float | None) -> Limit | None:
     >>> find_limit("1MB")
     Limit(bytes=1000000, source='given')
     """
-    given = None
-    if memory_limit is not None:
-        given = Limit(bytes=parse_bytes(memory_limit), source=GIVEN)
+    given = given_limit(memory_limit)
     free = free_memory()
     if free is None:
         return given

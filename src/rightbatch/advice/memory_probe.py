@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from rightbatch.advice.memory import Memory, MemoryPoint
-from rightbatch.advice.memory_limit import GIVEN, find_limit
+from rightbatch.advice.memory_limit import GIVEN, find_limit, given_limit
 from rightbatch.advice.memory_probes import Measurement, MemoryWatcher, is_within
 from rightbatch.advice.probe_client import ProbeFailure, Prober
 from rightbatch.advice.probe_pages import memory_bytes
@@ -21,6 +23,7 @@ from rightbatch.loading.parts import Parts
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import whole_number
 from rightbatch.training.options import FitOptions
+from rightbatch.training.settings import device_of
 
 ModelFactory = Callable[[int], nn.Module]
 
@@ -79,9 +82,8 @@ def measure_memory(
         raise OptionError(f"seconds={seconds!r} is not valid; give a number of seconds above 0")
     job = _job(model, parts, options, device)
     sizes = _sizes(batch_sizes, len(parts.train))
-    limit = find_limit(memory_limit)
-    if job.on_gpu and memory_limit is None:
-        limit = None  # that of the machine says nothing of the GPU: a probe will ask there
+    # What the machine has free says nothing of a GPU: a probe will ask there.
+    limit = given_limit(memory_limit) if job.on_gpu else find_limit(memory_limit)
     reason = why_not_here()
     if reason is None:
         try:
@@ -129,9 +131,7 @@ def confirm(
     if reason is not None:
         raise ProbeFailure(reason)
     job = _job(model, parts, options, device)
-    limit = find_limit(memory_limit)
-    if job.on_gpu and memory_limit is None:
-        limit = None
+    limit = given_limit(memory_limit) if job.on_gpu else find_limit(memory_limit)
     size = min(whole_number("batch_size", batch_size, at_least=1), len(parts.train))
     request = ProbeRequest(
         kind="fit",
@@ -165,6 +165,17 @@ def why_not_here() -> str | None:
     return None
 
 
+def on_cpu(model: nn.Module) -> nn.Module:
+    """A copy of a module in the memory of the machine, which takes none where the module is."""
+    known: dict[int, Any] = {}
+    for value in [*model.parameters(), *model.buffers()]:
+        copied: torch.Tensor = value.detach().to("cpu", copy=True)
+        if isinstance(value, nn.Parameter):
+            copied = nn.Parameter(copied, requires_grad=value.requires_grad)
+        known[id(value)] = copied
+    return copy.deepcopy(model, known)
+
+
 def _sizes(batch_sizes: Sequence[int] | None, samples: int) -> list[int]:
     if batch_sizes is None:
         largest = min(samples, _LARGEST_BY_DEFAULT)
@@ -193,6 +204,12 @@ def _job(
             f"model={model!r} is none; give a name such as 'mlp:100', a torch.nn.Module, or a "
             "function of the seed that makes one"
         )
+    if isinstance(model, nn.Module):
+        place = device_of(model)
+        if place is not None and place.type == "cuda":
+            # The process that forks the probes must not have met the GPU: its children could not
+            # use it.
+            device, model = device or place, on_cpu(model)
     return ProbeJob(
         model=model,
         parts=parts,

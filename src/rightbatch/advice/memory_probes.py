@@ -88,7 +88,8 @@ class Measurement:
             self._held_bytes = max(0, memory_bytes("VmRSS") - prober.loaded_bytes)
             self._given_bytes = limit.bytes
             self._limit = replace(limit, bytes=max(1, limit.bytes - self._held_bytes))
-        self._loaded_bytes = prober.loaded_bytes
+        # On a GPU the first probe will tell.
+        self._loaded_bytes = 0 if prober.on_gpu else prober.loaded_bytes
         self._probes = 0
         self._evaluation_size = EVALUATION_BATCH_SIZE
         self._notes: list[str] = []
@@ -302,8 +303,10 @@ class Measurement:
         told = outcome.told
         if told is not None:
             self._loaded_bytes = told["loaded_bytes"]
-            if self._limit is None and told["limit_bytes"] is not None:
-                self._limit = Limit(bytes=told["limit_bytes"], source=told["limit_source"])
+            own, limit = told["limit_bytes"], self._limit
+            # A GPU's, which cuts down what was given.
+            if own is not None and (limit is None or (limit.source == GIVEN and own < limit.bytes)):
+                self._limit = Limit(bytes=own, source=told["limit_source"])
             if is_within(told, self._limit):
                 self._told[kind][size] = told
                 return True
@@ -376,12 +379,22 @@ class Measurement:
         ]
 
     def _nothing_fits(self) -> MemoryLimitError:
-        assert self._limit is not None  # without a limit nothing is too large, or the machine says
+        if self._limit is None:
+            # Of a GPU, whose own limit the first probe would have told.
+            return MemoryLimitError(
+                f"training does not fit on {self._prober.device} even at batch size 1: end what "
+                "else is running there, or take a smaller model or data"
+            )
         limit = bytes_text(self._limit_bytes or 0)
-        loaded = bytes_text(self._loaded_bytes + self._held_bytes)
+        loaded = self._loaded_bytes + self._held_bytes
+        before = (
+            f"libraries, model and data take {bytes_text(loaded)} before the first batch. "
+            if loaded
+            else ""
+        )
         return MemoryLimitError(
             f"training does not fit in {limit} ({self._limit.source}) even at batch size 1: "
-            f"libraries, model and data take {loaded} before the first batch. Give more memory "
+            f"{before or 'not even the first batch found room. '}Give more memory "
             "(memory_limit, --memory-limit), or take a smaller model or data"
         )
 

@@ -116,7 +116,14 @@ class Prober:
         self._requests = os.fdopen(requests, "wb")
         # One thread: a pool of them would not live on in the forked children. The probes
         # themselves set the number that training has.
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+            # Whoever asks there whether there is a GPU must not start its driver: the forked
+            # children could not use it then.
+            "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+        }
         # The job in a file, not in the pipe: a process that hangs while it loads would leave this
         # one hanging while it writes.
         with tempfile.TemporaryFile() as file:

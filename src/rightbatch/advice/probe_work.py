@@ -17,6 +17,7 @@ from rightbatch.advice.probe_meter import Meter, find_meter
 from rightbatch.advice.probe_pages import wait_for_threads
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part, Parts
+from rightbatch.loading.resident_slabs import RESIDENT_SLAB_BYTES
 
 # What a loader gathers at once is its own affair; here it says how long an epoch has to be.
 from rightbatch.loading.slabs import _MOST_BATCHES, _SLAB_BYTES
@@ -129,6 +130,7 @@ def probe(loaded: Loaded, request: ProbeRequest) -> dict[str, Any]:
     with run_settings(job.options.seed):
         work = _evaluate if request.kind == "evaluation" else _train
         told = work(loaded, request, meter)
+    meter.refuse_thrashing()
     return {
         **told,
         "loaded_bytes": meter.loaded_bytes,
@@ -160,7 +162,8 @@ def _train(loaded: Loaded, request: ProbeRequest, meter: Meter) -> dict[str, Any
     torch.set_num_threads(options.threads or threads_for(network, size, job.parts))
     # An epoch of a few slabs, each of several batches where these are small.
     sample_bytes = task.prepare(job.parts.train).pipeline.sample_bytes
-    slab_batches = min(max(1, _SLAB_BYTES // (sample_bytes * size)), _MOST_BATCHES)
+    slab_bytes = RESIDENT_SLAB_BYTES if job.on_gpu else _SLAB_BYTES
+    slab_batches = min(max(1, slab_bytes // (sample_bytes * size)), _MOST_BATCHES)
     epoch_batches = min(math.ceil(len(job.parts.train) / size), _EPOCH_SLABS * slab_batches)
     is_validated = request.kind == "fit" and job.parts.val is not None
     # A fit goes on into a second epoch, which finds in memory what validation has left; where an
@@ -204,7 +207,7 @@ def _train(loaded: Loaded, request: ProbeRequest, meter: Meter) -> dict[str, Any
         "validation_batch_size": trainer.validation and trainer.validation.size,
         "seconds_per_sample": watch.step_seconds() / size,
         "sample_bytes": sample_bytes,
-        "slab_bytes": _SLAB_BYTES,
+        "slab_bytes": slab_bytes if trainer.train.residency.is_resident else _SLAB_BYTES,
     }
 
 

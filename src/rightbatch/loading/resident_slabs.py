@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # A gather, a cast and a scaling take three launches whatever they move: over 32 MiB, 80 batches of
 # 128 images of MNIST, they cost a batch nothing. Half a dozen such slabs are under way at a time.
-_SLAB_BYTES = 32 << 20
+RESIDENT_SLAB_BYTES = 32 << 20
 _MOST_BATCHES = 1024
 
 
@@ -74,7 +74,7 @@ class Residence:
         plan = self._plan
         # The consumer's stream, whichever thread makes the slab: so nothing has to be waited for.
         stream = current_stream(self._device)
-        at_once = _SLAB_BYTES // (self._pipeline.sample_bytes * plan.batch_size)
+        at_once = RESIDENT_SLAB_BYTES // (self._pipeline.sample_bytes * plan.batch_size)
         at_once = min(max(1, at_once), _MOST_BATCHES)
         spans = plan.spans(start, epoch)
         return (
