@@ -77,6 +77,18 @@ def test_full_batches_are_replayed_and_the_last_one_is_not(name, optimizer, reco
     assert found.history[-1]["val_loss"] == pytest.approx(wanted.history[-1]["val_loss"], rel=1e-2)
 
 
+def test_batches_that_live_on_the_device_are_replayed_as_those_of_the_host(recorder) -> None:
+    options: dict[str, Any] = {"batch_size": 100, "epochs": 2, "learning_rate": 0.01}
+    host = rb.fit(module(), PARTS, **options)
+    device = rb.fit(module(), PARTS, device="cpu", device_memory=1.0, **options)
+    for result in (host, device):
+        assert result.capture is not None
+        assert result.capture.is_captured, result.capture
+    assert device.residency is not None
+    assert device.residency.is_resident
+    assert device.step_losses == host.step_losses
+
+
 class Counting(nn.Linear):
     """A layer that does something else at each step."""
 

@@ -20,8 +20,9 @@ LAYERS = (nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Lin
 def watch(model: nn.Module, loss: Any = "cross_entropy", steps: int = 3) -> list[StepWatch]:
     gradient = AutogradGradient(model, find_loss(loss))
     watches = []
-    for _ in range(steps):
-        inputs, target = torch.randn(6, 4), torch.randint(3, (6,))
+    # As a loader gives them: batches are pieces of larger arrays.
+    slab, targets = torch.randn(6 * steps, 4), torch.randint(3, (6 * steps,))
+    for inputs, target in zip(slab.split(6), targets.split(6), strict=True):
         with StepWatch((inputs, target)) as seen:
             gradient.accumulate(inputs, target, total=6, is_first=True)
         for value in gradient.parameters:

@@ -174,11 +174,15 @@ def _train(loaded: Loaded, request: ProbeRequest, meter: Meter) -> dict[str, Any
     parts = replace(job.parts, val=None)
     if is_validated:
         assert job.parts.val is not None  # as `is_validated` says
-        parts = replace(
-            job.parts,
-            train=_first(job.parts.train, epoch_batches * size),
-            val=_first(job.parts.val, _EPOCH_SLABS * EVALUATION_BATCH_SIZE),
-        )
+        # On a GPU the samples themselves may live there, all of them; the run ends after so many
+        # steps in any case, and validates.
+        parts = job.parts
+        if not job.on_gpu:
+            parts = replace(
+                parts,
+                train=_first(parts.train, epoch_batches * size),
+                val=_first(job.parts.val, _EPOCH_SLABS * EVALUATION_BATCH_SIZE),
+            )
     watch = _Watch(
         options,
         meter,
@@ -303,8 +307,15 @@ def _evaluate(loaded: Loaded, request: ProbeRequest, meter: Meter) -> dict[str, 
     prepared = task.prepare(_first(part, _EPOCH_SLABS * max(size, EVALUATION_BATCH_SIZE)))
     device = None if job.device is None else find_device(job.device)
     # Not as an `Evaluation`, which makes do with smaller batches where memory runs out.
+    # What lives on a GPU is seen where a run is probed as a whole; here it would grow with the
+    # size.
     batches = Batches(
-        prepared, min(size, len(prepared)), shuffle=False, output="torch", device=device
+        prepared,
+        min(size, len(prepared)),
+        shuffle=False,
+        output="torch",
+        device=device,
+        device_memory=0,
     )
     score(network, batches, task.loss)
     meter.keep_freed()

@@ -40,8 +40,9 @@ class StepWatch(TorchDispatchMode):
 
     def __init__(self, batch: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        self._names: dict[int, tuple[Any, ...]] = {
-            _storage(value): ("batch", place)
+        # Names of memory, and where in it they begin: a batch is a piece of a larger array.
+        self._names: dict[int, tuple[tuple[Any, ...], int]] = {
+            _storage(value): (("batch", place), int(value.storage_offset()))
             for place, value in enumerate(tree_leaves(batch))
             if isinstance(value, Tensor)
         }
@@ -70,13 +71,15 @@ class StepWatch(TorchDispatchMode):
             # A view, and what was written in place, keeps its name; other memory is new, though
             # something that is gone by now may have lain there.
             if isinstance(value, Tensor) and _storage(value) not in written:
-                self._names[_storage(value)] = ("made by", number, place)
+                self._names[_storage(value)] = (("made by", number, place), 0)
         return result
 
     def _described(self, value: Any) -> Any:
         if isinstance(value, Tensor):
-            known = self._names.get(_storage(value), ("from outside", _storage(value)))
-            return (*known, value.storage_offset(), tuple(value.shape), value.dtype, value.device)
+            storage = _storage(value)
+            name, begins = self._names.get(storage, (("from outside", storage), 0))
+            place = value.storage_offset() - begins
+            return (*name, place, tuple(value.shape), value.dtype, value.device)
         return repr(value)
 
 
