@@ -172,9 +172,6 @@ class CapturedStep(DeviceStep):
             self._shapes = [(value.shape, value.dtype) for value in self._static]
             return None
         # Outside of the except clause, which keeps the tensors of the attempt alive.
-        for parameter in self.gradient.model.parameters():
-            if parameter.grad is not None and not parameter.grad.is_leaf:
-                parameter.grad = None
         release_memory()
         if is_memory:
             return "memory has no room for a recorded step beside the others"
@@ -190,11 +187,22 @@ class CapturedStep(DeviceStep):
 
 def record_graph(step: Callable[[], None], stream: Any) -> Callable[[], None]:
     """Record what `step` launches as a CUDA graph; gives what launches all of it again."""
+    device = stream.device
+    caller = torch.cuda.current_stream(device)
+    generator = torch.cuda.default_generators[device.index]
+    random_state = generator.clone_state()
     graph = torch.cuda.CUDAGraph()
-    # A loader's thread copies meanwhile, which must not end the recording: only what this thread
-    # does is looked at.
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-        step()
+    try:
+        # A loader's thread copies meanwhile, which must not end the recording: only what this
+        # thread does is looked at.
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            step()
+    except BaseException:
+        # torch leaves a recording that failed with its stream as the current one, and with random
+        # numbers as if it still went on, at which the next dropout would raise.
+        torch.cuda.set_stream(caller)
+        generator.graphsafe_set_state(random_state)
+        raise
     replay: Callable[[], None] = graph.replay
     return replay
 

@@ -95,6 +95,7 @@ class Passes:
             with_rows=True,
             output="torch",
             device=None if first is None else first.device,
+            device_memory=0,  # every sample is taken once: it is copied when its turn comes
             # Batches that are read ahead take memory as well.
             threads=0 if is_short_of_memory else None,
         )

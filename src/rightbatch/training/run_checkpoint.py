@@ -10,6 +10,7 @@ import torch
 from rightbatch.errors import ResumeError
 from rightbatch.training import checkpoint
 from rightbatch.training.run_folder import RunFolder
+from rightbatch.training.settings import device_of
 from rightbatch.training.standing import Standing
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def save_run(trainer: Trainer, folder: RunFolder) -> None:
         **{f"best.{name}": tensor for name, tensor in trainer.best_weights.items()},
         **checkpoint.optimizer_tensors(trainer.optimizer),
         "random_state": torch.get_rng_state(),
+        **_gpu_random_state(trainer),
         "read_rows": torch.from_numpy(trainer.read_rows.packed()),
         "step_numbers": torch.from_numpy(steps),
         "step_losses": torch.from_numpy(losses),
@@ -61,6 +63,8 @@ def restore_run(trainer: Trainer, *, allow_new_batch_size: bool = False) -> None
     checkpoint.restore_model(trainer.model, tensors, "model")
     checkpoint.restore_optimizer(trainer.optimizer, tensors)
     torch.set_rng_state(tensors["random_state"])
+    if _gpu_random_state(trainer) and "gpu_random_state" in tensors:
+        torch.cuda.set_rng_state(tensors["gpu_random_state"], device_of(trainer.model) or "cuda")
     trainer.standing = Standing.from_json(state["standing"])
     _go_on_in(trainer, state.get("memory", {}))
     trainer.history = state["history"]
@@ -76,6 +80,14 @@ def restore_run(trainer: Trainer, *, allow_new_batch_size: bool = False) -> None
     if trainer.is_done:
         # No step will be taken at the size that was asked for now.
         trainer.batch_size = before
+
+
+def _gpu_random_state(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """The random state of the GPU that the model lies on, such as dropout there draws from."""
+    device = device_of(trainer.model)
+    if device is None or device.type != "cuda":
+        return {}
+    return {"gpu_random_state": torch.cuda.get_rng_state(device)}
 
 
 def _room(trainer: Trainer) -> dict[str, int | None]:
