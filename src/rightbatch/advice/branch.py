@@ -6,12 +6,12 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rightbatch.advice.subject import Pool, name_of, own_copy, refused
 from rightbatch.errors import OptionError
@@ -20,6 +20,7 @@ from rightbatch.loading.parts import Parts
 from rightbatch.loading.tensors import find_device
 from rightbatch.training.building import build
 from rightbatch.training.coupling import why_not_cut
+from rightbatch.training.device_step import MOST_UNREAD, DeviceStep
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, evaluation_mode
 from rightbatch.training.history import StepLosses
 from rightbatch.training.leakage import ReadRows
@@ -28,6 +29,7 @@ from rightbatch.training.optimizers import build_optimizer
 from rightbatch.training.options import FitOptions
 from rightbatch.training.settings import RandomState, run_settings, threads_for
 from rightbatch.training.step import Step, find_gradient
+from rightbatch.training.step_choice import choose_step, why_not_launched
 
 # The validation loss is looked at whenever the samples seen have grown by these shares. Near the
 # target a look every 4 % reads a crossing to about 1 %, by interpolation; early on fewer will do.
@@ -191,7 +193,7 @@ class Branch:
         options = ground.options
         self._network = ground.build(seed)
         self._network.train()
-        self._initial_loss = ground.loss(self._network)
+        self._initial_loss = self._last_loss = ground.loss(self._network)
         self.points = [LossPoint(samples=0, seconds=0.0, loss=self._initial_loss)]
         gradient = find_gradient(self._network, ground.task.loss)
         optimizer = build_optimizer(
@@ -200,13 +202,24 @@ class Branch:
             learning_rate=learning_rate,
             momentum=options.momentum,
         )
-        self._step = Step(
-            gradient,
-            optimizer,
-            l1=options.l1,
-            l2=options.l2,
-            micro_batch_size=ground.micro_batch_size(batch_size),
-        )
+        self._micro_batch_size = ground.micro_batch_size(batch_size)
+        self._step: Step
+        if why_not_launched(gradient) is None:
+            # On a GPU the steps of `fit` are launched ahead of their losses, and captured.
+            self._step = choose_step(
+                gradient,
+                optimizer,
+                replace(options, micro_batch_size=self._micro_batch_size),
+                batch_size=min(batch_size, len(ground.train)),
+            )
+        else:
+            self._step = Step(
+                gradient,
+                optimizer,
+                l1=options.l1,
+                l2=options.l2,
+                micro_batch_size=self._micro_batch_size,
+            )
         batches = Batches(
             ground.train,
             batch_size,
@@ -288,10 +301,11 @@ class Branch:
         began = time.perf_counter()
         seconds, steps = 0.0, 0
         stream, step = self._stream, self._step
+        is_launched = isinstance(step, DeviceStep)
         try:
             while True:
                 inputs, target, rows = next(stream)
-                loss = step(inputs, target)
+                loss = self._launch(inputs, target) if is_launched else step(inputs, target)
                 row_numbers = rows.cpu().numpy()
                 self._read_rows.mark(row_numbers)
                 self.samples += len(row_numbers)
@@ -303,6 +317,9 @@ class Branch:
                     self.has_diverged = True
                     break
                 if is_enough(steps, seconds):
+                    if is_launched:
+                        self.has_diverged = not math.isfinite(self._read())
+                        seconds = time.perf_counter() - began
                     break
         except Exception as error:
             told = refused(error, batch_size=self.batch_size, data=self._ground.parts.data.name)
@@ -311,6 +328,26 @@ class Branch:
             raise told from error
         self.seconds += seconds
         return steps, seconds
+
+    def _launch(self, inputs: Any, target: Tensor) -> float:
+        """Launch a step; gives a loss of those before it, not finite where one was not.
+
+        Raises MemoryError where memory has room for smaller pieces than asked for alone.
+        """
+        step = self._step
+        assert isinstance(step, DeviceStep)  # the caller has asked
+        step.launch(inputs, target)
+        if step.micro_batch_size != self._micro_batch_size:
+            raise MemoryError("training went on in smaller micro-batches")
+        return self._read() if step.unread == MOST_UNREAD else self._last_loss
+
+    def _read(self) -> float:
+        """The last of the losses that were launched, or the first that is not finite."""
+        step = self._step
+        assert isinstance(step, DeviceStep)  # the caller has asked
+        losses = step.read() or [self._last_loss]
+        self._last_loss = next((loss for loss in losses if loss - loss != 0.0), losses[-1])
+        return self._last_loss
 
     def _look(self) -> None:
         loss = math.inf if self.has_diverged else self._ground.loss(self._network)

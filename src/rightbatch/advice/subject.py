@@ -143,7 +143,10 @@ class Pool:
 
     def __init__(self, part: Part, samples: int, *, seed: int, device: torch.device | None) -> None:
         held = min(samples, len(part))
-        batches = Batches(part, held, seed=seed, output="torch", device=device, threads=0)
+        # One batch alone: the other samples have no business on the device.
+        batches = Batches(
+            part, held, seed=seed, output="torch", device=device, device_memory=0, threads=0
+        )
         batch = next(iter(batches.epoch(0)))
         self.inputs, self.target = batch if isinstance(batch, tuple) else (batch, None)
         self.samples = samples
