@@ -77,6 +77,7 @@ bench: $(STAMP)  ## install the peers and measure against them
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/epoch.py
 	$(BIN)/python benchmarks/predict.py
+	$(BIN)/python benchmarks/gpu.py
 	$(BIN)/python benchmarks/images.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/remote.py

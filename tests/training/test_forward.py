@@ -162,3 +162,20 @@ def test_a_compiled_model_learns_what_it_learns_otherwise(tmp_path, monkeypatch)
     assert list(found.model.state_dict()) == list(plain.state_dict())
     assert rb.evaluate(found, PARTS.val)["accuracy"] > 0.1
     torch._dynamo.reset()
+
+
+def test_what_measures_and_predicts_says_that_it_is_for_training() -> None:
+    for function, given, told in (
+        (
+            rb.advise,
+            {"precision": "bfloat16"},
+            "advise takes no precision: it measures steps in fl",
+        ),
+        (rb.advise, {"compile": True}, "advise takes no compile"),
+        (rb.predict, {"precision": "bfloat16"}, "predict takes no precision: predictions are made"),
+        (rb.predict, {"compile": True}, "predict takes no compile"),
+    ):
+        with pytest.raises(rb.OptionError, match=told):
+            function("softmax", PARTS, **given)
+    with pytest.raises(rb.OptionError, match="precision='bfloat16' and batch_size='auto'"):
+        rb.run("digits", precision="bfloat16")

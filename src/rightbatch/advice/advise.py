@@ -34,11 +34,17 @@ _ONCE = (
     "it measures on samples that come once each: leave it out to find a batch size, then train "
     "with it at the size that you give"
 )
+_AS_IT_IS = (
+    "it measures steps in float32 that are not compiled; find the batch size so, then give "
+    "it to fit"
+)
 _NOT_TAKEN = {
     "weights": _ONCE,
     "epoch_samples": _ONCE,
     "batch_tokens": "a batch size counts samples: attach rb.pad() for those that vary in length, "
     "or choose the tokens yourself, rb.fit(…, batch_tokens=4096)",
+    "precision": _AS_IT_IS,
+    "compile": _AS_IT_IS,
 }
 
 

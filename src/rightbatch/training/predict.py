@@ -42,6 +42,8 @@ _NOT_TAKEN = {
     "epoch_samples": _ONCE,
     "batch_tokens": "samples are predicted in their order, and what is predicted does not depend "
     "on the batch: give batch_size",
+    "precision": "predictions are made in float32: leave it out",
+    "compile": "the model is run as it is: leave it out, or give torch.compile(model)",
 }
 
 
