@@ -251,8 +251,9 @@ class TrainOptions:
         if self.compile or self.precision != "float32":
             given = "compile=True" if self.compile else f"precision={self.precision!r}"
             raise OptionError(
-                f"{given} and batch_size='auto' contradict each other: a batch size is found by measuring steps in float32 that are not compiled. Find "
-                "it so, then train at the number that was found"
+                f"{given} and batch_size='auto' contradict each other: a batch size is found by "
+                "measuring steps in float32 that are not compiled. Find it so, then train at the "
+                "number that was found"
             )
         if self.micro_batch_size is not None:
             raise OptionError(

@@ -165,7 +165,7 @@ def test_a_compiled_model_learns_what_it_learns_otherwise(tmp_path, monkeypatch)
 
 
 def test_what_measures_and_predicts_says_that_it_is_for_training() -> None:
-    for function, given, told in (
+    for function, options, told in (
         (
             rb.advise,
             {"precision": "bfloat16"},
@@ -176,6 +176,6 @@ def test_what_measures_and_predicts_says_that_it_is_for_training() -> None:
         (rb.predict, {"compile": True}, "predict takes no compile"),
     ):
         with pytest.raises(rb.OptionError, match=told):
-            function("softmax", PARTS, **given)
+            function("softmax", PARTS, **options)
     with pytest.raises(rb.OptionError, match="precision='bfloat16' and batch_size='auto'"):
         rb.run("digits", precision="bfloat16")
