@@ -108,6 +108,15 @@ micro_batch_options = stacked(
     ),
 )
 
+rank_options = stacked(
+    _batching(
+        "--batch-statistics",
+        type=Choice(BATCH_STATISTICS),
+        help="What BatchNorm normalises over under torchrun: each rank's share of a batch, or all "
+        "of it (on GPUs).  [default: refuse]",
+    ),
+)
+
 evaluation_batch_options = stacked(
     _batching(
         "--evaluation-batch-size",
@@ -285,6 +294,7 @@ def _training_options(batch_size: int | str) -> Callable[[Function], Function]:
         token_batch_options,
         advice_options,
         micro_batch_options,
+        rank_options,
         evaluation_batch_options,
         order_options,
         sampling_options,
