@@ -41,6 +41,8 @@ from rightbatch.plan.cursor import Cursor
 from rightbatch.plan.order import Order
 from rightbatch.plan.orders import AnyOrder
 from rightbatch.plan.plan import Plan
+from rightbatch.plan.rank_plan import RankPlan
+from rightbatch.plan.ranks import check_rank
 from rightbatch.plan.token_plan import AnyPlan, TokenPlan
 
 Remainder = Literal["keep", "drop", "pad"]
@@ -103,6 +105,13 @@ class Batches:
     with the weights, as with "pad", and the state has the list, so that a run which goes on leaves
     the same samples out.
 
+    With `rank=r, world_size=W` it gives the share of rank r of every batch: batch k of the ranks,
+    one after another, is batch k of one process, and each reads its own samples alone. Shares
+    differ by one sample at most; an empty one is a batch of 0 samples, so that all ranks take the
+    same number of them. Everything else counts the batches and samples of all ranks: lengths,
+    `batch_size`, and the state, which is the same on every rank, and from which any number of ranks
+    goes on. Functions of a batch get the rank's share.
+
     A batch is yours for as long as you hold it: memory is used again only when you let go.
 
     Raises OptionError where an option is not valid.
@@ -137,6 +146,9 @@ class Batches:
         output: Output = "numpy",
         device: Any = None,
         threads: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        _rank_samples: int | None = None,
     ) -> None:
         if isinstance(part, Parts):
             named = ", ".join(f"parts.{name}" for name in part.all)
@@ -147,6 +159,10 @@ class Batches:
         if output not in ("numpy", "torch"):
             raise OptionError(f"output={output!r} is not valid; valid are 'numpy' and 'torch'")
         self.output: Output = output
+        self.rank, self.world_size = check_rank(rank, world_size)
+        # Filled rank by rank, so many samples each, a batch comes to a rank as one of its own:
+        # for the passes of the library alone, which gather the results in the order of the data.
+        self._rank_samples = _rank_samples
         check_sampling(weights, epoch_samples, shuffle=shuffle, window=window, block=block)
         self.part = without_weights(self.part, weights)
         length = epoch_length(
@@ -156,6 +172,12 @@ class Batches:
             self.part, length, weights=weights, shuffle=shuffle, window=window, block=block
         )
         if batch_tokens is not None:
+            if self.world_size > 1:
+                raise OptionError(
+                    f"batch_tokens={batch_tokens} and world_size={self.world_size} do not go "
+                    "together yet: a batch is padded to its own longest sample, and the shares of "
+                    "ranks would differ in length; give batch_size, and rb.pad(longest=…)"
+                )
             refuse_with_tokens(
                 {
                     "batch_size": batch_size,
@@ -195,7 +217,11 @@ class Batches:
         )
         if output == "torch" and not self._pipeline.has_functions and self._pipeline.has_ragged:
             raise ragged_for_torch(self.part.data)
-        self._rows = RowReader(self.part.data, [track.source for track in self._pipeline.tracks])
+        self._rows = RowReader(
+            self.part.data,
+            [track.source for track in self._pipeline.tracks],
+            is_shared=self.world_size > 1,
+        )
         self._is_order_chosen = memory is not None and shuffle and drawn is None
         self._budget = None
         if memory is not None:
@@ -348,6 +374,7 @@ class Batches:
             + f"{len(self):,} batches of {self.batch_size:,}"
             + (f", the last of {last:,}" if last and self.plan.remainder == "keep" else "")
             + (f", {self.dropped_samples:,} samples dropped" if self.dropped_samples else "")
+            + (f", rank {self.rank} of {self.world_size}" if self.world_size > 1 else "")
             + ">"
         )
 
@@ -361,16 +388,29 @@ class Batches:
     def _use(self, plan: AnyPlan) -> None:
         """Read by this plan from now on."""
         self.plan: AnyPlan = plan
+        own = self._own = self._share_of(plan)
         windows = self._windows = None
         if self._rows.is_needed and (self._budget is not None or plan.order.block is not None):
             room = None if self._budget is None else self._budget.window
             samples = most_samples(plan.order, plan.length, room, self._rows)
+            if samples is not None and own is not None:
+                samples = own.most_within(samples)
             windows = None if samples is None else WindowPool(self._rows, samples)
             self._windows = windows
         if windows is None and self._rows.is_needed:
             data = self.part.data
             warn_of_random_reads(data.name, plan.order, len(data), self._rows, free_memory())
-        self._reader = self._make_reader(plan, self._pipeline, self._rows, windows=windows)
+        self._reader = self._make_reader(
+            plan if own is None else own, self._pipeline, self._rows, windows=windows
+        )
+
+    def _share_of(self, plan: AnyPlan) -> RankPlan | None:
+        """The rank's view of the plan; None where one process reads all of it."""
+        if self.world_size == 1 or isinstance(plan, TokenPlan):
+            return None
+        return RankPlan(
+            plan=plan, rank=self.rank, world_size=self.world_size, share=self._rank_samples
+        )
 
     def _cursor(self) -> Cursor:
         return Cursor.of(
@@ -388,6 +428,8 @@ class Batches:
         ahead = self._reader.tasks_ahead(self.threads)
         threads = 0 if is_alone and ahead is None else self.threads
         reads_ahead = self.threads > 0
+        # A rank's slabs count its own samples, and the cursor those of all ranks.
+        stops = None if self._own is None else (stop for _, stop in self.plan.spans(start, epoch))
         # The next order, which may take a sort of all positions, is made while the last batches are
         # consumed: at the start of an epoch everybody waits for it, 5 to 14 % of one over MNIST.
         after: list[Callable[[], Slab | None]] = []
@@ -408,7 +450,7 @@ class Batches:
                 # The slab's last batch must be the only thing that keeps its memory, hence pop.
                 slab.reverse()
                 while slab:
-                    yield slab.pop()
+                    yield slab.pop() if stops is None else (next(stops), slab.pop()[1])
 
     def _consume(self) -> Generator[Any, None, None]:
         # This runs when the first batch is taken: trainers make iterators that they never use, and
