@@ -33,6 +33,7 @@ from rightbatch.options import (
 ACTIVATIONS = ("relu", "sigmoid", "tanh")
 LOSSES = ("cross_entropy", "binary_cross_entropy", "squared_error")
 OPTIMIZERS = ("sgd", "adam", "adamw")
+BATCH_STATISTICS = ("rank", "synchronised")
 DEFAULT_EPOCHS = 10
 
 Options = TypeVar("Options", AdviceOptions, DataOptions, TrainOptions)

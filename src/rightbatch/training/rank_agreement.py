@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
-import rightbatch
 from rightbatch.errors import OptionError
 from rightbatch.launch import restart_count
+from rightbatch.training.provenance import describe_environment
 from rightbatch.training.ranks import Ranks
 from rightbatch.training.run_folder import RunFolder
 
@@ -32,8 +31,8 @@ def agree_on(ranks: Ranks, asked: Mapping[str, Any], transforms: list[dict[str, 
         if name not in _OWN:
             described[name] = value
     described["transforms"] = transforms
-    described["version of rightbatch"] = rightbatch.__version__
-    described["version of torch"] = torch.__version__
+    for library, version in describe_environment()["versions"].items():
+        described[f"the version of {library}"] = version
     described.pop("command_line", None)
     described.pop("command", None)
     ranks.agree(**described)

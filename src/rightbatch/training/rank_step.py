@@ -61,7 +61,8 @@ class RankStep(Step):
         self._is_sharded = is_sharded(gradient.model)
         is_known = not isinstance(gradient, AutogradGradient)
         self._is_checked = is_known or allows_coupling or self._is_sharded
-        self._around: nn.Module | None = None
+        # DistributedDataParallel; of a module, any attribute might be a tensor.
+        self._around: Any = None
         if not self._is_sharded:
             ranks.take_over([*gradient.model.parameters(), *gradient.model.buffers()])
         if isinstance(gradient, AutogradGradient) and not self._is_sharded:
@@ -156,12 +157,12 @@ class RankStep(Step):
         """Let gradients be added up over the ranks in the last pass alone."""
         if self._is_sharded:
             for module in self.gradient.model.modules():
-                if hasattr(module, "set_requires_gradient_sync"):
-                    module.set_requires_gradient_sync(is_last, recurse=False)
+                set_sync: Any = getattr(module, "set_requires_gradient_sync", None)
+                if set_sync is not None:
+                    set_sync(is_last, recurse=False)
             yield
             return
-        around: Any = self._around
-        with contextlib.nullcontext() if is_last else around.no_sync():
+        with contextlib.nullcontext() if is_last else self._around.no_sync():
             yield
 
     def _told(self, error: Exception, samples: int) -> Exception:

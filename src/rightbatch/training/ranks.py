@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import json
 import os
 import socket
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -120,7 +122,11 @@ class ProcessGroup(Ranks):
         from torch import distributed
 
         self._distributed: Any = distributed
-        self._default = distributed.group.WORLD
+        # The name before torch 2.13, where the older one warns.
+        self._all_gather: Any = getattr(
+            distributed, "all_gather_single", distributed.all_gather_into_tensor
+        )
+        self._default = weakref.ref(distributed.group.WORLD)
         self.rank = distributed.get_rank()
         self.world_size = distributed.get_world_size()
         is_gloo = distributed.get_backend() == "gloo"
@@ -133,7 +139,10 @@ class ProcessGroup(Ranks):
         """The ranks of the default group, made once for each."""
         from torch import distributed
 
-        if cls._made is None or cls._made._default is not distributed.group.WORLD:
+        if cls._made is None or cls._made._default() is not distributed.group.WORLD:
+            if cls._made is None:
+                # Where a program forgets to, torch 2.13 ends every third one with SIGABRT.
+                atexit.register(_leave)
             cls._made = cls()
         return cls._made
 
@@ -142,7 +151,7 @@ class ProcessGroup(Ranks):
         own = torch.tensor(numbers, dtype=torch.float64)
         found = torch.empty(self.world_size * len(own), dtype=torch.float64)
         with self._telling():
-            self._distributed.all_gather_into_tensor(found, own, group=self._group)
+            self._all_gather(found, own, group=self._group)
         return found.numpy().reshape(self.world_size, len(own))
 
     @override
@@ -153,7 +162,7 @@ class ProcessGroup(Ranks):
         padded[: len(own)] = torch.frombuffer(bytearray(own), dtype=torch.uint8)
         found = torch.empty(self.world_size * max(lengths), dtype=torch.uint8)
         with self._telling():
-            self._distributed.all_gather_into_tensor(found, padded, group=self._group)
+            self._all_gather(found, padded, group=self._group)
         rows = found.numpy().reshape(self.world_size, max(lengths))
         return [
             json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths, strict=True)
@@ -217,7 +226,7 @@ class ProcessGroup(Ranks):
         """Make tensors those of rank 0, in place, through the default group."""
         with self._telling():
             for tensor in tensors:
-                self._distributed.broadcast(tensor, src=0)
+                self._distributed.broadcast(tensor.detach(), src=0)
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -278,7 +287,14 @@ def process_group() -> Iterator[Ranks]:
     try:
         yield Ranks.here()
     finally:
-        ProcessGroup._made = None
+        _leave()
+
+
+def _leave() -> None:
+    """Destroy the group that is still there when the program ends."""
+    from torch import distributed
+
+    if distributed.is_initialized():
         distributed.destroy_process_group()
 
 

@@ -374,7 +374,7 @@ class Trainer:
         step = self.standing.steps
         # The losses since the last checkpoint show how it came to this.
         self._flush()
-        rows = sorted(chain.from_iterable(self.ranks.gather_json(rows)))
+        rows = list(chain.from_iterable(self.ranks.gather_json(rows)))
         raise non_finite_loss(loss, step, rows, self.options.learning_rate)
 
     def _tell(
