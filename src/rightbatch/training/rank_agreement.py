@@ -27,6 +27,7 @@ def agree_on(ranks: Ranks, asked: Mapping[str, Any], transforms: list[dict[str, 
         return
     described = {name: value for name, value in asked.items() if name != "options"}
     described["data"] = asked["data"]["fingerprint"]
+    described.update({f"split {name}": value for name, value in described.pop("split").items()})
     for name, value in asked["options"].items():
         if name not in _OWN:
             described[name] = value

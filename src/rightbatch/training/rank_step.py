@@ -11,7 +11,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from rightbatch.errors import MemoryLimitError, OptionError, is_out_of_memory
+from rightbatch.errors import (
+    MemoryLimitError,
+    OptionError,
+    RightbatchError,
+    is_out_of_memory,
+)
 from rightbatch.plan.hashing import derive_key
 from rightbatch.training.coupling import couples_samples
 from rightbatch.training.optimizers import Optimizer
@@ -86,6 +91,8 @@ class RankStep(Step):
         self.steps += 1
         try:
             share = self._mean(inputs, target, total, self.micro_batch_size or len(target))
+        except RightbatchError:
+            raise
         except Exception as error:
             raise self._told(error, len(target)) from error
         loss = self._ranks.sum([share.item()])[0]

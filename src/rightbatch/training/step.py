@@ -110,7 +110,9 @@ class DenseGradient(Gradient):
     @override
     def accumulate(self, inputs: Tensor, target: Tensor, *, total: float, is_first: bool) -> Tensor:
         with self._mode():
-            return self._accumulate(inputs.reshape(len(inputs), -1), target, total, is_first)
+            # -1 has no meaning for the inputs of a rank that holds no sample.
+            features = inputs.reshape(len(inputs), -1) if len(inputs) else inputs.flatten(1)
+            return self._accumulate(features, target, total, is_first)
 
     def sample_norms(self, inputs: Tensor, target: Tensor) -> Tensor:
         """The squared norm |gᵢ|² of the gradient of each sample's own loss, (B,).
