@@ -106,6 +106,8 @@ def test_within_a_budget_a_rank_reads_its_share_of_the_bytes(
     monkeypatch.setattr(FileReader, "_read", counted)
     for own in ranks_of(data, 32, 4, memory=memory):
         assert own.order.kind == "block-window"
+        assert own._windows is not None
+        assert own._windows.samples <= own.order.window / 4 + 2 * 8  # and so much memory
         read.clear()
         rows = np.concatenate([rows for _, rows in own.epoch(0)])
         assert len(rows) * width <= sum(read) <= 1.01 * len(rows) * width
