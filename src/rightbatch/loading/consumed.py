@@ -17,7 +17,6 @@ from rightbatch.plan.token_plan import AnyPlan
 # What a budget of memory may call for.
 _CHOSEN_ORDERS = ("uniform", "block-window")
 
-
 Read = Callable[[int, int], Generator[tuple[int, Any], None, None]]
 """From an epoch and a number of samples of it: pairs of (samples taken, batch)."""
 
