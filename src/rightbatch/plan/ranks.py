@@ -46,3 +46,13 @@ def rank_span(start: int, stop: int, rank: int, world_size: int) -> tuple[int, i
     share, larger = divmod(stop - start, world_size)
     begin = start + rank * share + min(rank, larger)
     return begin, begin + share + (rank < larger)
+
+
+def least_share(batch: int, world_size: int) -> int:
+    """The samples that the rank with the fewest has of a batch.
+
+    >>> least_share(10, 4), least_share(3, 4)
+    (2, 0)
+    """
+    start, stop = rank_span(0, batch, world_size - 1, world_size)
+    return stop - start
