@@ -22,6 +22,7 @@ from rightbatch.loading.decoded_slab import (
     pieces_ahead,
     samples_per_piece,
 )
+from rightbatch.loading.empty_batch import none_of
 from rightbatch.loading.parts import Part
 from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.quarantine import Quarantine, fillers, read_around
@@ -205,7 +206,7 @@ class SlabReader:
 
     def _without_samples(self, batches: Spans) -> Slab:
         """Batches of which a rank holds nothing: arrays of 0 samples."""
-        return [(stop, _none_of(self._batch_of_one)) for _, stop in batches]
+        return [(stop, none_of(self._batch_of_one)) for _, stop in batches]
 
     @cached_property
     def _batch_of_one(self) -> Any:
@@ -386,17 +387,6 @@ def _in_batches(values: Values, batch_size: int) -> list[Values]:
     end = whole * batch_size
     batches = [*values[:end].reshape(whole, batch_size, *values.shape[1:])]
     return batches if end == len(values) else [*batches, values[end:]]
-
-
-def _none_of(batch: Any) -> Any:
-    """The batch without its samples, in memory of its own."""
-    if isinstance(batch, tuple):
-        return tuple(map(_none_of, batch))
-    if isinstance(batch, dict):
-        return {name: _none_of(values) for name, values in batch.items()}
-    if isinstance(batch, Ragged):
-        return batch[:0]
-    return batch[:0].copy() if isinstance(batch, np.ndarray) else batch[:0].clone()
 
 
 def _to_numpy(values: Any) -> Any:

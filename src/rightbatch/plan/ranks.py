@@ -19,7 +19,10 @@ def check_rank(rank: object, world_size: object) -> tuple[int, int]:
     rank = whole_number("rank", rank, at_least=0)
     if rank >= world_size:
         last = world_size - 1
-        valid = ("rank 0 is the only one", "ranks are 0 and 1")
+        valid = (
+            "rank 0 is the only one: say how many there are, world_size=…",
+            "ranks are 0 and 1",
+        )
         raise OptionError(
             f"rank={rank} is not valid in a world_size of {world_size}; "
             + (valid[last] if last < 2 else f"ranks are 0 to {last}")
