@@ -69,6 +69,7 @@ PUBLIC_NAMES = {
     "MemoryLimitError",
     "MissingDependencyError",
     "NonFiniteLossError",
+    "RankError",
     "OptionError",
     "ResumeError",
     "RightbatchError",

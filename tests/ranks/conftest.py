@@ -28,15 +28,11 @@ def scenarios(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         "PYTHONPATH": os.pathsep.join([str(program.parents[2]), *sys.path]),
     }
     arguments = [sys.executable, "-W", "error::DeprecationWarning", str(program)]
-    processes = [
-        subprocess.Popen(
-            [*arguments, str(rank), str(folder), *SCENARIOS],
-            env=environment,
-            stderr=(folder / f"errors-{rank}").open("w"),
-            cwd=folder,
-        )
-        for rank in range(PROCESSES)
-    ]
+    processes = []
+    for rank in range(PROCESSES):
+        with (folder / f"errors-{rank}").open("w") as errors:
+            command = [*arguments, str(rank), str(folder), *SCENARIOS]
+            processes.append(subprocess.Popen(command, env=environment, stderr=errors, cwd=folder))
     try:
         end = time.monotonic() + _SECONDS
         # Where one has failed, the others may wait for it.

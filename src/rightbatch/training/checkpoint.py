@@ -131,14 +131,14 @@ def restore_model(model: nn.Module, tensors: dict[str, Tensor], prefix: str) -> 
         for name, tensor in tensors.items()
         if name.startswith(start)
     }
-    present = model.state_dict()
+    # In the order of the model: ranks divide one tensor after another, and a file has no order.
+    divided = {
+        name: divided_as(found[name], like)
+        for name, like in model.state_dict().items()
+        if name in found and found[name].shape == like.shape
+    }
     try:
-        model.load_state_dict(
-            {
-                name: divided_as(tensor, present[name]) if name in present else tensor
-                for name, tensor in found.items()
-            }
-        )
+        model.load_state_dict({**found, **divided})
     except RuntimeError as error:
         raise ResumeError(
             f"the checkpoint is of another model: {error}. Pass the model that the run began with"
