@@ -46,6 +46,7 @@ PUBLIC_NAMES = {
     "evaluate",
     "fit",
     "predict",
+    "process_group",
     # advice
     "Advice",
     "advise",

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from rightbatch.training.fit import evaluate, fit
     from rightbatch.training.predict import predict
     from rightbatch.training.prediction import Prediction
+    from rightbatch.training.ranks import process_group
     from rightbatch.training.result import FitResult
     from rightbatch.workflow import run
 
@@ -108,6 +109,7 @@ _HOMES = {
     "evaluate": "training.fit",
     "Prediction": "training.prediction",
     "predict": "training.predict",
+    "process_group": "training.ranks",
     "Advice": "advice.advice",
     "advise": "advice.advise",
     "Comparison": "advice.comparison",
@@ -170,6 +172,7 @@ __all__ = [
     "pack",
     "pad",
     "predict",
+    "process_group",
     "run",
     "scale",
     "shuffle_quality",

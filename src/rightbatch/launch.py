@@ -38,6 +38,11 @@ def most_restarts() -> int:
     return _number("TORCHELASTIC_MAX_RESTARTS", 0)
 
 
+def has_agent_store() -> bool:
+    """Whether torchrun itself keeps the store in which the processes find one another."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
 def _number(name: str, otherwise: int) -> int:
     # Other launchers set WORLD_SIZE and RANK too, and whoever uses one makes the group himself.
     value = os.environ.get(name, "") if "TORCHELASTIC_RUN_ID" in os.environ else ""

@@ -9,6 +9,7 @@ import pytest
 
 Scenarios = dict[str, list[Any]]
 TOLERANCE = 1e-5
+WITHIN = {"abs": TOLERANCE, "rel": TOLERANCE}
 PROCESSES = 4
 CURVES = (
     *("divides", "does not divide", "last smaller than ranks", "smaller than ranks", "full batch"),
@@ -20,10 +21,10 @@ CURVES = (
 def same(found: dict[str, Any], alone: dict[str, Any]) -> None:
     """Fail unless two descriptions of a run are equal to the tolerance."""
     for name in ("steps", "weights"):
-        assert found.get(name, []) == pytest.approx(alone.get(name, []), abs=TOLERANCE), name
+        assert found.get(name, []) == pytest.approx(alone.get(name, []), **WITHIN), name
     assert len(found["history"]) == len(alone["history"])
     for row, expected in zip(found["history"], alone["history"], strict=True):
-        assert row == pytest.approx(expected, abs=TOLERANCE)
+        assert row == pytest.approx(expected, **WITHIN)
     assert found["leaked"] == 0
 
 

@@ -53,9 +53,9 @@ class Batches:
     A batch is `(inputs, target)`, or the inputs alone where the data have no target;
     `with_rows=True` appends the row numbers in the data (int64, (B,); -1 for padding), and
     `remainder="pad"` appends the weights (float32, (B,); 0 for padding). Arrays are NumPy's, or
-    torch tensors on the same memory (`output="torch"`), moved to `device` when one is given. A
-    column of entries that vary in length is a `Ragged`, of which a function of a batch can make
-    arrays (`Ragged.padded`); tensors are made of arrays alone.
+    torch tensors (`output="torch"`), on the same memory where that is aligned to 16 bytes, moved to
+    `device` when one is given. A column of entries that vary in length is a `Ragged`, of which a
+    function of a batch can make arrays (`Ragged.padded`); tensors are made of arrays alone.
 
     Iterating goes through the next epoch, or through the rest of the epoch that
     `load_state_dict` stood in, from when the first batch is taken; of several iterations under way

@@ -62,6 +62,7 @@ class RankStep(Step):
         self._ranks = ranks
         self._stand_in = stand_in
         self._seed = seed
+        # Those of the run so far, from which a rank's random state follows.
         self.steps = 0
         self._is_sharded = is_sharded(gradient.model)
         is_known = not isinstance(gradient, AutogradGradient)
@@ -190,6 +191,21 @@ class RankStep(Step):
         return error
 
 
+class _Passes(nn.Module):
+    """The model, or without inputs nothing but a derivative of zero by each parameter."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    @override
+    def forward(self, inputs: Any) -> Any:
+        if inputs is not None:
+            return self.model(inputs)
+        parameters = [value for value in self.model.parameters() if value.requires_grad]
+        return torch.stack([value.reshape(-1)[:1].sum() * 0.0 for value in parameters]).sum()
+
+
 def _distributed(model: nn.Module) -> nn.Module:
     from torch.nn.parallel import DistributedDataParallel
 
@@ -199,9 +215,15 @@ def _distributed(model: nn.Module) -> nn.Module:
             "(model.module)"
         )
     first = next(model.parameters())
-    return DistributedDataParallel(
-        model, device_ids=[first.device] if first.device.type == "cuda" else None
+    around = DistributedDataParallel(
+        _Passes(model), device_ids=[first.device] if first.device.type == "cuda" else None
     )
+    # After the first pass the order in which gradients came settles how they are packed, and so in
+    # which order the ranks' are added up. A pass for that alone, so that a run which is resumed
+    # adds up as one that was not; it changes no buffer and draws nothing.
+    around(None).backward()
+    model.zero_grad()
+    return around
 
 
 def _is_unused(error: RuntimeError) -> bool:

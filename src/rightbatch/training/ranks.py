@@ -22,7 +22,13 @@ from typing_extensions import override
 
 from rightbatch import errors
 from rightbatch.errors import OptionError, RankError, RightbatchError
-from rightbatch.launch import launched_world_size, local_rank
+from rightbatch.launch import (
+    has_agent_store,
+    launched_rank,
+    launched_world_size,
+    local_rank,
+    restart_count,
+)
 
 # The system takes a moment to reap a process that was killed.
 _REAP_SECONDS = 0.5
@@ -55,8 +61,7 @@ class Ranks:
         if launched_world_size() > 1:
             raise OptionError(
                 f"this is one of {launched_world_size()} processes that torchrun began, and they "
-                "have made no process group: call torch.distributed.init_process_group() first, "
-                "with the backend gloo, or nccl on GPUs"
+                "have made no process group: put `with rb.process_group():` around the program"
             )
         return Ranks()
 
@@ -271,8 +276,12 @@ class ProcessGroup(Ranks):
 def process_group() -> Iterator[Ranks]:
     """The group of the processes that torchrun began, for the time of the context.
 
-    Its backend is nccl where each process has a GPU, else gloo. Without torchrun, or where there is
-    a group already, nothing is made.
+    Gives an object with `rank` and `world_size`. The backend is nccl where each process has a GPU,
+    else gloo. Without torchrun, or where there is a group already, none is made.
+
+    >>> with process_group() as ranks:
+    ...     ranks.rank, ranks.world_size
+    (0, 1)
     """
     from torch import distributed
 
@@ -283,11 +292,31 @@ def process_group() -> Iterator[Ranks]:
     has_gpu = torch.cuda.is_available() and local < torch.cuda.device_count()
     if has_gpu:
         torch.cuda.set_device(local)
-    distributed.init_process_group(backend="nccl" if has_gpu else "gloo")
+    distributed.init_process_group(backend="nccl" if has_gpu else "gloo", **_meeting_place())
     try:
         yield Ranks.here()
     finally:
         _leave()
+
+
+def _meeting_place() -> dict[str, Any]:
+    """Where the processes of this start meet, as options of init_process_group.
+
+    torchrun keeps one store for all starts. torch 2.13 looks up the addresses of others there as it
+    is, and finds those of processes that have ended: of ten restarts most fail.
+    """
+    if not has_agent_store():
+        return {}
+    distributed: Any = torch.distributed  # which exports its stores to programs, not to checkers
+    rank, world_size = launched_rank(), launched_world_size()
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = distributed.TCPStore(host, port, world_size, is_master=False)
+    prefix = f"rightbatch-{restart_count()}"
+    return {
+        "store": distributed.PrefixStore(prefix, store),
+        "rank": rank,
+        "world_size": world_size,
+    }
 
 
 def _leave() -> None:

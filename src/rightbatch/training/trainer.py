@@ -185,6 +185,8 @@ class Trainer:
         Raises ResumeError where it belongs to other data, another plan or another model.
         """
         restore_run(self, allow_new_batch_size=allow_new_batch_size)
+        if isinstance(self.step, RankStep):
+            self.step.steps = self.standing.steps
         if self.folder is not None:
             self.folder.history.rewrite(self.history)
             self._rewrite_steps()
