@@ -10,7 +10,6 @@ from rightbatch.data.dataset import Dataset
 from rightbatch.data.ragged import MAKE_ARRAYS, Ragged
 from rightbatch.errors import OptionError
 
-
 _ALIGNED_BYTES = 16
 
 
