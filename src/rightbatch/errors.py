@@ -97,6 +97,10 @@ class NonFiniteLossError(TrainingError):
         return partial(type(self), step=self.step, rows=self.rows), self.args
 
 
+class RankError(TrainingError):
+    """The ranks of a run have ended, can not be reached, or do not belong together."""
+
+
 class MemoryLimitError(RightbatchError, MemoryError):
     """Memory does not hold even one sample, or a step that cannot be cut into smaller ones."""
 

@@ -22,6 +22,7 @@ from rightbatch.loading.parts import Part
 from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.track import Track
 from rightbatch.loading.transforms import Affine, Cast, Flatten
+from rightbatch.plan.rank_plan import RankPlan
 from rightbatch.plan.token_plan import AnyPlan, TokenPlan
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Residency:
 def find_residency(
     pipeline: Pipeline,
     part: Part,
-    plan: AnyPlan,
+    plan: AnyPlan | RankPlan,
     device: torch.device | None,
     *,
     device_memory: str | int | float | None,
@@ -155,13 +156,15 @@ class DeviceColumns:
 
 
 def _why_on_host(
-    pipeline: Pipeline, plan: AnyPlan, reads_windows: bool, leaves_bad_out: bool
+    pipeline: Pipeline, plan: AnyPlan | RankPlan, reads_windows: bool, leaves_bad_out: bool
 ) -> str | None:
     """What speaks against the device, whatever its memory; None for nothing."""
     if pipeline.has_functions:
         return f"{pipeline.first_function} is a function of a batch, which runs on the host"
     if isinstance(plan, TokenPlan) or pipeline.has_ragged:
         return "its samples vary in length"
+    if isinstance(plan, RankPlan):
+        return "a rank reads its share of each batch on the host"
     if pipeline.decoding_tracks:
         return "its samples are decoded for each batch"
     if reads_windows:

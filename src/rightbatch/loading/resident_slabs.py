@@ -16,7 +16,9 @@ from rightbatch.loading.device_copies import current_stream, on_stream, to_devic
 from rightbatch.loading.parts import Part
 from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.row_reader import RowReader
+from rightbatch.loading.tensors import aligned
 from rightbatch.plan.plan import Plan
+from rightbatch.plan.rank_plan import RankPlan
 from rightbatch.plan.token_plan import AnyPlan
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class Residence:
     def __init__(
         self,
         part: Part,
-        plan: AnyPlan,
+        plan: AnyPlan | RankPlan,
         pipeline: Pipeline,
         reader: RowReader,
         device: torch.device | None,
@@ -137,7 +139,7 @@ class Residence:
         pieces = zip(*(torch.split(values, size) for values in (*fields, *beside)), strict=True)
         slab: list[tuple[int, Any]] = []
         for (_, stop), values in zip(spans, pieces, strict=True):
-            batch: list[Any] = list(values)
+            batch: list[Any] = list(map(aligned, values))
             if not self._pipeline.is_plain:
                 count = len(fields)
                 inputs, target = self._pipeline.finish(

@@ -10,16 +10,20 @@ from rightbatch.data.dataset import Dataset
 from rightbatch.data.ragged import MAKE_ARRAYS, Ragged
 from rightbatch.errors import OptionError
 
+_ALIGNED_BYTES = 16
 
-def to_torch(values: Any, data: Dataset) -> Any:
-    """An array, or each of a dict of arrays, as a tensor on the same memory.
+
+def to_torch(values: Any, data: Dataset, device: Any = None) -> Any:
+    """An array, or each of a dict of arrays, as a tensor, moved to `device` where one is given.
+
+    It is on the same memory, but for floats whose memory does not begin at a multiple of 16 bytes.
 
     Raises OptionError where entries vary in length; `data` are what messages speak of.
     """
     import torch
 
     if isinstance(values, dict):
-        return {name: to_torch(array, data) for name, array in values.items()}
+        return {name: to_torch(array, data, device) for name, array in values.items()}
     if isinstance(values, Ragged):
         raise ragged_for_torch(data)
     if not isinstance(values, torch.Tensor):
@@ -28,6 +32,18 @@ def to_torch(values: Any, data: Dataset) -> Any:
         if not array.flags.writeable or min(array.strides, default=0) < 0:
             array = array.copy()
         values = torch.from_numpy(array)
+    values = aligned(values)
+    return values if device is None else values.to(device)
+
+
+def aligned(values: Any) -> Any:
+    """The tensor, or a copy of one of floats that does not begin at a multiple of 16 bytes.
+
+    Products of few rows or columns round otherwise there, and where in a slab a batch lies depends
+    on where reading began: a resumed run would differ.
+    """
+    if values.is_floating_point() and values.data_ptr() % _ALIGNED_BYTES:
+        return values.clone()
     return values
 
 

@@ -57,8 +57,8 @@ class DeviceStep(HalvingStep):
         self.unread = 0
 
     @override
-    def __call__(self, inputs: Any, target: Tensor) -> float:
-        if not self.gradient.loss.weight(target):
+    def __call__(self, inputs: Any, target: Tensor, total: int | None = None) -> float:
+        if not (self.gradient.loss.weight(target) if total is None else total):
             return 0.0
         self.launch(inputs, target)
         return self.read()[-1]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,16 +26,10 @@ class ForwardGradient(AutogradGradient):
         super().__init__(model, loss)
         self._device_type = self.parameters[0].device.type
         self._is_narrow = precision == "bfloat16"
-        self._is_compiled = is_compiled
-
-    @cached_property
-    def _forward(self) -> Callable[[Any], Tensor]:
-        # A wrapper beside the model, which itself stays what it was: validation, predictions and
-        # checkpoints know nothing of it. Not before it is needed: its import takes seconds.
-        return torch.compile(self.model) if self._is_compiled else self.model
+        self._waits_for_compiler = is_compiled
 
     @override
-    def accumulate(self, inputs: Any, target: Tensor, *, total: int, is_first: bool) -> Tensor:
+    def accumulate(self, inputs: Any, target: Tensor, *, total: float, is_first: bool) -> Tensor:
         if is_first:
             for parameter in self.parameters:
                 parameter.grad = None
@@ -52,9 +44,15 @@ class ForwardGradient(AutogradGradient):
                 "the CPU it needs a C++ compiler, such as g++"
             ) from error
 
-    def _add(self, inputs: Any, target: Tensor, total: int) -> Tensor:
+    def _add(self, inputs: Any, target: Tensor, total: float) -> Tensor:
+        if self._waits_for_compiler:
+            # A wrapper around the model, or around what ranks have put around it. The model itself
+            # stays what it was: validation, predictions and checkpoints know nothing of it. Not
+            # before it is needed, for the import alone takes seconds.
+            self.forward = torch.compile(self.forward)
+            self._waits_for_compiler = False
         with torch.autocast(self._device_type, torch.bfloat16, enabled=self._is_narrow):
-            outputs = self._forward(inputs)
+            outputs = self.forward(inputs)
         if self._is_narrow:
             outputs = outputs.float()
         loss = self.loss.per_sample(outputs, target).sum() / total

@@ -21,6 +21,7 @@ from rightbatch.training.models import ACTIVATIONS, parse_init
 from rightbatch.training.optimizers import OPTIMIZERS
 
 PRECISIONS = ("float32", "bfloat16")
+BATCH_STATISTICS = ("rank", "synchronised")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,7 @@ class FitOptions:
     on_bad_sample: str = "stop"
     max_bad: int | float | None = None
     micro_batch_size: int | None = None
+    batch_statistics: str | None = None
     evaluation_batch_size: int | None = None
     early_stopping: int | None = None
     target_loss: float | None = None
@@ -65,6 +67,8 @@ class FitOptions:
     def __post_init__(self) -> None:
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         _one_of("activation", self.activation, ACTIVATIONS)
+        if self.batch_statistics is not None:
+            _one_of("batch_statistics", self.batch_statistics, BATCH_STATISTICS)
         parse_init(self.init)
         _one_of("precision", self.precision, PRECISIONS)
         if self.capture not in (True, False, "auto") or not isinstance(self.capture, bool | str):

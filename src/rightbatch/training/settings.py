@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -31,6 +32,19 @@ def device_of(network: nn.Module) -> torch.device | None:
     """The GPU that a network lies on; None for the CPU, where batches are made anyway."""
     first = next(network.parameters(), None)
     return None if first is None or first.device.type == "cpu" else first.device
+
+
+def device_here(device: str | torch.device) -> str | torch.device:
+    """The device of that name for this process: of `cuda` without a number, each rank its own.
+
+    >>> device_here("cpu")
+    'cpu'
+    """
+    distributed = torch.distributed
+    if str(device) == "cuda" and distributed.is_available() and distributed.is_initialized():
+        # torchrun's number of a process on its machine.
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return device
 
 
 class RandomState:

@@ -14,7 +14,7 @@ from rightbatch.training.losses import CustomLoss
 from rightbatch.training.memory import HalvingStep
 from rightbatch.training.optimizers import Optimizer
 from rightbatch.training.options import FitOptions
-from rightbatch.training.step import DenseGradient, Gradient
+from rightbatch.training.step import DenseGradient, Gradient, Step
 
 _DEVICES = ("cuda",)
 
@@ -24,7 +24,7 @@ def choose_step(
 ) -> HalvingStep:
     """The step for this gradient, where its parameters are.
 
-    Raises OptionError where `capture=True` and there is no GPU, or ranks exchange gradients.
+    Raises OptionError where `capture=True` and there is no GPU.
     """
     reason = why_not_launched(gradient)
     if reason is not None:
@@ -63,7 +63,8 @@ def why_not_launched(gradient: Gradient) -> str | None:
     if device.type not in _DEVICES:
         return f"the model is on the {device.type}"
     distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
+    is_group = distributed.is_available() and distributed.is_initialized()
+    if is_group and distributed.get_world_size() > 1:
         return "ranks exchange their gradients in each step"
     if any(
         type(parameter) not in (nn.Parameter, torch.Tensor) for parameter in gradient.parameters
@@ -86,7 +87,7 @@ def why_not_captured(options: FitOptions) -> str | None:
     return None
 
 
-def capture_of(step: HalvingStep, options: FitOptions) -> Capture:
+def capture_of(step: Step, options: FitOptions) -> Capture:
     """Whether the steps of a run were captured, and why or why not."""
     if isinstance(step, CapturedStep):
         return step.capture

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import math
 import time
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import nn
 
-from rightbatch.errors import DataError
+from rightbatch.errors import DataError, OptionError
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Parts
 from rightbatch.loading.quarantine import BadSample, Quarantine
+from rightbatch.loading.tensors import to_torch
 from rightbatch.training import checkpoint
+from rightbatch.training.agreement import Agreement
 from rightbatch.training.building import beyond_vocabulary, is_look_up
-from rightbatch.training.coupling import refuse_coupling, refuse_single_samples
+from rightbatch.training.coupling import (
+    refuse_coupled_ranks,
+    refuse_coupling,
+    refuse_single_samples,
+)
 from rightbatch.training.device_step import DeviceStep
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, Evaluation, Reading, without_fillers
 from rightbatch.training.forward import gradient_for
@@ -24,9 +32,12 @@ from rightbatch.training.leakage import ReadRows
 from rightbatch.training.optimizers import build_optimizer
 from rightbatch.training.options import FitOptions
 from rightbatch.training.progress import Progress, StepObserver, Watcher
-from rightbatch.training.run_checkpoint import restore_run, save_run
+from rightbatch.training.rank_step import RankStep
+from rightbatch.training.ranks import ProcessGroup, Ranks
+from rightbatch.training.run_checkpoint import join_bad_samples, join_marks, restore_run, save_run
 from rightbatch.training.run_folder import RunFolder
 from rightbatch.training.standing import Standing, non_finite_loss
+from rightbatch.training.step import Gradient, Step
 from rightbatch.training.step_choice import choose_step
 from rightbatch.training.task import Task
 from rightbatch.training.unread_losses import LaunchedStep, UnreadLosses
@@ -50,11 +61,17 @@ class Trainer:
         device: torch.device | None,
         watcher: Watcher | None,
         observer: StepObserver | None,
+        ranks: Ranks | None = None,
     ) -> None:
+        ranks = ranks or Ranks()
         self.model = model
         self.parts = parts
         self.options = options
-        self.folder = folder
+        self.run_folder = folder
+        # Rank 0 writes; the others take part in what is written.
+        self.folder = folder if ranks.is_first else None
+        self.ranks = ranks
+        self.device = device
         self.watcher = watcher
         self.observer = observer
         self.loss = task.loss
@@ -79,6 +96,8 @@ class Trainer:
             device=device,
             device_memory=options.device_memory,
             threads=1,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
         )
         self.batch_size = self.train.batch_size
         self.validation = None
@@ -91,10 +110,12 @@ class Trainer:
                 device=device,
                 threads=1,
                 reading=reading,
+                ranks=ranks,
             )
         model.train()
         refuse_coupling(model, options.micro_batch_size)
         refuse_single_samples(model, self.train)
+        refuse_coupled_ranks(model, self.train, options.batch_statistics)
         gradient = gradient_for(model, task.loss, options)
         self.optimizer = build_optimizer(
             options.optimizer,
@@ -102,7 +123,7 @@ class Trainer:
             learning_rate=options.learning_rate,
             momentum=options.momentum,
         )
-        self.step = choose_step(gradient, self.optimizer, options, batch_size=self.batch_size)
+        self.step = self._make_step(gradient)
         self.unread = UnreadLosses(self.step) if isinstance(self.step, DeviceStep) else None
         self.standing = Standing()
         self.history: list[Row] = []
@@ -111,8 +132,34 @@ class Trainer:
         self.training_seconds = 0.0
         self.trained_samples = 0
         self.best_weights: dict[str, torch.Tensor] = {}
-        self._is_interrupted = False
-        self._saved = time.perf_counter()
+        self.agreement = Agreement(ranks, save_seconds=options.checkpoint_seconds)
+
+    def _make_step(self, gradient: Gradient) -> Step:
+        options = self.options
+        if not isinstance(self.ranks, ProcessGroup):
+            return choose_step(gradient, self.optimizer, options, batch_size=self.batch_size)
+        if options.capture is True:
+            raise OptionError(
+                "capture=True records steps of one rank, and here several exchange their "
+                "gradients in each step: leave capture at 'auto'"
+            )
+        return RankStep(
+            gradient,
+            self.optimizer,
+            l1=options.l1,
+            l2=options.l2,
+            micro_batch_size=options.micro_batch_size,
+            ranks=self.ranks,
+            stand_in=self._first_sample,
+            seed=options.seed,
+            allows_coupling=options.batch_statistics is not None,
+        )
+
+    def _first_sample(self) -> tuple[Any, torch.Tensor]:
+        """The first sample of the training part, as a batch of one."""
+        part = self.train.part
+        inputs, target = (to_torch(values, part.data, self.device) for values in part.example())
+        return inputs, target
 
     @property
     def total_steps(self) -> int:
@@ -124,7 +171,7 @@ class Trainer:
 
     def run(self) -> None:
         """Train to the end; KeyboardInterrupt once the checkpoint is safe where Ctrl-C stops it."""
-        with Interrupts(self._interrupt):
+        with Interrupts(self.agreement.interrupt):
             while not self.is_done:
                 self._epoch()
             if not self.train.at_epoch_start:
@@ -133,6 +180,7 @@ class Trainer:
                 self._end_epoch(self.standing.seconds)
             elif self.trained_samples:
                 self.save()
+        join_marks(self)
         self._use_best_weights()
 
     def restore(self, *, allow_new_batch_size: bool = False) -> None:
@@ -141,27 +189,25 @@ class Trainer:
         Raises ResumeError where it belongs to other data, another plan or another model.
         """
         restore_run(self, allow_new_batch_size=allow_new_batch_size)
-        assert self.folder is not None  # resuming without a folder is refused by fit
-        self.folder.history.rewrite(self.history)
-        self._rewrite_steps()
+        if isinstance(self.step, RankStep):
+            self.step.steps = self.standing.steps
+        if self.folder is not None:
+            self.folder.history.rewrite(self.history)
+            self._rewrite_steps()
 
     def save(self) -> None:
         """Write a checkpoint, and the lines of history that wait."""
-        if self.folder is None:
+        if self.run_folder is None:
             return
         self._read_losses()
-        save_run(self, self.folder)
+        save_run(self)
         self._flush()
-        self._saved = time.perf_counter()
+        self.agreement.note_saved()
 
     @property
     def bad_samples(self) -> tuple[BadSample, ...]:
         """The samples of training and validation that could not be read and were left out."""
         return self.train.bad_samples
-
-    def _save_when_due(self, seconds: float) -> None:
-        if time.perf_counter() - self._saved >= seconds:
-            self.save()
 
     def _flush(self) -> None:
         if self.folder is not None:
@@ -181,17 +227,14 @@ class Trainer:
             if weights and not bool(weights[0].all()):
                 inputs, target = without_fillers(inputs, target, weights[0])
                 rows = rows[rows >= 0]
-                if not len(rows):
-                    waiting = time.perf_counter()
-                    continue
-            weight = self.loss.weight(target)
+            weight, count = self.agreement.exchange(self.loss.weight(target), len(rows))
             if not weight:
-                # Every token is masked: there is nothing to learn, and no step is taken.
+                # No sample can be read, or every token is masked: no step is taken.
                 waiting = time.perf_counter()
                 continue
             try:
                 if self.unread is None:
-                    loss = self.step(inputs, target)
+                    loss = self.step(inputs, target, weight)
                 else:
                     step = LaunchedStep(number=standing.steps + 1, rows=rows, weight=weight)
                     self.unread.launch(inputs, target, step)
@@ -201,7 +244,7 @@ class Trainer:
                 raise beyond_vocabulary(self.parts.data.name, error) from error
             standing.steps += 1
             if self.unread is None:
-                self._account(standing.steps, loss, rows, weight)
+                self._account(standing.steps, loss, rows, count, weight)
             elif self.unread.is_full or self.observer is not None:
                 self._read_losses()
             now = waiting = time.perf_counter()
@@ -211,9 +254,9 @@ class Trainer:
             if self.train.at_epoch_start:
                 # The epoch's end below writes the checkpoint, its row included.
                 continue
-            if self._is_interrupted:
+            if self.agreement.stops:
                 self._stop()
-            if now - self._saved >= self.options.checkpoint_seconds:
+            if self.agreement.saves:
                 self.save()
                 waiting = time.perf_counter()
             if now - watched >= _WATCH_SECONDS:
@@ -235,14 +278,12 @@ class Trainer:
             standing.seconds = seconds_before + seconds
             self.save()
 
-    def _account(self, step: int, loss: float, rows: torch.Tensor, weight: int) -> None:
+    def _account(self, step: int, loss: float, rows: torch.Tensor, count: int, weight: int) -> None:
         """Count a step that was taken; NonFiniteLossError where its loss is NaN or infinite."""
         standing = self.standing
         if loss - loss != 0.0:
             self._refuse_loss(step, loss, rows.tolist())
-        row_numbers = rows.cpu().numpy()
-        self.read_rows.mark(row_numbers)
-        count = len(row_numbers)
+        self.read_rows.mark(rows.cpu().numpy())
         standing.samples += count
         self.trained_samples += count
         standing.epoch_weight += weight
@@ -259,7 +300,7 @@ class Trainer:
         """
         if self.unread is not None:
             for step, loss in self.unread.read():
-                self._account(step.number, loss, step.rows, step.weight)
+                self._account(step.number, loss, step.rows, len(step.rows), step.weight)
 
     def _note_step(self, step: int, loss: float) -> None:
         stride = self.step_losses.stride
@@ -291,6 +332,7 @@ class Trainer:
             "loading_seconds": standing.loading_seconds,
             "train_loss": standing.epoch_loss_sum / standing.epoch_weight,
         }
+        join_bad_samples(self)
         if self.bad_samples:
             row["bad_samples"] = len(self.bad_samples)
         if self.step.micro_batch_size != self.options.micro_batch_size:
@@ -299,6 +341,8 @@ class Trainer:
         if self.validation is not None:
             # Validation has the whole budget of memory for itself.
             self.train.release_memory()
+            if isinstance(self.step, RankStep):
+                self.step.share_buffers()
             scores = self.validation.score(self.model, self.loss)
             row.update({f"val_{name}": value for name, value in scores.items()})
         standing.seconds = seconds + time.perf_counter() - validation
@@ -308,12 +352,15 @@ class Trainer:
         self._note_best(row)
         if self.train.at_epoch_start:
             standing.epoch_loss_sum, standing.epoch_weight = 0.0, 0
-            self._save_when_due(min(self.options.checkpoint_seconds, _EPOCH_SAVE_SECONDS))
+            most = min(self.options.checkpoint_seconds, _EPOCH_SAVE_SECONDS)
+            self.agreement.exchange(save_seconds=most)
+            if self.agreement.saves:
+                self.save()
         self._flush()
         rate = self.trained_samples / max(self.training_seconds, 1e-9)
         loading = standing.loading_seconds / max(standing.seconds, 1e-9)
         self._tell(row["train_loss"], samples_per_second=rate, loading_share=loading, row=row)
-        if self._is_interrupted and not self.is_done:
+        if self.agreement.stops and not self.is_done:
             self._stop()
 
     def _note_best(self, row: Row) -> None:
@@ -331,7 +378,7 @@ class Trainer:
 
     def _use_best_weights(self) -> None:
         if self.best_weights:
-            self.model.load_state_dict(self.best_weights)
+            checkpoint.restore_model(self.model, self.best_weights, "")
 
     @property
     def is_stopped_early(self) -> bool:
@@ -358,6 +405,7 @@ class Trainer:
         self.standing.steps = step
         # The losses since the last checkpoint show how it came to this.
         self._flush()
+        rows = list(chain.from_iterable(self.ranks.gather_json(rows)))
         raise non_finite_loss(loss, step, rows, self.options.learning_rate)
 
     def _tell(
@@ -382,9 +430,6 @@ class Trainer:
                     micro_batch_size=self.step.micro_batch_size,
                 )
             )
-
-    def _interrupt(self) -> None:
-        self._is_interrupted = True
 
     def _stop(self) -> None:
         self.save()
