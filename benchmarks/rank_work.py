@@ -25,7 +25,8 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "784-100-10": lambda: _dense(100),
     "784-1000-1000-10": lambda: _dense(1000, 1000),
 }
-Epoch = Callable[[int], None]
+Train = Callable[[int], list[float]]
+"""Train so many epochs; gives the seconds of each."""
 
 
 def _dense(*hidden: int) -> nn.Module:
@@ -36,29 +37,30 @@ def _dense(*hidden: int) -> nn.Module:
     return nn.Sequential(*layers[:-1])
 
 
-def rightbatch(model: nn.Module, batch_size: int, samples: int) -> Epoch:
-    """`rb.fit`, an epoch at a time; the global batch is what is given."""
+def rightbatch(model: nn.Module, batch_size: int, samples: int) -> Train:
+    """`rb.fit`; the global batch is what is given."""
     import rightbatch as rb
 
     pixels, labels = mnist.load()
     data = (pixels[:samples], labels[:samples].astype(np.int64))
     parts = rb.split(rb.open(data)).transform(rb.scale(1 / 255))
 
-    def epoch(number: int) -> None:
-        rb.fit(
+    def train(epochs: int) -> list[float]:
+        result = rb.fit(
             model,
             parts,
             batch_size=batch_size,
             learning_rate=LEARNING_RATE,
-            epochs=1,
-            seed=number,
+            epochs=epochs,
             threads=1,
         )
+        ends = [0.0, *(row["seconds"] for row in result.history)]
+        return [after - before for before, after in pairwise(ends)]
 
-    return epoch
+    return train
 
 
-def torch_alone(model: nn.Module, batch_size: int, samples: int) -> Epoch:
+def torch_alone(model: nn.Module, batch_size: int, samples: int) -> Train:
     """DistributedDataParallel and DistributedSampler, as torch's tutorial has them.
 
     A batch of the sampler is a rank's own, so it is the global one divided by the world size.
@@ -81,8 +83,7 @@ def torch_alone(model: nn.Module, batch_size: int, samples: int) -> Epoch:
     network = DistributedDataParallel(model) if world > 1 else model
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
 
-    def epoch(number: int) -> None:
-        sampler.set_epoch(number)
+    def epoch() -> None:
         for inputs, target in loader:
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(network(inputs.float().div_(255)), target)
@@ -90,7 +91,16 @@ def torch_alone(model: nn.Module, batch_size: int, samples: int) -> Epoch:
             optimizer.step()
             loss.item()
 
-    return epoch
+    def train(epochs: int) -> list[float]:
+        seconds = []
+        for number in range(epochs):
+            sampler.set_epoch(number)
+            began = time.perf_counter()
+            epoch()
+            seconds.append(time.perf_counter() - began)
+        return seconds
+
+    return train
 
 
 class _Rows:
@@ -116,15 +126,9 @@ def main() -> None:
             "gloo", init_method=f"file://{store}", rank=int(rank), world_size=int(world)
         )
     model = MODELS[kind]()
-    epoch = CONTENDERS[who](model, int(batch_size), int(samples))
-    epoch(0)
-    seconds = []
-    for number in range(1, int(repeats) + 1):
-        if int(world) > 1:
-            distributed.barrier()
-        began = time.perf_counter()
-        epoch(number)
-        seconds.append(time.perf_counter() - began)
+    train = CONTENDERS[who](model, int(batch_size), int(samples))
+    # The first epoch warms up.
+    seconds = train(int(repeats) + 1)[1:]
     if int(rank) == 0:
         pixels, labels = mnist.load()
         with torch.inference_mode():

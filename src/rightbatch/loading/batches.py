@@ -293,6 +293,11 @@ class Batches:
         return () if self._quarantine is None else tuple(self._quarantine)
 
     @property
+    def batch_samples(self) -> int:
+        """The samples of the batch that was taken last, on all ranks together."""
+        return self._consumed.batch_samples
+
+    @property
     def current_epoch(self) -> int:
         """The epoch (from 0) that the next batch belongs to, once the one before it is whole."""
         return self._consumed.epoch

@@ -30,6 +30,8 @@ class Consumed:
     def __init__(self) -> None:
         self.epoch = 0
         self.samples = 0
+        # Those of the batch that was taken last, on all ranks together.
+        self.batch_samples = 0
         # Whether the next iteration goes on inside the epoch: after a state was loaded only.
         self._goes_on = True
         # The iteration that moves the cursor: the newest one, none after a state was loaded.
@@ -48,8 +50,10 @@ class Consumed:
         self._moving = iteration = object()
         epoch, start = self.epoch, self.samples
         end = plan.end(start)
+        taken = start
         with contextlib.closing(read(epoch, start)) as batches:
             for stop, batch in batches:
+                self.batch_samples, taken = stop - taken, stop
                 if self._moving is iteration:
                     if stop < end:
                         self.epoch, self.samples = epoch, stop

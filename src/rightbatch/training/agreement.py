@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from rightbatch.training.ranks import Ranks
 
@@ -11,20 +12,18 @@ class Agreement:
     """When to stop and when to save, the same on every rank.
 
     A Ctrl-C may reach one rank before the others, and clocks differ: what each has heard is
-    exchanged with the sizes of a batch, and rank 0's clock says when a checkpoint is due. One
+    added up with the loss of each step, and rank 0's clock says when a checkpoint is due. One
     process alone decides at once.
 
     >>> alone = Agreement(Ranks(), save_seconds=3600.0)
-    >>> alone.exchange(32, 32), alone.stops, alone.saves
-    ((32, 32), False, False)
     >>> alone.interrupt()
-    >>> alone.stops
-    True
+    >>> alone.stops, alone.saves
+    (True, False)
     """
 
     def __init__(self, ranks: Ranks, *, save_seconds: float) -> None:
         self._ranks = ranks
-        self._save_seconds = self._wanted = save_seconds
+        self._save_seconds = save_seconds
         self._is_interrupted = False
         self._agreed = (False, False)
         self._saved = time.perf_counter()
@@ -37,21 +36,21 @@ class Agreement:
         """Count the time to the next checkpoint from now."""
         self._saved = time.perf_counter()
 
-    def exchange(
-        self, weight: int = 0, samples: int = 0, *, save_seconds: float | None = None
-    ) -> tuple[int, int]:
-        """The weight and the samples of a batch of which each rank holds a share.
-
-        `stops` and `saves` are then what the ranks have agreed on. `save_seconds` is another time
-        between checkpoints than usual, up to the next exchange.
-        """
-        self._wanted = self._save_seconds if save_seconds is None else save_seconds
-        if self._ranks.is_alone:
-            return weight, samples
+    def say(self) -> list[float]:
+        """What this rank has to say, as numbers that are added up over the ranks."""
         says_save = self._ranks.is_first and self._is_due
-        sums = self._ranks.sum([weight, samples, self._is_interrupted, says_save])
-        self._agreed = (sums[2] > 0, sums[3] > 0)
-        return int(sums[0]), int(sums[1])
+        return [float(self._is_interrupted), float(says_save)]
+
+    def hear(self, sums: Sequence[float]) -> None:
+        """Take the sums of what the ranks have said for what is agreed on."""
+        self._agreed = (sums[0] > 0, sums[1] > 0)
+
+    def exchange(self, *, save_seconds: float | None = None) -> None:
+        """Agree where no step is taken; `save_seconds` is the time between checkpoints here."""
+        usual = self._save_seconds
+        self._save_seconds = usual if save_seconds is None else save_seconds
+        self.hear(self._ranks.sum(self.say()))
+        self._save_seconds = usual
 
     @property
     def stops(self) -> bool:
@@ -64,5 +63,10 @@ class Agreement:
         return self._is_due if self._ranks.is_alone else self._agreed[1]
 
     @property
+    def agreed_to_save(self) -> bool:
+        """Whether a checkpoint was due at the last exchange."""
+        return self._agreed[1]
+
+    @property
     def _is_due(self) -> bool:
-        return time.perf_counter() - self._saved >= self._wanted
+        return time.perf_counter() - self._saved >= self._save_seconds

@@ -18,6 +18,7 @@ from rightbatch.errors import (
     is_out_of_memory,
 )
 from rightbatch.plan.hashing import derive_key
+from rightbatch.training.agreement import Agreement
 from rightbatch.training.coupling import couples_samples
 from rightbatch.training.optimizers import Optimizer
 from rightbatch.training.ranks import ProcessGroup
@@ -57,10 +58,12 @@ class RankStep(Step):
         stand_in: Callable[[], Sample],
         seed: int,
         allows_coupling: bool,
+        agreement: Agreement,
     ) -> None:
         super().__init__(gradient, optimizer, l1=l1, l2=l2, micro_batch_size=micro_batch_size)
         self._ranks = ranks
         self._stand_in = stand_in
+        self._agreement = agreement
         self._seed = seed
         # Those of the run so far, from which a rank's random state follows.
         self.steps = 0
@@ -91,12 +94,11 @@ class RankStep(Step):
         torch.manual_seed(derive_key("ranks", self._seed, self.steps, self._ranks.rank) >> 1)
         self.steps += 1
         try:
-            share = self._mean(inputs, target, total, self.micro_batch_size or len(target))
+            loss = self._exact_mean(inputs, target, total, self.micro_batch_size or len(target))
         except RightbatchError:
             raise
         except Exception as error:
             raise self._told(error, len(target)) from error
-        loss = self._ranks.sum([share.item()])[0]
         if loss - loss != 0.0:
             return loss
         self._update()
@@ -125,14 +127,11 @@ class RankStep(Step):
                 "themselves: batch_statistics='rank'"
             )
 
-    @override
-    def _mean(self, inputs: Any, target: Tensor, total: int, size: int) -> Tensor:
+    def _exact_mean(self, inputs: Any, target: Tensor, total: int, size: int) -> float:
+        """Find the gradient of the mean over all ranks; gives the mean, and hears what they say."""
         if not isinstance(self.gradient, AutogradGradient):
-            mean = super()._mean(inputs, target, total, size)
-            for parameter in self.gradient.parameters:
-                assert parameter.grad is not None  # the closed form has made it
-                self._ranks.add_up(parameter.grad)
-            return mean
+            share = self._mean(inputs, target, total, size)
+            return self._add_up_closed_form(share)
         world = self._ranks.world_size
         mean = torch.zeros((), dtype=torch.float64)
         passes = list(self._passes(inputs, target, size))
@@ -142,7 +141,25 @@ class RankStep(Step):
                     some, of_some, total=total / world if weighs else math.inf, is_first=number == 0
                 )
             mean = mean + piece / world
-        return mean
+        loss, *said = self._ranks.sum([mean.item(), *self._agreement.say()])
+        self._agreement.hear(said)
+        return loss
+
+    def _add_up_closed_form(self, share: Tensor) -> float:
+        # In one exchange: over loopback, one more costs as much as a small step.
+        gradients = [value.grad for value in self.gradient.parameters if value.grad is not None]
+        said = torch.tensor([share.item(), *self._agreement.say()])
+        flat = [gradient.reshape(-1) for gradient in gradients]
+        parcel = torch.cat([*flat, said.to(flat[0])])
+        self._ranks.add_up(parcel)
+        begin = 0
+        for gradient in gradients:
+            end = begin + gradient.numel()
+            gradient.copy_(parcel[begin:end].view_as(gradient))
+            begin = end
+        loss, *heard = parcel[begin:].tolist()
+        self._agreement.hear(heard)
+        return float(loss)
 
     def _passes(self, inputs: Any, target: Tensor, size: int) -> Iterator[tuple[Any, Tensor, bool]]:
         """The micro-batches of this rank, and whether each weighs anything."""

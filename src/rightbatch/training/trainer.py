@@ -29,6 +29,7 @@ from rightbatch.training.forward import gradient_for
 from rightbatch.training.history import Row, StepLosses
 from rightbatch.training.interrupts import Interrupts
 from rightbatch.training.leakage import ReadRows
+from rightbatch.training.losses import is_tokens
 from rightbatch.training.optimizers import build_optimizer
 from rightbatch.training.options import FitOptions
 from rightbatch.training.progress import Progress, StepObserver, Watcher
@@ -123,6 +124,7 @@ class Trainer:
             learning_rate=options.learning_rate,
             momentum=options.momentum,
         )
+        self.agreement = Agreement(ranks, save_seconds=options.checkpoint_seconds)
         self.step = self._make_step(gradient)
         self.unread = UnreadLosses(self.step) if isinstance(self.step, DeviceStep) else None
         self.standing = Standing()
@@ -132,7 +134,6 @@ class Trainer:
         self.training_seconds = 0.0
         self.trained_samples = 0
         self.best_weights: dict[str, torch.Tensor] = {}
-        self.agreement = Agreement(ranks, save_seconds=options.checkpoint_seconds)
 
     def _make_step(self, gradient: Gradient) -> Step:
         options = self.options
@@ -153,6 +154,7 @@ class Trainer:
             stand_in=self._first_sample,
             seed=options.seed,
             allows_coupling=options.batch_statistics is not None,
+            agreement=self.agreement,
         )
 
     def _first_sample(self) -> tuple[Any, torch.Tensor]:
@@ -209,6 +211,14 @@ class Trainer:
         """The samples of training and validation that could not be read and were left out."""
         return self.train.bad_samples
 
+    def _of_all_ranks(self, target: torch.Tensor, weight: int, count: int) -> tuple[int, int]:
+        """Weight and number of the samples of a batch of which each rank holds a share."""
+        if self.quarantine is None and not is_tokens(target):
+            return self.train.batch_samples, self.train.batch_samples
+        # How many tokens or readable samples others hold is not known here.
+        sums = self.ranks.sum([weight, count])
+        return int(sums[0]), int(sums[1])
+
     def _flush(self) -> None:
         if self.folder is not None:
             self.folder.history.flush()
@@ -227,7 +237,9 @@ class Trainer:
             if weights and not bool(weights[0].all()):
                 inputs, target = without_fillers(inputs, target, weights[0])
                 rows = rows[rows >= 0]
-            weight, count = self.agreement.exchange(self.loss.weight(target), len(rows))
+            weight, count = self.loss.weight(target), len(rows)
+            if not self.ranks.is_alone:
+                weight, count = self._of_all_ranks(target, weight, count)
             if not weight:
                 # No sample can be read, or every token is masked: no step is taken.
                 waiting = time.perf_counter()
@@ -354,7 +366,7 @@ class Trainer:
             standing.epoch_loss_sum, standing.epoch_weight = 0.0, 0
             most = min(self.options.checkpoint_seconds, _EPOCH_SAVE_SECONDS)
             self.agreement.exchange(save_seconds=most)
-            if self.agreement.saves:
+            if self.agreement.agreed_to_save:
                 self.save()
         self._flush()
         rate = self.trained_samples / max(self.training_seconds, 1e-9)
