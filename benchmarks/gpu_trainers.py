@@ -253,7 +253,7 @@ class ResNetSteps(Work):
             if not isinstance(step, DeviceStep):
                 step(inputs, target)
                 continue
-            step.launch(inputs, target)
+            step.launch(inputs, target, len(target))
             if step.unread >= 64:
                 step.read()
         if isinstance(step, DeviceStep) and step.unread:

@@ -192,10 +192,41 @@ def test_a_batch_of_another_shape_or_type_is_learned_from_as_it_is(recorder) -> 
         record=recorder,
     )  # fmt: skip
     for size in (8, 8, 8, 5, 8, 5, 8):
-        step.launch(torch.randn(size, 64), torch.randint(10, (size,)))
+        step.launch(torch.randn(size, 64), torch.randint(10, (size,)), size)
     assert seen == [8, 8, 8, 5, 8, 5, 8]
     assert (recorder.recorded, recorder.replayed) == (1, 2)
     assert len(step.read()) == 7
+
+
+def test_a_batch_with_other_masked_tokens_is_not_replayed_as_one_without(recorder) -> None:
+    """How many tokens count is a number of the recording."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    tokens = generator.integers(0, 6, (64, 5))
+    target = generator.integers(0, 6, (64, 5))
+    target[40:48, :3] = -100
+    parts = rb.split(rb.open((tokens, target)))
+
+    def model() -> nn.Module:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return nn.Sequential(nn.Embedding(6, 4), nn.Linear(4, 6))
+
+    options: dict[str, Any] = {
+        "batch_size": 8, "epochs": 3, "shuffle": False, "learning_rate": 0.5,
+        "loss": "cross_entropy",
+    }  # fmt: skip
+    found = rb.fit(model(), parts, **options)
+    assert found.capture is not None
+    assert found.capture.is_captured, found.capture
+    # Eight batches an epoch, three of which warm up, and one with masks each time.
+    assert recorder.replayed == 24 - 3 - 3
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step_choice, "_DEVICES", ())
+        wanted = rb.fit(model(), parts, **options)
+    for one, two in zip(found.step_losses, wanted.step_losses, strict=True):
+        assert one[1] == pytest.approx(two[1], rel=1e-4)
 
 
 def test_capture_asked_for_where_there_is_no_gpu_is_refused() -> None:

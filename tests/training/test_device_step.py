@@ -81,7 +81,7 @@ def test_launched_steps_are_the_steps_that_are_waited_for(kind, optimizer, l1, l
     losses = [waited(*batch) for batch in batches(7, seed)]
     found: list[float] = []
     for number, batch in enumerate(batches(7, seed)):
-        launched.launch(*batch)
+        launched.launch(*batch, 9)
         if number in (2, 3):
             found += launched.read()
     found += launched.read()
@@ -98,11 +98,11 @@ def test_a_loss_that_is_not_finite_forbids_its_update_and_all_after_it(kind, opt
     assert isinstance(step, DeviceStep)
     good = batches(4, 0)
     for batch in good[:2]:
-        step.launch(*batch)
+        step.launch(*batch, 9)
     before = copy.deepcopy(model.state_dict())
     state = copy.deepcopy(step.optimizer.state)
-    step.launch(good[2][0] * torch.nan, good[2][1])
-    step.launch(*good[3])
+    step.launch(good[2][0] * torch.nan, good[2][1], 9)
+    step.launch(*good[3], 9)
     losses = step.read()
     assert [np.isfinite(loss) for loss in losses[:3]] == [True, True, False]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -336,7 +336,7 @@ class Branch:
         """
         step = self._step
         assert isinstance(step, DeviceStep)  # the caller has asked
-        step.launch(inputs, target)
+        step.launch(inputs, target, step.gradient.loss.weight(target))
         if step.micro_batch_size != self._micro_batch_size:
             raise MemoryError("training went on in smaller micro-batches")
         return self._read() if step.unread == MOST_UNREAD else self._last_loss

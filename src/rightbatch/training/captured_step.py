@@ -85,24 +85,26 @@ class CapturedStep(DeviceStep):
         self._replay: Callable[[], None] | None = None
         self._static: list[Tensor] = []
         self._shapes: list[tuple[torch.Size, torch.dtype]] = []
+        self._total = 0
         self.capture = Capture(is_captured=False, reason="no more than a few full batches came")
         self._is_open = True
         if micro_batch_size is not None:
             self._give_up("batches are learned from in micro-batches")
 
     @override
-    def launch(self, inputs: Any, target: Tensor) -> None:
+    def launch(self, inputs: Any, target: Tensor, total: int) -> None:
         if self._replay is not None:
             batch = [*tree_leaves(inputs), target]
-            if self._shapes == [(value.shape, value.dtype) for value in batch]:
+            # The weight of a batch is a number of the recording, and tokens may be masked.
+            if total == self._total and self._shapes == [(v.shape, v.dtype) for v in batch]:
                 torch._foreach_copy_(self._static, batch)
                 self._replay()
                 self.unread += 1
                 return
         elif self._is_open and len(target) == self._batch_size:
-            self._come_to_it(inputs, target)
+            self._come_to_it(inputs, target, total)
             return
-        super().launch(inputs, target)
+        super().launch(inputs, target, total)
 
     @override
     def _attempt(self, inputs: Any, target: Tensor, total: int, size: int) -> Tensor:
@@ -114,29 +116,29 @@ class CapturedStep(DeviceStep):
         self._watches.append(watch)
         return mean
 
-    def _come_to_it(self, inputs: Any, target: Tensor) -> None:
+    def _come_to_it(self, inputs: Any, target: Tensor, total: int) -> None:
         """Take one of the first steps, or record."""
         if self._taken < _WARM_STEPS:
             self._taken += 1
             self._watched = (inputs, target) if self._is_watched else None
             try:
                 with _beside(self._stream, self._device):
-                    super().launch(inputs, target)
+                    super().launch(inputs, target, total)
             finally:
                 self._watched = None
             return
         reason = self._why_not()
         if reason is None:
-            reason = self._try(inputs, target)
+            reason = self._try(inputs, target, total)
         if reason is None:
             self.capture = Capture(
                 is_captured=True,
                 reason=f"full batches of {self._batch_size:,} are replayed as one CUDA graph",
             )
-            self.launch(inputs, target)
+            self.launch(inputs, target, total)
             return
         self._give_up(reason)
-        super().launch(inputs, target)
+        super().launch(inputs, target, total)
 
     def _why_not(self) -> str | None:
         if self.micro_batch_size is not None:
@@ -151,11 +153,10 @@ class CapturedStep(DeviceStep):
             return "the model replaces a parameter or a buffer instead of writing into it"
         return why_not_alike(self._watches) if self._watches else None
 
-    def _try(self, inputs: Any, target: Tensor) -> str | None:
+    def _try(self, inputs: Any, target: Tensor, total: int) -> str | None:
         """Record a step over memory of its own; gives what speaks against it."""
         static_inputs = tree_map(lambda value: value.clone(), inputs)
         static_target = target.clone()
-        total = self.gradient.loss.weight(target)
         size = len(target)
 
         def step() -> None:
@@ -170,6 +171,7 @@ class CapturedStep(DeviceStep):
         else:
             self._static = [*tree_leaves(static_inputs), static_target]
             self._shapes = [(value.shape, value.dtype) for value in self._static]
+            self._total = total
             return None
         # Outside of the except clause, which keeps the tensors of the attempt alive.
         release_memory()

@@ -58,17 +58,18 @@ class DeviceStep(HalvingStep):
 
     @override
     def __call__(self, inputs: Any, target: Tensor, total: int | None = None) -> float:
-        if not (self.gradient.loss.weight(target) if total is None else total):
+        if total is None:
+            total = self.gradient.loss.weight(target)
+        if not total:
             return 0.0
-        self.launch(inputs, target)
+        self.launch(inputs, target, total)
         return self.read()[-1]
 
-    def launch(self, inputs: Any, target: Tensor) -> None:
-        """Learn from one batch; its loss is to be read before `MOST_UNREAD` are unread.
+    def launch(self, inputs: Any, target: Tensor, total: int) -> None:
+        """Learn from one batch of weight `total`; read its loss before `MOST_UNREAD` are unread.
 
         Raises MemoryLimitError as `HalvingStep` does.
         """
-        total = self.gradient.loss.weight(target)
         self._keep_buffers()
         self._settle(self._mean(inputs, target, total, self.micro_batch_size or len(target)))
         self.unread += 1

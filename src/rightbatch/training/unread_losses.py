@@ -34,7 +34,7 @@ class UnreadLosses:
 
     def launch(self, inputs: Any, target: Tensor, launched: LaunchedStep) -> None:
         """Launch a step."""
-        self._step.launch(inputs, target)
+        self._step.launch(inputs, target, launched.weight)
         self._launched.append(launched)
 
     def read(self) -> Iterator[tuple[LaunchedStep, float]]:
