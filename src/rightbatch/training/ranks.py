@@ -10,7 +10,7 @@ import socket
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,11 @@ from rightbatch.launch import (
 
 # The system takes a moment to reap a process that was killed.
 _REAP_SECONDS = 0.5
+
+_RESUME = (
+    "The last checkpoint is kept: go on with resume, or let torchrun start the ranks anew "
+    "(--max-restarts)."
+)
 
 
 class Ranks:
@@ -93,6 +98,23 @@ class Ranks:
         """What each rank has to say, as JSON, in the order of the ranks."""
         return [value]
 
+    def together(self, next_step: str) -> AbstractContextManager[None]:
+        """A context in which an error of one rank is raised on all, at their next `gather_json`.
+
+        Inside it nothing else is called than that, and what is made of it: `agree`, `exchange`.
+        Where a rank is gone, `next_step` says what is to be done.
+        """
+        del next_step
+        return nullcontext()
+
+    def exchange(self, own: Sequence[Tensor], *, to_all: bool) -> list[list[Tensor]]:
+        """The tensors of each rank, in the order of the ranks; those of others are on the CPU.
+
+        All ranks get them, or with `to_all=False` rank 0 alone, and the others an empty list.
+        """
+        del to_all
+        return [list(own)]
+
     def broadcast(self, content: bytes | None) -> bytes:
         """The bytes that rank 0 gives, on every rank."""
         assert content is not None  # rank 0 has some
@@ -106,7 +128,7 @@ class Ranks:
         """
         return function()
 
-    def agree(self, **described: Any) -> None:
+    def agree(self, aim: str = "train one model", /, **described: Any) -> None:
         """Raise RankError, naming what differs, unless all ranks describe themselves alike."""
 
     def union(self, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -122,6 +144,9 @@ class ProcessGroup(Ranks):
     """
 
     _made: ProcessGroup | None = None
+    _next_step = _RESUME
+    # What the others know of, or can not be told any more.
+    _settled: BaseException | None = None
 
     def __init__(self) -> None:
         from torch import distributed
@@ -161,7 +186,68 @@ class ProcessGroup(Ranks):
 
     @override
     def gather_json(self, value: Any) -> list[Any]:
-        own = json.dumps(value).encode()
+        told = self._gather_told({"value": value})
+        for rank, of_rank in enumerate(told):
+            if "error" in of_rank:
+                self._settled = _error(of_rank, rank)
+                raise self._settled
+        return [of_rank["value"] for of_rank in told]
+
+    @override
+    @contextmanager
+    def together(self, next_step: str) -> Iterator[None]:
+        self._next_step = next_step
+        try:
+            yield
+        except Exception as error:
+            if error is not self._settled and not isinstance(error, RankError):
+                # Where the others are gone as well, this is the error to show.
+                with suppress(RankError):
+                    self._gather_told(_described(error))
+            raise
+        finally:
+            self._settled, self._next_step = None, _RESUME
+
+    @override
+    def exchange(self, own: Sequence[Tensor], *, to_all: bool) -> list[list[Tensor]]:
+        kinds = self.gather_json(
+            [[str(tensor.dtype).removeprefix("torch."), tensor.shape] for tensor in own]
+        )
+        found = []
+        try:
+            for rank, of_rank in enumerate(kinds):
+                if rank == self.rank:
+                    tensors = list(own)
+                elif to_all or self.is_first:
+                    tensors = [
+                        torch.empty(shape, dtype=getattr(torch, kind)) for kind, shape in of_rank
+                    ]
+                else:
+                    continue
+                for tensor in tensors:
+                    if tensor.numel():
+                        self._pass_on(tensor, source=rank, to_all=to_all)
+                found.append(tensors)
+        except Exception as error:
+            # The others wait for tensors, and would take a word for one.
+            self._settled = error
+            raise
+        return found if to_all or self.is_first else []
+
+    def _pass_on(self, tensor: Tensor, *, source: int, to_all: bool) -> None:
+        """Fill a tensor by that of the rank `source`, or, as that rank, let the others have it."""
+        # As bytes: gloo does not know every dtype.
+        content = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        with self._telling():
+            if to_all:
+                self._distributed.broadcast(content, src=source, group=self._group)
+            elif source == self.rank and not self.is_first:
+                self._distributed.send(content, dst=0, group=self._group)
+            elif source != self.rank:
+                self._distributed.recv(content, src=source, group=self._group)
+
+    def _gather_told(self, told: dict[str, Any]) -> list[dict[str, Any]]:
+        own = json.dumps(told).encode()
         lengths = self.gather([len(own)])[:, 0].astype(np.int64).tolist()
         padded = torch.zeros(max(lengths), dtype=torch.uint8)
         padded[: len(own)] = torch.frombuffer(bytearray(own), dtype=torch.uint8)
@@ -195,11 +281,11 @@ class ProcessGroup(Ranks):
                 raise
         told = json.loads(self.broadcast(json.dumps(told).encode()))
         if "error" in told:
-            raise _error(told)
+            raise _error(told, rank=0)
         return told["value"]
 
     @override
-    def agree(self, **described: Any) -> None:
+    def agree(self, aim: str = "train one model", /, **described: Any) -> None:
         # As JSON has them, so that a tuple equals the list that another rank's has become.
         all_ranks = self.gather_json(json.loads(json.dumps(described)))
         differing = [
@@ -210,7 +296,7 @@ class ProcessGroup(Ranks):
         ]
         if differing:
             raise RankError(
-                f"the {self.world_size} ranks can not train one model: {'; '.join(differing)}. "
+                f"the {self.world_size} ranks can not {aim}: {'; '.join(differing)}. "
                 "Start all of them with the same program, options and data"
             )
 
@@ -251,8 +337,7 @@ class ProcessGroup(Ranks):
         what = f"{named} has ended" if gone else "another rank has ended, or can not be reached"
         return RankError(
             f"{what}, so that rank {self.rank} of {self.world_size} can not go on. Look at its own "
-            "output for the reason. The last checkpoint is kept: go on with resume, or let "
-            f"torchrun start the ranks anew (--max-restarts). ({str(error).splitlines()[0]})"
+            f"output for the reason. {self._next_step} ({str(error).splitlines()[0]})"
         )
 
     def _gone(self) -> list[int]:
@@ -349,12 +434,12 @@ def _described(error: BaseException) -> dict[str, str]:
     return {"error": type(error).__name__, "message": str(error)}
 
 
-def _error(told: dict[str, str]) -> Exception:
-    """The error that rank 0 has raised."""
+def _error(told: dict[str, str], rank: int) -> Exception:
+    """The error that a rank has raised."""
     kind = getattr(errors, told["error"], None)
     if isinstance(kind, type) and issubclass(kind, RightbatchError):
         try:
             return kind(told["message"])
         except TypeError:
             pass  # one that is made of more than its message
-    return RankError(f"rank 0 has failed: {told['error']}: {told['message']}")
+    return RankError(f"rank {rank} has failed: {told['error']}: {told['message']}")
