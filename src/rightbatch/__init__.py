@@ -61,8 +61,8 @@ if TYPE_CHECKING:
     from rightbatch.training.fit import evaluate, fit
     from rightbatch.training.predict import predict
     from rightbatch.training.prediction import Prediction
-    from rightbatch.training.ranks import process_group
     from rightbatch.training.result import FitResult
+    from rightbatch.training.torchrun import process_group
     from rightbatch.workflow import run
 
 __version__ = "0.1.0"
@@ -109,7 +109,7 @@ _HOMES = {
     "evaluate": "training.fit",
     "Prediction": "training.prediction",
     "predict": "training.predict",
-    "process_group": "training.ranks",
+    "process_group": "training.torchrun",
     "Advice": "advice.advice",
     "advise": "advice.advise",
     "Comparison": "advice.comparison",
