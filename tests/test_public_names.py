@@ -73,6 +73,7 @@ PUBLIC_NAMES = {
     "ResumeError",
     "RightbatchError",
     "TrainingError",
+    "WorkerError",
     # the release
     "__version__",
 }

@@ -16,8 +16,8 @@ from rightbatch.byte_sizes import bytes_text
 from rightbatch.cli.output import console
 
 if TYPE_CHECKING:
-    from rightbatch.advice.compare import CompareProgress
     from rightbatch.advice.progress import AdviceProgress
+    from rightbatch.advice.runner import CompareProgress
     from rightbatch.advice.stopwatch import SpeedProgress
     from rightbatch.data.packing import PackProgress
     from rightbatch.training.progress import Progress

@@ -1,0 +1,117 @@
+"""A piece of work that any executor can carry out, in this process or on another machine."""
+
+from __future__ import annotations
+
+import pickle
+import platform
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import cloudpickle
+import torch
+
+from rightbatch.advice.placement import Beginning, Placement
+from rightbatch.errors import OptionError, RightbatchError, TrainingError, is_out_of_memory
+
+Value = TypeVar("Value")
+# Threads of one worker share torch's random state and its number of threads: they take turns.
+_TURN = threading.Lock()
+_BEGINNING = Beginning()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done(Generic[Value]):
+    """What came out, and where it ran."""
+
+    value: Value
+    placement: Placement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raised:
+    """What the work itself raised: an error of its own, not of the worker that ran it."""
+
+    error: Exception
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LocalTask(Generic[Value]):
+    """Work for a thread of this process: a function, which is called with `argument`."""
+
+    work: Callable[[Any], Value]
+    argument: Any
+
+    def __call__(self) -> Done[Value] | Raised:
+        """Call the function; gives what it raises as well."""
+        return _carry_out(lambda: self.work(self.argument), torch.get_num_threads())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SentTask(Generic[Value]):
+    """Work as bytes of cloudpickle: a function, which is called with `argument`.
+
+    It can be pickled whatever the function is. `torch_threads` is the number of threads that torch
+    has where the task was made, and has for the time of the task: a worker with another number
+    would sum in another order. Nothing of the worker is changed when it ends.
+    """
+
+    work: bytes
+    argument: Any
+    torch_threads: int
+
+    def __call__(self) -> Done[Value] | Raised:
+        """Call the function; gives what it raises as well, as something that can be pickled."""
+        done: Done[Value] | Raised = _carry_out(
+            lambda: self._work()(self.argument), self.torch_threads
+        )
+        return Raised(error=_sendable(done.error)) if isinstance(done, Raised) else done
+
+    def _work(self) -> Any:
+        try:
+            return cloudpickle.loads(self.work)
+        except (RightbatchError, MemoryError):
+            raise
+        except Exception as error:  # unpickling calls code of the objects, which raises anything
+            raise OptionError(
+                "model, loss, transforms or data can not be rebuilt in a worker on "
+                f"{platform.node()}: {type(error).__name__}: {error}. Install there what they "
+                "import, in the same versions, or define them in your script or notebook, from "
+                "where they are sent along"
+            ) from error
+
+
+def _carry_out(work: Callable[[], Value], torch_threads: int) -> Done[Value] | Raised:
+    with _TURN:
+        began = _BEGINNING.now()
+        threads_before = torch.get_num_threads()
+        try:
+            torch.set_num_threads(torch_threads)
+            return Done(value=work(), placement=Placement.until_now(began))
+        except Exception as error:
+            return Raised(error=error)
+        finally:
+            torch.set_num_threads(threads_before)
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error itself, or one of ours with its text where it would not arrive as it is."""
+    if not isinstance(error, RightbatchError):
+        # A pickle leaves the traceback behind; notes it takes along.
+        lines = traceback.format_exception(error)
+        error.add_note(f"In a worker on {platform.node()}:\n{''.join(lines)}")
+    try:
+        arrived = pickle.loads(pickle.dumps(error))  # noqa: S301  # made in this line
+        if type(arrived) is type(error):
+            return error
+    except Exception:  # noqa: S110  # whatever an error's own code raises: it can not be sent
+        pass
+    if is_out_of_memory(error):
+        return MemoryError(f"on {platform.node()}: {error}")
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return TrainingError(
+        f"a run on {platform.node()} failed at {last.filename}, line {last.lineno}: "
+        f"{type(error).__name__}: {error}"
+    )
