@@ -58,7 +58,7 @@ class Placement:
 
 
 def with_overlaps(placements: Sequence[Placement]) -> list[Placement]:
-    """The same, each with the number of others that it overlaps.
+    """The same, each with the number of others that it overlaps, where that is more than was known.
 
     >>> one = Placement(host="a", machine="1", processor="x", began=0.0, ended=2.0)
     >>> [each.overlapping_runs for each in with_overlaps(
@@ -68,7 +68,10 @@ def with_overlaps(placements: Sequence[Placement]) -> list[Placement]:
     return [
         replace(
             one,
-            overlapping_runs=sum(one.overlaps(two) for two in placements if two is not one),
+            overlapping_runs=max(
+                one.overlapping_runs,
+                sum(one.overlaps(two) for two in placements if two is not one),
+            ),
         )
         for one in placements
     ]

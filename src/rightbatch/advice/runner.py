@@ -144,7 +144,7 @@ class Runner:
                 future.cancel()
             raise
         if lost:
-            self.done += [(jobs[place], runs[place]) for place in sorted(runs)]
+            self.done += [(jobs[place], beside_another(runs[place])) for place in sorted(runs)]
             raise LostRunsError(
                 told_of_lost(
                     [jobs[place].label for place in sorted(lost)],
@@ -186,6 +186,18 @@ class Runner:
                     training=training,
                 )
             )
+
+
+def beside_another(run: Run) -> Run:
+    """The run as one that may have shared its machine: with one that was lost, and left no trace.
+
+    Without a placement it is returned as it is.
+    """
+    place = run.curve.placement
+    if place is None:
+        return run
+    shared = replace(place, overlapping_runs=max(1, place.overlapping_runs))
+    return replace(run, curve=replace(run.curve, placement=shared))
 
 
 def told_of_lost(lost: Sequence[str], whole: Sequence[str], error: Exception) -> str:
