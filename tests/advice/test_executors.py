@@ -28,21 +28,6 @@ SPAWN = multiprocessing.get_context("spawn")
 OPTIONS = {"batch_sizes": [8, 64, "full"], "epochs": 3, "learning_rate": 0.1, "seeds": 2}
 
 
-@pytest.fixture(scope="module")
-def client():
-    """A real cluster of Dask: two worker processes on the loopback, one thread each."""
-    distributed = pytest.importorskip(
-        "distributed", reason="no Dask here: pip install distributed, or make install"
-    )
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0"
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield client
-
-
 def untimed(study):
     """All of a study but its seconds and where it ran."""
     told = study.to_json()

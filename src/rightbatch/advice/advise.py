@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Never
 
@@ -68,6 +69,7 @@ def advise(
     device: str | torch.device | None = None,
     batch_sizes: Iterable[int | str] | None = None,
     probe_memory: bool = True,
+    executor: Executor | None = None,
     progress: AdviceWatcher | None = None,
     command: str | None = None,
     **not_taken: Never,
@@ -93,6 +95,10 @@ def advise(
     the machine, its control group or the GPU has free, less a margin. `batch_sizes` are those to
     choose from (one beyond the training samples is the full batch); the default is the powers of
     two, and the full batch where that is small. `budget_seconds` is in seconds.
+    `executor` (a `ProcessPoolExecutor`, Dask's or any other) runs the pilot's branches, those that
+    are likely to come before they are asked for: more of them fit into the budget, and each is what
+    it is here. Memory, steps and noise are measured in this process before any branch begins, so
+    that nobody disturbs them; the limits of time that end a branch are by the clock of its worker.
     `progress` is called with an `AdviceProgress`. The model, its modes, the random states and
     torch's threads are as before when this returns.
 
@@ -131,6 +137,11 @@ def advise(
             f"grade={grade!r} is not valid.{did_you_mean(str(grade), GRADES)} Valid are: "
             f"{', '.join(GRADES)}."
         )
+    if executor is not None and grade == "quick":
+        raise OptionError(
+            "executor runs the branches of a pilot, and grade='quick' trains none: take "
+            "grade='pilot', or leave executor out"
+        )
     budget = _seconds("budget_seconds", budget_seconds)
     goal = find_goal(epochs, target_loss)
     options = FitOptions(
@@ -165,6 +176,7 @@ def advise(
             budget_seconds=budget,
             device=device,
             watcher=progress,
+            executor=executor,
         ).run(sizes, memory_limit=memory_limit, probe_memory=probe_memory)
         return conclude(
             evidence,
