@@ -6,11 +6,15 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,6 +185,38 @@ def small_with(held):
     network = nn.Sequential(nn.Linear(30, 1))
     network.held = held
     return network
+
+
+@pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(), reason="this system can not fork"
+)
+def test_a_pool_that_forks_is_refused_where_torch_would_hang_in_it(cancer):
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
+        with pytest.raises(rb.OptionError, match=r'torch hangs in them .*get_context\("spawn"\)'):
+            rb.compare("mlp:3", cancer, executor=pool)
+        with pytest.raises(rb.OptionError, match="torch hangs in them"):
+            rb.advise("mlp:3", cancer, executor=pool)
+
+
+@pytest.mark.slow
+def test_the_script_of_the_page_on_clusters_runs(tmp_path):
+    pytest.importorskip("distributed", reason="no Dask here: pip install distributed")
+    page = Path(__file__).resolve().parents[2] / "docs" / "clusters.md"
+    scripts = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (script,) = [script for script in scripts if "LocalCluster(" in script]
+    (tmp_path / "study.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "study.py"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    lines = done.stdout.splitlines()
+    assert [line.rpartition(" ")[0] for line in lines[:4]] == [
+        "batch 8 0", "batch 8 1", "batch 64 0", "batch 64 1",
+    ]  # fmt: skip
 
 
 def test_code_that_a_worker_does_not_have_is_told(client, cancer, tmp_path, monkeypatch):

@@ -32,6 +32,7 @@ class BranchResult:
 
     points: list[LossPoint]
     samples: int
+    seconds: float
     has_diverged: bool
     reached: bool
 
@@ -65,6 +66,7 @@ def result_of(branch: Branch, request: BranchRequest) -> BranchResult:
     return BranchResult(
         points=branch.points,
         samples=branch.samples,
+        seconds=branch.seconds,
         has_diverged=branch.has_diverged,
         reached=branch.smoothed_loss <= request.target,
     )

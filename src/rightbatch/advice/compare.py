@@ -25,6 +25,7 @@ from rightbatch.advice.rates import (
 )
 from rightbatch.advice.run import Job, Run, loss_of, training_loss_of
 from rightbatch.advice.runner import CompareWatcher, LostRunsError, Runner
+from rightbatch.advice.sent_task import refuse_forked
 from rightbatch.errors import OptionError, WorkerError
 from rightbatch.loading.parts import Parts
 from rightbatch.loading.refused_options import refuse_options
@@ -135,6 +136,7 @@ def compare(
             f"finished={type(finished).__name__} is not valid; it is the WorkerError that an "
             "earlier compare raised: except rb.WorkerError as error: …"
         )
+    refuse_forked(executor)
     check_rule(lr_rule)
     reference = whole_number("reference_batch_size", reference_batch_size, at_least=1)
     seeds = whole_number("seeds", seeds, at_least=1)

@@ -7,6 +7,7 @@ import platform
 import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -81,6 +82,22 @@ class SentTask(Generic[Value]):
                 "import, in the same versions, or define them in your script or notebook, from "
                 "where they are sent along"
             ) from error
+
+
+def refuse_forked(executor: Executor | None) -> None:
+    """Raise OptionError for a pool whose processes are forked from this one.
+
+    Such a process inherits the state of torch's threads without the threads, and waits for them for
+    ever as soon as a step is divided.
+    """
+    # There is no public way to ask; a pool of another kind has no such attribute.
+    context = getattr(executor, "_mp_context", None)
+    if context is not None and context.get_start_method() == "fork":
+        raise OptionError(
+            "the processes of this executor are forked from this one, and torch hangs in them once "
+            "it has used several threads here: ProcessPoolExecutor(…, "
+            'mp_context=multiprocessing.get_context("spawn"))'
+        )
 
 
 def _carry_out(work: Callable[[], Value], torch_threads: int) -> Done[Value] | Raised:
