@@ -101,6 +101,16 @@ def test_a_function_of_the_seed_makes_a_model_for_every_run(cancer):
     assert study.model == "small_network"
 
 
+def test_a_function_that_sets_no_seed_gives_every_run_the_same_start_all_the_same(cancer):
+    state = torch.get_rng_state()
+    study = rb.compare(
+        lambda seed: nn.Linear(30, 1), cancer, batch_sizes=[64, 128], epochs=1, seeds=2
+    )
+    starts = {(curve.batch_size, curve.seed): curve.checked_losses[0] for curve in study.curves}
+    assert starts[64, 0] == starts[128, 0] != starts[64, 1] == starts[128, 1]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_processes_give_the_same_curves_also_of_parts_in_use(cancer):
     options = {"batch_sizes": [32, "full"], "epochs": 2, "learning_rate": 0.1, "seeds": 2}
     list(rb.Batches(cancer.train, 32))

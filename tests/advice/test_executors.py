@@ -26,6 +26,7 @@ from rightbatch.advice.comparison import Comparison
 from rightbatch.advice.placement import Placement, why_not_comparable, with_overlaps
 from rightbatch.advice.run import Job
 from rightbatch.advice.sending import code_of, to_bytes
+from rightbatch.advice.sent_task import SentTask
 from rightbatch.training.options import FitOptions
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -291,3 +292,18 @@ def test_data_in_a_file_are_sent_as_the_way_to_it(tmp_path):
     rows_bytes = 4 * len(values)
     assert len(to_bytes(job.run_with, code_of("mlp:3", None, parts))) < rows_bytes + 20_000
     assert values.nbytes == 8_000_000
+
+
+def test_a_task_is_told_from_others_without_looking_at_megabytes_of_work():
+    one, two = (SentTask(work=bytes(10_000), argument=0, torch_threads=1) for _ in "ab")
+    assert len(repr(one)) < 100
+    assert one.__dask_tokenize__() != two.__dask_tokenize__()
+    assert one.__dask_tokenize__() == one.__dask_tokenize__()
+
+
+def test_data_in_memory_that_are_large_are_told_of(caplog):
+    values = np.zeros((9_000_000, 8), np.uint8)
+    parts = rb.split(rb.open((values, values[:, 0])), val=0.1, contiguous=True)
+    to_bytes(parts, code_of("mlp:3", None, parts))
+    assert "which go to the workers with every run" in caplog.text
+    assert "rb.pack" in caplog.text

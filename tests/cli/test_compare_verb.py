@@ -96,8 +96,8 @@ def test_a_process_that_dies_is_followed_by_fewer_which_run_the_rest(rightbatch,
     done = rightbatch(*options, "--processes", 2)
     assert done.code == 0
     assert "A worker process ended before its run did" in done.err
-    # The other process may have been quick enough to end a third one.
-    assert re.search("The [23] runs that are whole are kept, and the others .* in one", done.err)
+    # As many as the other process had ended until then.
+    assert re.search("The [123] runs that are whole are kept, and the others .* in one", done.err)
     alone = rightbatch(*options, "--quiet")
     assert [curve["step_losses"] for curve in json.loads(done.out)["curves"]] == [
         curve["step_losses"] for curve in json.loads(alone.out)["curves"]

@@ -258,16 +258,22 @@ def _carried_out(
     jobs: Sequence[Job], runner: Runner, *, is_tuned: bool, seeds: int
 ) -> tuple[list[Run], list[Run], list[RateTrial]]:
     """The runs of the first seed, those of the others, size by size, and the rates tried."""
-    trials: list[RateTrial] = []
     if is_tuned:
         first, trials = _tuned(jobs, runner, repeats=seeds - 1)
         jobs = [
             _at_rate(job, run.curve.learning_rate) for job, run in zip(jobs, first, strict=True)
         ]
-    else:
-        runner.expect(len(jobs) * seeds)
-        first = runner(jobs)
-    others = [
+        return first, runner(_other_seeds(jobs, seeds)), trials
+    others = _other_seeds(jobs, seeds)
+    runner.expect(len(jobs) + len(others))
+    # At once, so that no worker waits for the last of the first seed.
+    runs = runner([*jobs, *others])
+    return runs[: len(jobs)], runs[len(jobs) :], []
+
+
+def _other_seeds(jobs: Sequence[Job], seeds: int) -> list[Job]:
+    """The jobs with the seeds after the first, size by size."""
+    return [
         replace(
             job,
             options=replace(job.options, seed=job.options.seed + number),
@@ -276,7 +282,6 @@ def _carried_out(
         for job in jobs
         for number in range(1, seeds)
     ]
-    return first, runner(others), trials
 
 
 def _best_of_whole(

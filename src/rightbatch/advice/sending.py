@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.machinery
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,9 +12,15 @@ from typing import Any
 import cloudpickle
 from torch import nn
 
+from rightbatch.byte_sizes import bytes_text
 from rightbatch.errors import OptionError
 from rightbatch.loading.parts import Parts
 from rightbatch.loading.transform import Function
+
+logger = logging.getLogger(__name__)
+
+# With a hundred runs, more than a scheduler may have memory for.
+_LARGE_BYTES = 64 << 20
 
 
 def code_of(model: Any, loss: Any, parts: Parts) -> dict[str, Any]:
@@ -37,7 +44,7 @@ def to_bytes(value: Any, code: dict[str, Any]) -> bytes:
     """
     with by_value(list(code.values())):
         try:
-            return bytes(cloudpickle.dumps(value))
+            sent = bytes(cloudpickle.dumps(value))
         except Exception as error:  # pickling calls code of the objects, which raises anything
             culprit = next((name for name in code if not _can_be_sent(code[name])), "data set")
             raise OptionError(
@@ -46,6 +53,13 @@ def to_bytes(value: Any, code: dict[str, Any]) -> bytes:
                 "function (a model as a function of the seed that builds it), or leave executor "
                 "out"
             ) from error
+    if len(sent) > _LARGE_BYTES:
+        logger.warning(
+            "Model and data are %s, which go to the workers with every run. Data in files do not: "
+            "pack them (rb.pack(data, folder)) and open the folder, and each worker maps the files",
+            bytes_text(len(sent)),
+        )
+    return sent
 
 
 @contextmanager

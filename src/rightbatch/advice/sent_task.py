@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pickle
 import platform
+import secrets
 import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import cloudpickle
@@ -50,7 +51,7 @@ class LocalTask(Generic[Value]):
         return _carry_out(lambda: self.work(self.argument), torch.get_num_threads())
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class SentTask(Generic[Value]):
     """Work as bytes of cloudpickle: a function, which is called with `argument`.
 
@@ -62,6 +63,16 @@ class SentTask(Generic[Value]):
     work: bytes
     argument: Any
     torch_threads: int
+    name: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def __repr__(self) -> str:
+        # Dask asks for it several times a task, and of the work it would be megabytes.
+        return f"<SentTask {self.name}>"
+
+    def __dask_tokenize__(self) -> tuple[str, str]:
+        # What tells tasks apart: else Dask would hash all that the work is, seconds for 50 MB, and
+        # give what an equal task gave before, with its seconds of then.
+        return "rightbatch", self.name
 
     def __call__(self) -> Done[Value] | Raised:
         """Call the function; gives what it raises as well, as something that can be pickled."""
