@@ -152,8 +152,8 @@ def _in_processes(run: Callable[..., Comparison], processes: int) -> Comparison:
                 raise
             finished, processes = error, processes // 2
             logger.warning(
-                "A worker process ended before its run did, most often for want of memory. The "
-                "%d runs that are whole are kept, and the others begin again in %s",
+                "A worker process ended before its run did, most often for want of memory. What is "
+                "whole is kept (runs: %d), and the others begin again in %s",
                 len(error.runs),
                 "one process" if processes == 1 else f"{processes} processes",
             )

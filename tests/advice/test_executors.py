@@ -165,6 +165,7 @@ def test_a_process_that_is_killed_ends_a_pool_and_what_is_whole_is_kept(cancer, 
     assert untimed(again) == untimed(rb.compare("mlp:6", parts, **options))
     # Taken over, not run again: its seconds are those of then.
     assert again.curves[0].history == whole.history
+    assert "compare(…, finished=error)" in told.value.__notes__[0]
     with pytest.raises(rb.OptionError, match="finished=Comparison is not valid; it is the Worker"):
         rb.compare("mlp:6", parts, finished=again)
     # Other data, another run.
@@ -180,6 +181,15 @@ def test_what_can_not_be_sent_is_named_with_what_to_do(client, cancer):
     made = small_with(lock)
     with pytest.raises(rb.OptionError, match=r"the model can not be sent .* make it inside"):
         rb.compare(made, cancer, executor=client.get_executor())
+
+
+def test_a_client_is_no_executor_and_is_told_where_it_has_one(client, cancer):
+    with pytest.raises(
+        rb.OptionError, match=r"executor is of type Client, .* client\.get_executor"
+    ):
+        rb.compare("logistic", cancer, executor=client)
+    with pytest.raises(rb.OptionError, match="executor is of type int"):
+        rb.advise("logistic", cancer, executor=3)
 
 
 def small_with(held):

@@ -19,7 +19,7 @@ from rightbatch.advice.branch import Model
 from rightbatch.advice.conclusion import conclude
 from rightbatch.advice.measuring import Measuring
 from rightbatch.advice.progress import AdviceWatcher
-from rightbatch.advice.sent_task import refuse_forked
+from rightbatch.advice.sent_task import check_executor
 from rightbatch.advice.speed import find_batch_sizes
 from rightbatch.errors import OptionError, did_you_mean
 from rightbatch.loading.parts import Parts
@@ -143,7 +143,7 @@ def advise(
             "executor runs the branches of a pilot, and grade='quick' trains none: take "
             "grade='pilot', or leave executor out"
         )
-    refuse_forked(executor)
+    check_executor(executor)
     budget = _seconds("budget_seconds", budget_seconds)
     goal = find_goal(epochs, target_loss)
     options = FitOptions(

@@ -25,7 +25,7 @@ from rightbatch.advice.rates import (
 )
 from rightbatch.advice.run import Job, Run, loss_of, training_loss_of
 from rightbatch.advice.runner import CompareWatcher, LostRunsError, Runner
-from rightbatch.advice.sent_task import refuse_forked
+from rightbatch.advice.sent_task import check_executor
 from rightbatch.errors import OptionError, WorkerError
 from rightbatch.loading.parts import Parts
 from rightbatch.loading.refused_options import refuse_options
@@ -136,7 +136,7 @@ def compare(
             f"finished={type(finished).__name__} is not valid; it is the WorkerError that an "
             "earlier compare raised: except rb.WorkerError as error: …"
         )
-    refuse_forked(executor)
+    check_executor(executor)
     check_rule(lr_rule)
     reference = whole_number("reference_batch_size", reference_batch_size, at_least=1)
     seeds = whole_number("seeds", seeds, at_least=1)
@@ -194,11 +194,17 @@ def compare(
         first, later, trials = _carried_out(jobs, runner, is_tuned=lr_rule == "tuned", seeds=seeds)
     except LostRunsError as error:
         whole, trials = _best_of_whole(runner, is_tuned=lr_rule == "tuned", seed=options.seed)
-        raise WorkerError(
+        lost = WorkerError(
             error.message,
             comparison=describe(whole, trials, notes=[error.message]) if whole else None,
             runs=runner.kept(),
-        ) from error.__cause__
+        )
+        if whole:
+            lost.add_note(
+                "What is whole is kept: `error.comparison` shows it, and with a new executor "
+                "compare(…, finished=error) runs the others alone."
+            )
+        raise lost from error.__cause__
     runs = [
         run
         for place, first_run in enumerate(first)

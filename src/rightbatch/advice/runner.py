@@ -204,7 +204,7 @@ def told_of_lost(lost: Sequence[str], whole: Sequence[str], error: Exception) ->
     """What to say of runs that an executor lost by `error`, and of those that are whole.
 
     >>> print(told_of_lost(["batch 1"], ["batch 8"], CancelledError()))
-    1 of 2 runs came to no end, since they were cancelled. Lost: batch 1. Whole: batch 8. ...
+    1 of 2 runs came to no end, since they were cancelled. Lost: batch 1. Whole: batch 8.
     """
     if isinstance(error, BrokenExecutor):
         why = (
@@ -226,12 +226,6 @@ def told_of_lost(lost: Sequence[str], whole: Sequence[str], error: Exception) ->
     return (
         f"{len(lost):,} of {runs:,} runs came to no end, since {why}. Lost: {_named(lost)}. Whole: "
         f"{_named(whole) or 'none'}."
-        + (
-            " This error keeps those: `comparison` shows them, and compare(…, finished=error) "
-            "with a new executor runs the others alone"
-            if whole
-            else ""
-        )
     )
 
 

@@ -95,12 +95,23 @@ class SentTask(Generic[Value]):
             ) from error
 
 
-def refuse_forked(executor: Executor | None) -> None:
-    """Raise OptionError for a pool whose processes are forked from this one.
+def check_executor(executor: Any) -> None:
+    """Raise OptionError for what is no executor, and for a pool of forked processes.
 
-    Such a process inherits the state of torch's threads without the threads, and waits for them for
-    ever as soon as a step is divided.
+    A forked process inherits the state of torch's threads without the threads, and waits for them
+    for ever as soon as a step is divided.
+
+    >>> check_executor("dask")
+    Traceback (most recent call last):
+    rightbatch.errors.OptionError: executor is of type str, and a concurrent.futures.Executor is ...
     """
+    if executor is None:
+        return
+    if not isinstance(executor, Executor):
+        raise OptionError(
+            f"executor is of type {type(executor).__name__}, and a concurrent.futures.Executor is "
+            "valid: a ProcessPoolExecutor, or of a Dask client its client.get_executor()"
+        )
     # There is no public way to ask; a pool of another kind has no such attribute.
     context = getattr(executor, "_mp_context", None)
     if context is not None and context.get_start_method() == "fork":
