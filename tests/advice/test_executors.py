@@ -266,6 +266,7 @@ class Meeting:
 
 
 def test_runs_that_share_a_machine_say_that_their_seconds_do_not_compare(client, cancer, tmp_path):
+    client.wait_for_workers(2)
     parts = cancer.transform(Meeting(tmp_path), train_only=True)
     options = {"batch_sizes": [64, "full"], "epochs": 2, "landscape": False}
     study = rb.compare("mlp:3", parts, executor=client.get_executor(), **options)

@@ -15,15 +15,9 @@ from rightbatch.advice.comparison import Comparison, Curve, RateTrial
 from rightbatch.advice.landscape import map_landscape
 from rightbatch.advice.landscape_map import Landscape
 from rightbatch.advice.placement import why_not_comparable
-from rightbatch.advice.rates import (
-    best_of,
-    check_rule,
-    first_rates,
-    next_rate,
-    scaled_rate,
-    trials_of,
-)
-from rightbatch.advice.run import Job, Run, loss_of, training_loss_of
+from rightbatch.advice.rate_search import best_of_whole, carry_out
+from rightbatch.advice.rates import check_rule, scaled_rate
+from rightbatch.advice.run import Job, Run, training_loss_of
 from rightbatch.advice.runner import CompareWatcher, LostRunsError, Runner
 from rightbatch.advice.sent_task import check_executor
 from rightbatch.errors import OptionError, WorkerError
@@ -191,9 +185,9 @@ def compare(
         runner,
     )
     try:
-        first, later, trials = _carried_out(jobs, runner, is_tuned=lr_rule == "tuned", seeds=seeds)
+        first, later, trials = carry_out(jobs, runner, is_tuned=lr_rule == "tuned", seeds=seeds)
     except LostRunsError as error:
-        whole, trials = _best_of_whole(runner, is_tuned=lr_rule == "tuned", seed=options.seed)
+        whole, trials = best_of_whole(runner, is_tuned=lr_rule == "tuned", seed=options.seed)
         lost = WorkerError(
             error.message,
             comparison=describe(whole, trials, notes=[error.message]) if whole else None,
@@ -258,92 +252,6 @@ class _Description:
             },
             provenance=self.provenance(),
         )
-
-
-def _carried_out(
-    jobs: Sequence[Job], runner: Runner, *, is_tuned: bool, seeds: int
-) -> tuple[list[Run], list[Run], list[RateTrial]]:
-    """The runs of the first seed, those of the others, size by size, and the rates tried."""
-    if is_tuned:
-        first, trials = _tuned(jobs, runner, repeats=seeds - 1)
-        jobs = [
-            _at_rate(job, run.curve.learning_rate) for job, run in zip(jobs, first, strict=True)
-        ]
-        return first, runner(_other_seeds(jobs, seeds)), trials
-    others = _other_seeds(jobs, seeds)
-    runner.expect(len(jobs) + len(others))
-    # At once, so that no worker waits for the last of the first seed.
-    runs = runner([*jobs, *others])
-    return runs[: len(jobs)], runs[len(jobs) :], []
-
-
-def _other_seeds(jobs: Sequence[Job], seeds: int) -> list[Job]:
-    """The jobs with the seeds after the first, size by size."""
-    return [
-        replace(
-            job,
-            options=replace(job.options, seed=job.options.seed + number),
-            keeps_trajectory=False,
-        )
-        for job in jobs
-        for number in range(1, seeds)
-    ]
-
-
-def _best_of_whole(
-    runner: Runner, *, is_tuned: bool, seed: int
-) -> tuple[list[Run], list[RateTrial]]:
-    """Of a study that lost runs: those that are whole, of rates tried the best of each size."""
-    runs = [run for _, run in runner.done]
-    if not is_tuned:
-        return runs, []
-    whole: list[Run] = []
-    trials: list[RateTrial] = []
-    for size in dict.fromkeys(run.curve.batch_size for run in runs):
-        tried = [r for r in runs if r.curve.batch_size == size and r.curve.seed == seed]
-        best, found = _best_rate(tried)
-        trials += found
-        whole += [best, *(r for r in runs if r.curve.batch_size == size and r not in tried)]
-    return whole, trials
-
-
-def _tuned(
-    jobs: Sequence[Job], runner: Runner, *, repeats: int
-) -> tuple[list[Run], list[RateTrial]]:
-    """The best run of each job over a grid of rates, and everything that was tried."""
-    tried: list[list[Run]] = [[] for _ in jobs]
-    wanted = [first_rates(job.options.learning_rate) for job in jobs]
-    runner.expect(len(jobs) * repeats)
-    while any(wanted):
-        wave = [(place, rate) for place, rates in enumerate(wanted) for rate in rates]
-        runner.expect(len(wave))
-        done = runner([_at_rate(jobs[place], rate) for place, rate in wave])
-        for (place, _), run in zip(wave, done, strict=True):
-            tried[place].append(run)
-        further = [
-            next_rate([run.curve.learning_rate for run in runs], [loss_of(run) for run in runs])
-            for runs in tried
-        ]
-        wanted = [[] if rate is None else [rate] for rate in further]
-    best, trials = [], []
-    for runs in tried:
-        run, found = _best_rate(runs)
-        best.append(run)
-        trials += found
-    return best, trials
-
-
-def _best_rate(runs: Sequence[Run]) -> tuple[Run, list[RateTrial]]:
-    """The run of the best rate of one size, and all that were tried."""
-    rates, losses = [run.curve.learning_rate for run in runs], [loss_of(run) for run in runs]
-    # Where every rate diverged, the lowest is the nearest to one that would not.
-    found = best_of(losses)
-    place = rates.index(min(rates)) if found is None else found
-    return runs[place], trials_of(runs[place].curve.batch_size, rates, losses)
-
-
-def _at_rate(job: Job, learning_rate: float) -> Job:
-    return replace(job, options=replace(job.options, learning_rate=learning_rate))
 
 
 def _sizes(batch_sizes: Iterable[int | str], length: int) -> list[int]:
