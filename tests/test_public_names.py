@@ -46,6 +46,7 @@ PUBLIC_NAMES = {
     "evaluate",
     "fit",
     "predict",
+    "process_group",
     # advice
     "Advice",
     "advise",
@@ -69,6 +70,7 @@ PUBLIC_NAMES = {
     "MemoryLimitError",
     "MissingDependencyError",
     "NonFiniteLossError",
+    "RankError",
     "OptionError",
     "ResumeError",
     "RightbatchError",

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         MissingDependencyError,
         NonFiniteLossError,
         OptionError,
+        RankError,
         ResumeError,
         RightbatchError,
         TrainingError,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from rightbatch.training.fit import evaluate, fit
     from rightbatch.training.predict import predict
     from rightbatch.training.prediction import Prediction
+    from rightbatch.training.ranks import process_group
     from rightbatch.training.result import FitResult
     from rightbatch.workflow import run
 
@@ -80,6 +82,7 @@ _HOMES = {
     "MemoryLimitError": "errors",
     "MissingDependencyError": "errors",
     "NonFiniteLossError": "errors",
+    "RankError": "errors",
     "OptionError": "errors",
     "ResumeError": "errors",
     "RightbatchError": "errors",
@@ -108,6 +111,7 @@ _HOMES = {
     "evaluate": "training.fit",
     "Prediction": "training.prediction",
     "predict": "training.predict",
+    "process_group": "training.ranks",
     "Advice": "advice.advice",
     "advise": "advice.advise",
     "Comparison": "advice.comparison",
@@ -147,6 +151,7 @@ __all__ = [
     "Parts",
     "Prediction",
     "Ragged",
+    "RankError",
     "ResumeError",
     "RightbatchError",
     "RunReport",
@@ -170,6 +175,7 @@ __all__ = [
     "pack",
     "pad",
     "predict",
+    "process_group",
     "run",
     "scale",
     "shuffle_quality",

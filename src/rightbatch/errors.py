@@ -97,6 +97,10 @@ class NonFiniteLossError(TrainingError):
         return partial(type(self), step=self.step, rows=self.rows), self.args
 
 
+class RankError(TrainingError):
+    """The ranks of a run have ended, can not be reached, or do not belong together."""
+
+
 class WorkerError(RightbatchError, RuntimeError):
     """Runs that an executor was given came to no end, since a worker of it did.
 

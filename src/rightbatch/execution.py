@@ -15,6 +15,7 @@ from rightbatch.advice.landscape import PathMap
 from rightbatch.data.opening_files import names_a_set
 from rightbatch.data.remote_url import shown_url
 from rightbatch.errors import OptionError
+from rightbatch.launch import restart_count
 from rightbatch.loading.parts import Parts
 from rightbatch.loading.quarantine import Quarantine
 from rightbatch.loading.token_batches import parts_with_padding
@@ -26,6 +27,7 @@ from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE
 from rightbatch.training.fit import evaluate, fit
 from rightbatch.training.history import finite_json
 from rightbatch.training.progress import Watcher
+from rightbatch.training.ranks import Ranks
 from rightbatch.training.run_folder import RunFolder
 
 
@@ -56,7 +58,8 @@ def fit_and_test(
     if options.batch_tokens is not None:
         parts = parts_with_padding(parts)
     to_fit = model_to_fit(str(training.model), seed=data.seed) if network is None else network
-    path = PathMap(to_fit, parts, options) if report is not None else None
+    ranks = Ranks.here()
+    path = PathMap(to_fit, parts, options) if report is not None and ranks.is_first else None
     result = fit(
         to_fit,
         parts,
@@ -109,6 +112,9 @@ def fit_and_test(
     )
     if quarantine is not None and len(quarantine):
         made = replace(made, bad_samples=len(quarantine))
+    if not ranks.is_first:
+        return made
+    if quarantine is not None and len(quarantine):
         folder.write_json(folder.bad_samples, quarantine.to_json())
     folder.write_json(folder.result, finite_json(made.result_json()))
     landscape = path.landscape() if path is not None else None
@@ -136,8 +142,11 @@ def absolute(data: str) -> str:
 
 
 def refuse_taken(run: Path) -> None:
-    """OptionError where `run` holds a run already: said before large data are read."""
-    if RunFolder(run).config.exists():
+    """OptionError where `run` holds a run already: said before large data are read.
+
+    A job that torchrun has started anew goes on with its own.
+    """
+    if restart_count() == 0 and RunFolder(run).config.exists():
         raise OptionError(
             f"{run} holds a run already: go on with it (--resume {run}) or choose another folder"
         )

@@ -175,6 +175,7 @@ class TrainOptions:
     batch_size: int | str = 32
     batch_tokens: int | None = None
     micro_batch_size: int | None = None
+    batch_statistics: str | None = None
     evaluation_batch_size: int | None = None
     epochs: int | None = None
     steps: int | None = None

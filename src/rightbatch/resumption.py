@@ -16,6 +16,7 @@ from rightbatch.options import AUTO, AdviceOptions, DataOptions, TrainOptions
 from rightbatch.preparation import prepare
 from rightbatch.run_report import RunReport
 from rightbatch.training.progress import Watcher
+from rightbatch.training.ranks import Ranks
 from rightbatch.training.run_folder import RunFolder
 
 # What the user may change when a run goes on: how far, how fast, and where the data lie now (the
@@ -41,7 +42,7 @@ def resume(
     Raises ResumeError that names what differs otherwise.
     """
     folder = RunFolder(Path(run))
-    config = folder.read_config()
+    config = Ranks.here().on_first(folder.read_config)
     data, training = _with_changes(folder.path, *_stored_options(folder.path, config), given)
     try:
         parts = prepare(data)

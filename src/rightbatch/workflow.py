@@ -25,6 +25,7 @@ from rightbatch.execution import (
     refuse_taken,
     stored_command,
 )
+from rightbatch.launch import most_restarts
 from rightbatch.loading.parts import Parts
 from rightbatch.model_file import ModelFile
 from rightbatch.options import DEFAULT_HELD_OUT, AdviceOptions, DataOptions, TrainOptions
@@ -33,6 +34,7 @@ from rightbatch.run_report import RunReport
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE
 from rightbatch.training.history import finite_json
 from rightbatch.training.progress import Progress, Watcher
+from rightbatch.training.ranks import Ranks
 from rightbatch.training.run_folder import RunFolder
 
 # Where the way to a target loss was predicted, training may take this many times as long; where
@@ -252,7 +254,7 @@ def train(
         training = replace(training, model=choose_model(training, parts.train))
     _refuse_without_validation(training, parts)
     model = type(network).__name__ if network is not None else str(training.model)
-    folder = RunFolder(Path(out) if out is not None else new_folder(parts.data.name, model))
+    folder = _folder_of(out, parts.data.name, model)
     # The run is gone on with from any folder.
     data = replace(data, data=absolute(data.data))
     advice = None
@@ -292,6 +294,18 @@ def train(
         report=report,
         progress=watchers.training,
     )
+
+
+def _folder_of(out: str | Path | None, data: str, model: str) -> RunFolder:
+    """The folder that was named, or a new one, which rank 0 names for all."""
+    if out is not None:
+        return RunFolder(Path(out))
+    if most_restarts():
+        raise OptionError(
+            "torchrun may start the ranks anew (--max-restarts), and without a name for its folder "
+            "the run would not be found again: give out=… (--out FOLDER)"
+        )
+    return RunFolder(Path(Ranks.here().on_first(lambda: str(new_folder(data, model)))))
 
 
 def ask(

@@ -242,3 +242,17 @@ def test_the_rest_of_an_epoch_may_be_cut_at_another_batch_size(cancer, tmp_path)
     # 455 - 5 * 32 = 295 samples are left: 6 batches of 50.
     assert [(row["steps"], row["samples"]) for row in result.history] == [(11, 455), (21, 910)]
     assert result.leaked_samples == 0
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 25])
+def test_where_in_memory_a_batch_lies_changes_no_bit(tmp_path: Path, batch_size: int) -> None:
+    # A row of 30 features is no multiple of 16 bytes, and matrix products of few rows or columns
+    # round otherwise where their memory does not begin at one.
+    parts = rb.split(rb.open("breast_cancer"), val=0.2, seed=7).transform(rb.standardize())
+    options = {"batch_size": batch_size, "learning_rate": 0.1, "threads": 1}
+    whole = rb.fit("logistic", parts, **options, epochs=2)
+    rb.fit("logistic", parts, **options, steps=13, out=tmp_path / "run")
+    resumed = rb.fit("logistic", parts, **options, epochs=2, out=tmp_path / "run", resume=True)
+    for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert whole.step_losses == resumed.step_losses

@@ -7,7 +7,8 @@ import sys
 
 import click
 
-from rightbatch.errors import RightbatchError, is_out_of_memory
+from rightbatch.errors import OptionError, RightbatchError, is_out_of_memory
+from rightbatch.launch import launched_rank, launched_world_size
 
 FAILED = 1
 OUT_OF_MEMORY = 4
@@ -15,7 +16,14 @@ INTERRUPTED = 130
 
 
 def report_failure(error: Exception) -> int | None:
-    """Tell `error` on stderr and return the exit code; None where it is a bug and should show."""
+    """Tell `error` on stderr and return the exit code; None where it is a bug and should show.
+
+    What all ranks of a job meet alike, rank 0 alone tells.
+    """
+    rank = launched_rank()
+    if rank > 0 and isinstance(error, click.ClickException | OptionError):
+        return error.exit_code
+    said = f"Error (rank {rank})" if launched_world_size() > 1 else "Error"
     if isinstance(error, click.ClickException):
         error.show()
         return error.exit_code
@@ -23,11 +31,11 @@ def report_failure(error: Exception) -> int | None:
         click.echo("Interrupted.", err=True)
         return INTERRUPTED
     if isinstance(error, RightbatchError):
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"{said}: {error}", err=True)
         return error.exit_code
     if is_out_of_memory(error):
         click.echo(
-            f"Error: out of memory: {str(error) or type(error).__name__}\n"
+            f"{said}: out of memory: {str(error) or type(error).__name__}\n"
             "Take a smaller --batch-size, or keep it and split it with --micro-batch-size.",
             err=True,
         )
@@ -37,6 +45,6 @@ def report_failure(error: Exception) -> int | None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     if isinstance(error, OSError):
-        click.echo(f"Error: {error}", err=True)
+        click.echo(f"{said}: {error}", err=True)
         return FAILED
     return None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import click
 
 from rightbatch import __version__
 from rightbatch.cli.failure import report_failure
 from rightbatch.errors import did_you_mean
+from rightbatch.launch import launched_world_size
 
 # A verb is a file of this package that holds a click command of the same name.
 VERBS = (
@@ -25,6 +27,9 @@ VERBS = (
     "speed",
     "report",
 )
+
+# Under torchrun, these are shared by the ranks.
+_VERBS_OF_RANKS = ("run", "advise", "train", "predict")
 
 
 class LazyGroup(click.Group):
@@ -85,9 +90,15 @@ def cli() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line with `arguments` and return its exit code."""
     try:
-        result = cli.main(
-            list(arguments), prog_name="rightbatch", standalone_mode=False, obj=list(arguments)
-        )
+        with ExitStack() as stack:
+            if launched_world_size() > 1:
+                _refuse_one_process_verbs(arguments)
+                from rightbatch.training.ranks import process_group
+
+                stack.enter_context(process_group())
+            result = cli.main(
+                list(arguments), prog_name="rightbatch", standalone_mode=False, obj=list(arguments)
+            )
     except Exception as error:
         code = report_failure(error)
         if code is None:
@@ -95,6 +106,17 @@ def run(arguments: Sequence[str]) -> int:
         return code
     # A verb returns nothing; ctx.exit(code) comes back as the number it was given.
     return result if isinstance(result, int) else 0
+
+
+def _refuse_one_process_verbs(arguments: Sequence[str]) -> None:
+    """A usage error where several processes would do the work of one, into the same files."""
+    verb = next((word for word in arguments if word in VERBS), None)
+    if verb is not None and verb not in _VERBS_OF_RANKS:
+        raise click.UsageError(
+            f"`{verb}` is the work of one process, and torchrun has begun "
+            f"{launched_world_size()}: call it without torchrun. Ranks share "
+            f"{', '.join(_VERBS_OF_RANKS)}."
+        )
 
 
 def main() -> None:

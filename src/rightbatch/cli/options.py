@@ -33,6 +33,7 @@ from rightbatch.options import (
 ACTIVATIONS = ("relu", "sigmoid", "tanh")
 LOSSES = ("cross_entropy", "binary_cross_entropy", "squared_error")
 OPTIMIZERS = ("sgd", "adam", "adamw")
+BATCH_STATISTICS = ("rank", "synchronised")
 DEFAULT_EPOCHS = 10
 
 Options = TypeVar("Options", AdviceOptions, DataOptions, TrainOptions)
@@ -105,6 +106,15 @@ micro_batch_options = stacked(
         type=_COUNT,
         help="Samples computed at once; the step is still the exact mean over the batch.  "
         "[default: the batch]",
+    ),
+)
+
+rank_options = stacked(
+    _batching(
+        "--batch-statistics",
+        type=Choice(BATCH_STATISTICS),
+        help="What BatchNorm normalises over under torchrun: each rank's share of a batch, or all "
+        "of it (on GPUs).  [default: refuse]",
     ),
 )
 
@@ -285,6 +295,7 @@ def _training_options(batch_size: int | str) -> Callable[[Function], Function]:
         token_batch_options,
         advice_options,
         micro_batch_options,
+        rank_options,
         evaluation_batch_options,
         order_options,
         sampling_options,

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rightbatch.launch import launched_rank
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
@@ -35,13 +37,16 @@ class Output:
 
     def __post_init__(self) -> None:
         handler = _WarningHandler()
-        handler.setLevel(logging.ERROR if self.quiet else logging.WARNING)
+        is_first = launched_rank() == 0
+        handler.setLevel(logging.WARNING if is_first and not self.quiet else logging.ERROR)
         logger = logging.getLogger("rightbatch")
         logger.handlers = [handler]
         logger.propagate = False
 
     def result(self, tables: Iterable[RenderableType], report: Mapping[str, Any]) -> None:
-        """Print the result: as tables, and as JSON where that is asked for."""
+        """Print the result: as tables, and as JSON where that is asked for; of ranks, the first."""
+        if launched_rank() > 0:
+            return
         if self.as_json:
             from rightbatch.training.history import finite_json
 
@@ -52,8 +57,8 @@ class Output:
             self._print(tables, to_stderr=False)
 
     def note(self, text: str) -> None:
-        """Say a sentence on stderr, unless quiet."""
-        if not self.quiet:
+        """Say a sentence on stderr, unless quiet; of ranks, the first one says it."""
+        if not self.quiet and launched_rank() == 0:
             click.echo(text, err=True)
 
     @staticmethod

@@ -14,6 +14,7 @@ import click
 
 from rightbatch.byte_sizes import bytes_text
 from rightbatch.cli.output import console
+from rightbatch.launch import launched_rank
 
 if TYPE_CHECKING:
     from rightbatch.advice.progress import AdviceProgress
@@ -300,7 +301,7 @@ class RunDisplay:
 @contextmanager
 def run_display(*, quiet: bool) -> Iterator[RunDisplay]:
     """The displays of a run that suit stderr as it is now: on a terminal they share a bar."""
-    with progress_display(quiet=quiet) as training:
+    with progress_display(quiet=quiet or launched_rank() > 0) as training:
         if training is None:
             yield RunDisplay(advice=None, training=None)
         else:

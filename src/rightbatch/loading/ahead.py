@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rightbatch.plan.plan import Plan
+from rightbatch.plan.rank_plan import RankPlan
 from rightbatch.plan.row_set import RowSet
 from rightbatch.plan.token_plan import TokenPlan
 
@@ -23,7 +24,7 @@ class RowsAhead:
     array([12, 13, 14])
     """
 
-    def __init__(self, plan: Plan, rows: RowSet, epoch: int) -> None:
+    def __init__(self, plan: Plan | RankPlan, rows: RowSet, epoch: int) -> None:
         self._plan = plan
         self._rows = rows
         self._epoch = epoch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any, Literal
@@ -13,8 +12,10 @@ from numpy.typing import ArrayLike
 
 from rightbatch.byte_sizes import parse_bytes
 from rightbatch.data.dataset import Dataset
-from rightbatch.errors import OptionError, ResumeError
+from rightbatch.errors import OptionError
 from rightbatch.free_memory import free_memory
+from rightbatch.loading.batches_text import batches_text
+from rightbatch.loading.consumed import Consumed, plan_of_run, read_state, state_of
 from rightbatch.loading.epoch import Epoch
 from rightbatch.loading.memory_budget import most_samples, warn_of_random_reads
 from rightbatch.loading.order_choice import choose_order, find_budget
@@ -37,16 +38,13 @@ from rightbatch.loading.weights import without_weights
 from rightbatch.loading.windows import WindowPool
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import whole_number
-from rightbatch.plan.cursor import Cursor
-from rightbatch.plan.order import Order
 from rightbatch.plan.orders import AnyOrder
 from rightbatch.plan.plan import Plan
+from rightbatch.plan.rank_plan import RankPlan
+from rightbatch.plan.ranks import check_rank
 from rightbatch.plan.token_plan import AnyPlan, TokenPlan
 
 Remainder = Literal["keep", "drop", "pad"]
-
-# What a budget of memory may call for.
-_CHOSEN_ORDERS = ("uniform", "block-window")
 
 
 class Batches:
@@ -55,9 +53,9 @@ class Batches:
     A batch is `(inputs, target)`, or the inputs alone where the data have no target;
     `with_rows=True` appends the row numbers in the data (int64, (B,); -1 for padding), and
     `remainder="pad"` appends the weights (float32, (B,); 0 for padding). Arrays are NumPy's, or
-    torch tensors on the same memory (`output="torch"`), moved to `device` when one is given. A
-    column of entries that vary in length is a `Ragged`, of which a function of a batch can make
-    arrays (`Ragged.padded`); tensors are made of arrays alone.
+    torch tensors (`output="torch"`), on the same memory where that is aligned to 16 bytes, moved to
+    `device` when one is given. A column of entries that vary in length is a `Ragged`, of which a
+    function of a batch can make arrays (`Ragged.padded`); tensors are made of arrays alone.
 
     Iterating goes through the next epoch, or through the rest of the epoch that
     `load_state_dict` stood in, from when the first batch is taken; of several iterations under way
@@ -103,6 +101,13 @@ class Batches:
     with the weights, as with "pad", and the state has the list, so that a run which goes on leaves
     the same samples out.
 
+    With `rank=r, world_size=W` it gives the share of rank r of every batch: batch k of the ranks,
+    one after another, is batch k of one process, and each reads its own samples alone. Shares
+    differ by one sample at most; an empty one is a batch of 0 samples, so that all ranks take the
+    same number of them. Everything else counts the batches and samples of all ranks: lengths,
+    `batch_size`, and the state, which is the same on every rank, and from which any number of ranks
+    goes on. Functions of a batch get the rank's share.
+
     A batch is yours for as long as you hold it: memory is used again only when you let go.
 
     Raises OptionError where an option is not valid.
@@ -137,6 +142,9 @@ class Batches:
         output: Output = "numpy",
         device: Any = None,
         threads: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        _rank_samples: int | None = None,
     ) -> None:
         if isinstance(part, Parts):
             named = ", ".join(f"parts.{name}" for name in part.all)
@@ -147,6 +155,10 @@ class Batches:
         if output not in ("numpy", "torch"):
             raise OptionError(f"output={output!r} is not valid; valid are 'numpy' and 'torch'")
         self.output: Output = output
+        self.rank, self.world_size = check_rank(rank, world_size)
+        # Filled rank by rank, so many samples each, a batch comes to a rank as one of its own:
+        # for the passes of the library alone, which gather the results in the order of the data.
+        self._rank_samples = _rank_samples
         check_sampling(weights, epoch_samples, shuffle=shuffle, window=window, block=block)
         self.part = without_weights(self.part, weights)
         length = epoch_length(
@@ -156,6 +168,12 @@ class Batches:
             self.part, length, weights=weights, shuffle=shuffle, window=window, block=block
         )
         if batch_tokens is not None:
+            if self.world_size > 1:
+                raise OptionError(
+                    f"batch_tokens={batch_tokens} and world_size={self.world_size} do not go "
+                    "together yet: a batch is padded to its own longest sample, and the shares of "
+                    "ranks would differ in length; give batch_size, and rb.pad(longest=…)"
+                )
             refuse_with_tokens(
                 {
                     "batch_size": batch_size,
@@ -195,7 +213,11 @@ class Batches:
         )
         if output == "torch" and not self._pipeline.has_functions and self._pipeline.has_ragged:
             raise ragged_for_torch(self.part.data)
-        self._rows = RowReader(self.part.data, [track.source for track in self._pipeline.tracks])
+        self._rows = RowReader(
+            self.part.data,
+            [track.source for track in self._pipeline.tracks],
+            is_shared=self.world_size > 1,
+        )
         self._is_order_chosen = memory is not None and shuffle and drawn is None
         self._budget = None
         if memory is not None:
@@ -231,12 +253,7 @@ class Batches:
                 self.part, batch_tokens, shuffle=shuffle, seed=seed, edges=bucket_edges
             )
             self._use(plan)
-        self._epoch = 0
-        self._samples = 0
-        # Whether the next iteration goes on inside the epoch: after load_state_dict only.
-        self._goes_on = True
-        # The iteration that moves the cursor: the newest one, none after load_state_dict.
-        self._moving: object = None
+        self._consumed = Consumed()
 
     @property
     def order(self) -> AnyOrder:
@@ -266,24 +283,24 @@ class Batches:
     @property
     def current_epoch(self) -> int:
         """The epoch (from 0) that the next batch belongs to, once the one before it is whole."""
-        return self._epoch
+        return self._consumed.epoch
 
     @property
     def batches_left(self) -> int:
         """The batches of the present epoch that have not been taken yet."""
-        return self.plan.batch_count(self._samples, self._epoch)
+        return self.plan.batch_count(self._consumed.samples, self._consumed.epoch)
 
     @property
     def at_epoch_start(self) -> bool:
         """Whether the next batch is the first of an epoch, the one before it being taken whole."""
-        return self._samples == 0
+        return self._consumed.samples == 0
 
     def __len__(self) -> int:
         """The number of batches in a whole epoch."""
         return self.plan.batch_count()
 
     def __iter__(self) -> Iterator[Any]:
-        return self._consume()
+        return self._consumed.through(self.plan, self._read)
 
     def epoch(self, epoch: int, *, first_batch: int = 0) -> Epoch:
         """Epoch number `epoch` from batch `first_batch` on, without moving this object's cursor."""
@@ -299,10 +316,7 @@ class Batches:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the consumer stands, as small JSON: what it has taken, not what was prefetched."""
-        state = self._cursor().to_json()
-        if self._quarantine is not None:
-            state["bad_samples"] = self._quarantine.to_json()
-        return state
+        return state_of(self._consumed, self.plan, self.part.fingerprint, self._quarantine)
 
     def load_state_dict(self, state: dict[str, Any], *, allow_new_batch_size: bool = False) -> None:
         """Go on where `state` stood: the next iteration gives the rest of that epoch.
@@ -310,74 +324,42 @@ class Batches:
         Raises ResumeError where the state belongs to other data or another plan; with
         `allow_new_batch_size=True` the rest of the epoch is cut at this object's batch size.
         """
-        state = dict(state)
-        bad_samples = state.pop("bad_samples", [])
-        cursor = Cursor.from_json(state)
-        if bad_samples and self._quarantine is None:
-            raise ResumeError(
-                f"the state has left {len(bad_samples):,} bad samples out: go on with "
-                'on_bad_sample="quarantine" and max_bad as it was'
-            )
-        if (
-            self._is_order_chosen
-            and cursor.order != self.plan.order
-            and cursor.order.kind in _CHOSEN_ORDERS
-            and isinstance(cursor.order, Order)
-            and isinstance(self.plan, Plan)
-        ):
-            # Whatever memory there is now, the samples come in the order of the run.
-            self._use(replace(self.plan, order=cursor.order))
+        cursor, bad_samples = read_state(state, self._quarantine)
+        if self._is_order_chosen and (plan := plan_of_run(cursor, self.plan)) is not self.plan:
+            self._use(plan)
         cursor.check(self.plan, self.part.fingerprint, allow_new_batch_size=allow_new_batch_size)
         if self._quarantine is not None:
             self._quarantine.restore(bad_samples)
-        self._epoch, self._samples = cursor.resume_point(self.plan)
-        self._goes_on = True
-        self._moving = None
+        self._consumed.stand(*cursor.resume_point(self.plan))
 
     def __repr__(self) -> str:
-        if isinstance(self.plan, TokenPlan):
-            return (
-                f"<Batches of {self.part.data.name}, {self.part.name}: {len(self.part):,} samples, "
-                f"{len(self):,} batches of up to {self.plan.tokens:,} tokens>"
-            )
-        length = self.plan.length
-        last = length % self.batch_size
-        return (
-            f"<Batches of {self.part.data.name}, {self.part.name}: {length:,} "
-            + ("samples, " if isinstance(self.order, Order) else f"draws, {self._draws_text()}, ")
-            + f"{len(self):,} batches of {self.batch_size:,}"
-            + (f", the last of {last:,}" if last and self.plan.remainder == "keep" else "")
-            + (f", {self.dropped_samples:,} samples dropped" if self.dropped_samples else "")
-            + ">"
-        )
-
-    def _draws_text(self) -> str:
-        """From what an epoch's samples are drawn."""
-        mixture = self.part.mixture
-        if mixture is None or self.order.kind == "weighted":
-            return f"{self.order}, of {len(self.part):,} samples"
-        return str(mixture)
+        return batches_text(self.part, self.plan, self._own)
 
     def _use(self, plan: AnyPlan) -> None:
         """Read by this plan from now on."""
         self.plan: AnyPlan = plan
+        own = self._own = self._share_of(plan)
         windows = self._windows = None
         if self._rows.is_needed and (self._budget is not None or plan.order.block is not None):
             room = None if self._budget is None else self._budget.window
             samples = most_samples(plan.order, plan.length, room, self._rows)
+            if samples is not None and own is not None:
+                samples = own.most_within(samples)
             windows = None if samples is None else WindowPool(self._rows, samples)
             self._windows = windows
         if windows is None and self._rows.is_needed:
             data = self.part.data
             warn_of_random_reads(data.name, plan.order, len(data), self._rows, free_memory())
-        self._reader = self._make_reader(plan, self._pipeline, self._rows, windows=windows)
+        self._reader = self._make_reader(
+            plan if own is None else own, self._pipeline, self._rows, windows=windows
+        )
 
-    def _cursor(self) -> Cursor:
-        return Cursor.of(
-            self.plan,
-            epoch=self._epoch,
-            samples=self._samples,
-            fingerprint=self.part.fingerprint,
+    def _share_of(self, plan: AnyPlan) -> RankPlan | None:
+        """The rank's view of the plan; None where one process reads all of it."""
+        if self.world_size == 1 or isinstance(plan, TokenPlan):
+            return None
+        return RankPlan(
+            plan=plan, rank=self.rank, world_size=self.world_size, share=self._rank_samples
         )
 
     def _read(self, epoch: int, start: int) -> Generator[tuple[int, Any], None, None]:
@@ -388,6 +370,8 @@ class Batches:
         ahead = self._reader.tasks_ahead(self.threads)
         threads = 0 if is_alone and ahead is None else self.threads
         reads_ahead = self.threads > 0
+        # A rank's slabs count its own samples, and the cursor those of all ranks.
+        stops = None if self._own is None else (stop for _, stop in self.plan.spans(start, epoch))
         # The next order, which may take a sort of all positions, is made while the last batches are
         # consumed: at the start of an epoch everybody waits for it, 5 to 14 % of one over MNIST.
         after: list[Callable[[], Slab | None]] = []
@@ -405,26 +389,9 @@ class Batches:
             for slab in loaded:
                 if slab is None:
                     continue
+                if stops is not None:
+                    slab[:] = [(stop, batch) for (_, batch), stop in zip(slab, stops, strict=False)]
                 # The slab's last batch must be the only thing that keeps its memory, hence pop.
                 slab.reverse()
                 while slab:
                     yield slab.pop()
-
-    def _consume(self) -> Generator[Any, None, None]:
-        # This runs when the first batch is taken: trainers make iterators that they never use, and
-        # none of those may cost an epoch.
-        if not self._goes_on:
-            self._epoch, self._samples = self._epoch + 1, 0
-        self._goes_on = False
-        self._moving = iteration = object()
-        epoch, samples = self._epoch, self._samples
-        end = self.plan.end(samples)
-        with contextlib.closing(self._read(epoch, samples)) as batches:
-            for stop, batch in batches:
-                if self._moving is iteration:
-                    if stop < end:
-                        self._epoch, self._samples = epoch, stop
-                    else:
-                        # The epoch has been taken whole: the state is the start of the next one.
-                        self._epoch, self._samples, self._goes_on = epoch + 1, 0, True
-                yield batch

@@ -106,13 +106,17 @@ class Quarantine:
             logger.warning(f"row {row:,} is left out: {reason}")
         elif count == _TOLD + 1:
             logger.warning("more rows are left out; bad_samples lists all of them")
-        if count > self.max_bad:
+        self.refuse_too_many(f"; the last: {reason.rstrip('.')}")
+
+    def refuse_too_many(self, last: str = "") -> None:
+        """BadSampleError where more are left out than may be; `last` says which came last."""
+        if len(self) > self.max_bad:
             bad = self.rows.tolist()
             rows = bad[:_LISTED]
-            shown = ", ".join(f"{row:,}" for row in rows) + (", …" if count > _LISTED else "")
+            shown = ", ".join(f"{row:,}" for row in rows) + (", …" if len(bad) > _LISTED else "")
             raise BadSampleError(
-                f"{count:,} samples can not be read (rows {shown}), and max_bad allows "
-                f"{self.max_bad:,}; the last: {reason.rstrip('.')}. Repair the data, or allow more",
+                f"{len(bad):,} samples can not be read (rows {shown}), and max_bad allows "
+                f"{self.max_bad:,}{last}. Repair the data, or allow more",
                 rows=bad,
             )
 

@@ -23,6 +23,8 @@ Buffers = list[NDArray[Any] | None]
 
 # Rows that lie apart by less are read in one go: a disk gives pages of 4 KiB and likes many.
 _GAP_BYTES = 32 << 10
+# The rows in between are another rank's to read: as many bytes as a page has come anyway.
+_GAP_BYTES_OF_RANKS = 4 << 10
 # One read at most. Blocks of 512 KiB and more come at the speed of the disk; a thread's own memory
 # for what it can not read straight into place is as large.
 _PIECE_BYTES = 1 << 20
@@ -43,11 +45,12 @@ class RowReader:
 
     A field whose one column is an array in memory needs no reading and has no buffer. Nor has a
     ragged one: its entries are gathered from memory or, batch by batch, through the map, for which
-    they are read ahead.
+    they are read ahead. With `is_shared`, by ranks, hardly a row is read that was not asked for.
     """
 
-    def __init__(self, data: Dataset, fields: Sequence[Field]) -> None:
+    def __init__(self, data: Dataset, fields: Sequence[Field], *, is_shared: bool = False) -> None:
         self._data = data
+        self._gap_bytes = _GAP_BYTES_OF_RANKS if is_shared else _GAP_BYTES
         self._fields = tuple(fields)
         self._arrays: dict[str, Any] = {}
         self._regions: dict[str, FileRegion] = {}
@@ -138,7 +141,7 @@ class RowReader:
         """How ascending `rows` are cut into reads."""
         names = [*self._read_columns, *self._ragged]
         widest = max((self._column_bytes(name) for name in names), default=1)
-        gap = max(1, _GAP_BYTES // widest)
+        gap = max(1, self._gap_bytes // widest)
         most = max(1, _PIECE_BYTES // widest)
         starts = [0, *(np.flatnonzero(np.diff(rows) > gap) + 1).tolist(), len(rows)]
         for begin, end in itertools.pairwise(starts):

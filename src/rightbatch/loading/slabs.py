@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from rightbatch.loading.decoded_slab import (
     pieces_ahead,
     samples_per_piece,
 )
+from rightbatch.loading.empty_batch import none_of
 from rightbatch.loading.parts import Part
 from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.quarantine import Quarantine, fillers, read_around
@@ -29,15 +30,19 @@ from rightbatch.loading.row_reader import RowReader
 from rightbatch.loading.tensors import find_device, to_torch
 from rightbatch.loading.transform import Values, as_numpy
 from rightbatch.loading.windows import WindowPool, WindowStream
+from rightbatch.plan.rank_plan import RankPlan
 from rightbatch.plan.token_plan import AnyPlan, TokenPlan
 
 Output = Literal["numpy", "torch"]
-Spans = list[tuple[int, int]]
+Span = tuple[int, int]
+Spans = list[Span]
 Gather = Callable[[int, int, int], tuple[NDArray[np.int64], list[Values]]]
 """From places start and stop of an epoch, and a length to fill up to: rows, and field values."""
 
 Slab = list[tuple[int, Any]]
-"""Pairs of (samples of the epoch taken after this batch, batch)."""
+"""Pairs of (samples of the epoch taken after this batch, batch); of a rank, its own samples."""
+
+Task = Callable[[], Slab | None]
 
 # A slab of about this size pays for handing it from thread to thread; smaller ones cost a tenth of
 # the speed and more. With batches of one sample, hundreds of them come out of one gather.
@@ -55,7 +60,8 @@ def batches_per_slab(pipeline: Pipeline, batch_size: int, memory_bytes: int | No
     slab_bytes = _SLAB_BYTES
     if memory_bytes is not None:
         slab_bytes = min(slab_bytes, memory_bytes // _SLABS_IN_MEMORY)
-    batches = slab_bytes // (pipeline.sample_bytes * batch_size)
+    # A rank may have no sample of most batches.
+    batches = slab_bytes // (pipeline.sample_bytes * max(1, batch_size))
     most = _MOST_BATCHES_WITH_FUNCTION if pipeline.has_functions else _MOST_BATCHES
     return min(max(1, batches), most)
 
@@ -66,13 +72,11 @@ class Slabs:
     Where several tasks make one slab, one of them gives it and the others None.
     """
 
-    def __init__(
-        self, tasks: Iterator[Callable[[], Slab | None]], stream: WindowStream | None = None
-    ) -> None:
+    def __init__(self, tasks: Iterator[Task], stream: WindowStream | None = None) -> None:
         self._tasks = tasks
         self._stream = stream
 
-    def __iter__(self) -> Iterator[Callable[[], Slab | None]]:
+    def __iter__(self) -> Iterator[Task]:
         return self._tasks
 
     def close(self) -> None:
@@ -85,13 +89,14 @@ class SlabReader:
     """Makes the batches of any epoch of a plan, a slab at a time; slabs may be read in parallel.
 
     `pipeline` is the reader's own: its buffers are shared among the epochs of one reader and
-    nobody else. With `windows` the samples are read from their files window by window.
+    nobody else. With `windows` the samples are read from their files window by window. By a
+    `RankPlan` the batches are a rank's own shares, some of which may hold no sample.
     """
 
     def __init__(
         self,
         part: Part,
-        plan: AnyPlan,
+        plan: AnyPlan | RankPlan,
         pipeline: Pipeline,
         reader: RowReader,
         *,
@@ -117,7 +122,7 @@ class SlabReader:
         longest = self.batches_per_slab * plan.batch_size
         if plan.remainder != "pad":
             longest = min(longest, plan.length)
-        self._longest = longest
+        self._longest = longest = max(1, longest)
         self._piece_samples = samples_per_piece(pipeline) if pipeline.decoding_tracks else None
         self._pipeline.reserve(longest)
 
@@ -142,24 +147,24 @@ class SlabReader:
         Whoever takes them closes them in the end.
         """
         plan = self._plan
+        if isinstance(plan, RankPlan):
+            # Its positions, and so the places of all that is read, count from the first batch.
+            plan, start = plan.after(start), 0
+        spans = self._spans(plan.spans(start, epoch))
         if self._windows is None or isinstance(plan, TokenPlan):
             ahead = (
                 TokenRows(plan, self._part.rows, epoch)
                 if isinstance(plan, TokenPlan)
                 else RowsAhead(plan, self._part.rows, epoch)
             )
-            if self._piece_samples is not None:
-                return Slabs(
-                    task
-                    for span, spans in self._spans(start, epoch)
-                    for task in self._decoding(
-                        partial(self._gather_some, ahead.span(*span)), spans, epoch
-                    )
-                )
-            return Slabs(
-                partial(self._load, partial(self._gather, ahead.span(*span)), spans, epoch)
-                for span, spans in self._spans(start, epoch)
-            )
+
+            def tasks_of_rows(span: Span, batches: Spans) -> Iterable[Task]:
+                rows = ahead.span(*span)
+                if self._piece_samples is not None:
+                    return self._decoding(partial(self._gather_some, rows), batches, epoch)
+                return (partial(self._load, partial(self._gather, rows), batches, epoch),)
+
+            return Slabs(self._tasks(tasks_of_rows, spans))
         stream = WindowStream(
             self._windows,
             plan.stretches(epoch, start, self._windows.samples),
@@ -168,29 +173,57 @@ class SlabReader:
             quarantine=self._quarantine,
         )
         gather = partial(stream.gather, self._pipeline.tracks)
-        if self._piece_samples is not None:
-            return Slabs(
-                (
-                    task
-                    for span, spans in self._spans(start, epoch)
-                    for task in self._decoding(partial(_from, gather, span[0]), spans, epoch)
-                ),
-                stream,
-            )
-        return Slabs(
-            (partial(self._load, gather, spans, epoch) for _, spans in self._spans(start, epoch)),
-            stream,
-        )
 
-    def _spans(self, start: int, epoch: int) -> Iterator[tuple[tuple[int, int], Spans]]:
-        """Where each slab begins and ends, and the spans of its batches."""
-        spans = self._plan.spans(start, epoch)
+        def tasks_of_windows(span: Span, batches: Spans) -> Iterable[Task]:
+            if self._piece_samples is not None:
+                return self._decoding(partial(_from, gather, span[0]), batches, epoch)
+            return (partial(self._load, gather, batches, epoch),)
+
+        return Slabs(self._tasks(tasks_of_windows, spans), stream)
+
+    def _tasks(
+        self,
+        tasks_of: Callable[[Span, Spans], Iterable[Task]],
+        slabs: Iterator[Spans],
+    ) -> Iterator[Task]:
+        for batches in slabs:
+            span = batches[0][0], batches[-1][1]
+            if span[0] < span[1]:
+                yield from tasks_of(span, batches)
+            else:
+                yield partial(self._without_samples, batches)
+
+    def _spans(self, spans: Iterator[Span]) -> Iterator[Spans]:
+        """The spans of the batches of each slab; those of batches without a sample go apart."""
         while together := list(islice(spans, self.batches_per_slab)):
-            yield (together[0][0], together[-1][1]), together
+            first, last = together[0], together[-1]
+            if last[0] == last[1] and first[0] < first[1]:
+                # Of a rank's shares only the last one can be smaller than the first.
+                yield together[:-1]
+                yield together[-1:]
+            else:
+                yield together
 
-    def _decoding(
-        self, gather: GatherSpan, spans: Spans, epoch: int
-    ) -> Iterator[Callable[[], Slab | None]]:
+    def _without_samples(self, batches: Spans) -> Slab:
+        """Batches of which a rank holds nothing: arrays of 0 samples."""
+        return [(stop, none_of(self._batch_of_one)) for _, stop in batches]
+
+    @cached_property
+    def _batch_of_one(self) -> Any:
+        """Some sample as a batch, which has the shapes and types of a batch that has no sample.
+
+        Functions of a batch are not asked what they make of none: many can not say.
+        """
+        rows = (
+            self._part.rows.take(np.array([0]))
+            if self._quarantine is None
+            else self._any_good_row(1)
+        )
+        # Not by the reader's pipeline: it may stack all samples, which a budget has no room for.
+        fields = self._part.pipeline.gather(rows, seed=self._plan.seed)
+        return self._load(lambda *_: (rows, fields), [(0, 1)], 0)[0][1]
+
+    def _decoding(self, gather: GatherSpan, spans: Spans, epoch: int) -> Iterator[Task]:
         """The tasks that make one slab of decoded samples."""
 
         def finish(gathered: Gathered) -> Slab:
@@ -296,7 +329,7 @@ class SlabReader:
         if pads or self._quarantine is not None:
             beside.append((row_ids >= 0).astype(np.float32))
         if self._pipeline.is_plain and self._output == "numpy":
-            return _cut([*fields, *beside], spans, plan.batch_size)
+            return _cut([*fields, *beside], spans, max(1, plan.batch_size))
         loaded = []
         for start, stop in spans:
             begin = start - first

@@ -10,9 +10,13 @@ from rightbatch.data.dataset import Dataset
 from rightbatch.data.ragged import MAKE_ARRAYS, Ragged
 from rightbatch.errors import OptionError
 
+_ALIGNED_BYTES = 16
+
 
 def to_torch(values: Any, data: Dataset, device: Any) -> Any:
-    """An array, or each of a dict of arrays, as a tensor on the same memory, moved to `device`.
+    """An array, or each of a dict of arrays, as a tensor, moved to `device`.
+
+    It is on the same memory, but for floats whose memory does not begin at a multiple of 16 bytes.
 
     Raises OptionError where entries vary in length; `data` are what messages speak of.
     """
@@ -28,6 +32,10 @@ def to_torch(values: Any, data: Dataset, device: Any) -> Any:
         if not array.flags.writeable or min(array.strides, default=0) < 0:
             array = array.copy()
         values = torch.from_numpy(array)
+    # Products of few rows or columns round otherwise where memory does not begin at 16 bytes, and
+    # where in a slab a batch lies depends on where reading began: a resumed run would differ.
+    if values.is_floating_point() and values.data_ptr() % _ALIGNED_BYTES:
+        values = values.clone()
     return values if device is None else values.to(device)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Self, cast, get_args
 
@@ -13,7 +13,7 @@ from rightbatch.errors import OptionError, did_you_mean
 from rightbatch.plan.block_window import BlockWindows
 from rightbatch.plan.checks import whole_number
 from rightbatch.plan.hashing import derive_key, key_stream
-from rightbatch.plan.permutation import permute_span
+from rightbatch.plan.permutation import permute, permute_span
 
 OrderKind = Literal["sequential", "uniform", "window", "block-window"]
 
@@ -128,6 +128,19 @@ class Order:
         shift = derive_key(key, "shift") % self.window
         shuffled = _windows_as_matrix if self.window <= _MATRIX_WINDOW else _windows_one_by_one
         return shuffled(length, self.window, shift, key, start, stop)
+
+    def at(
+        self, length: int, seed: int, epoch: int, places: Callable[[], NDArray[np.int64]]
+    ) -> NDArray[np.int64] | None:
+        """The rows at any places of the epoch, in their order; `places` may be written into.
+
+        None, and `places` is not called, where only whole spans can be worked out.
+        """
+        if self.kind == "sequential":
+            return places()
+        if self.window is None or self.window >= length:
+            return permute(length, derive_key("order", "uniform", length, seed, epoch), places())
+        return None
 
     def windows(self, length: int, seed: int, epoch: int) -> BlockWindows:
         """The blocks and windows of one epoch of a block-window order."""

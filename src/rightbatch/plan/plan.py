@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rightbatch.errors import OptionError, did_you_mean
 from rightbatch.plan.batching import resolve_batch_size
+from rightbatch.plan.block_window import BlockWindows
 from rightbatch.plan.checks import whole_number
 from rightbatch.plan.order import Order
 from rightbatch.plan.orders import AnyOrder
@@ -112,19 +113,22 @@ class Plan:
         Positions of batches that are dropped are left out.
         """
         end = self.end(start)
-        windows = None
-        if (
-            isinstance(self.order, Order)
-            and self.order.block is not None
-            and (cast(int, self.order.window) < self.length)
-        ):
-            windows = self.order.windows(self.length, self.seed, epoch)
+        windows = self.windows(epoch)
         while start < end:
             stop = min(end, start + most)
             if windows is not None:
                 stop = min(stop, windows.bounds(start)[1])
             yield start, stop
             start = stop
+
+    def windows(self, epoch: int) -> BlockWindows | None:
+        """The windows of an epoch of block-window order; None where it has no or one window."""
+        order = self.order
+        if not isinstance(order, Order) or order.block is None or order.window is None:
+            return None
+        if order.window >= self.length:
+            return None
+        return order.windows(self.length, self.seed, epoch)
 
     def positions(self, epoch: int, start: int, stop: int) -> NDArray[np.int64]:
         """Which samples of the population stand at positions `start` up to `stop` of `epoch`.

@@ -40,43 +40,45 @@ def check_resume(make_batches: Callable[[], Resumable]) -> None:
     >>> check_resume(lambda: Batches(np.arange(10), 3, seed=7))
     """
     whole = make_batches()
-    epochs = [[_frozen(batch) for batch in whole] for _ in range(2)]
+    epochs = [[frozen(batch) for batch in whole] for _ in range(2)]
     length = len(epochs[0])
-    _hold(length > 0, "the first epoch has no batch")
+    hold(length > 0, "the first epoch has no batch")
     for stop in sorted({0, 1, length // 2, length - 1, length}):
         where = f"stopped after {stop} of {length} batches"
         stopped = make_batches()
-        before = [_frozen(batch) for batch in islice(iter(stopped), stop)] if stop else []
-        _hold(before == epochs[0][:stop], f"{where}: the batches before the stop differ")
-        text = _state(stopped, where)
-        _hold(len(text) <= _MOST_STATE_BYTES, f"{where}: the state takes {len(text):,} bytes")
-        _hold(
-            _state(stopped, where) == text,
+        before = [frozen(batch) for batch in islice(iter(stopped), stop)] if stop else []
+        hold(before == epochs[0][:stop], f"{where}: the batches before the stop differ")
+        text = state_text(stopped, where)
+        hold(len(text) <= _MOST_STATE_BYTES, f"{where}: the state takes {len(text):,} bytes")
+        hold(
+            state_text(stopped, where) == text,
             f"{where}: reading the state a second time gave another one",
         )
         fresh = make_batches()
         for who, batches in (("a new object", fresh), ("the stopped object", stopped)):
             batches.load_state_dict(json.loads(text))
-            _hold(
-                _state(batches, where) == text,
+            hold(
+                state_text(batches, where) == text,
                 f"{where}: {who} gives another state than the one it loaded",
             )
             expected = {"the rest of the epoch": epochs[0][stop:], "the next epoch": epochs[1]}
             if stop == length:
                 del expected["the rest of the epoch"]
             for part, to_come in expected.items():
-                found = [_frozen(batch) for batch in batches]
+                found = [frozen(batch) for batch in batches]
                 if found != to_come:
                     difference = _difference(found, to_come)
                     raise AssertionError(f"{where}: in {part} {who} gave {difference}")
 
 
-def _hold(kept: bool, broken: str) -> None:
+def hold(kept: bool, broken: str) -> None:
+    """AssertionError with what is broken unless it is kept."""
     if not kept:
         raise AssertionError(broken)
 
 
-def _state(batches: Resumable, where: str) -> str:
+def state_text(batches: Resumable, where: str) -> str:
+    """The state as JSON text; AssertionError where it is none."""
     state = batches.state_dict()
     try:
         return json.dumps(state)
@@ -84,14 +86,14 @@ def _state(batches: Resumable, where: str) -> str:
         raise AssertionError(f"{where}: the state is no JSON: {error}") from error
 
 
-def _frozen(batch: Any) -> Any:
+def frozen(batch: Any) -> Any:
     """A copy of a batch that `==` compares byte for byte."""
     if isinstance(batch, dict):
-        return {name: _frozen(values) for name, values in batch.items()}
+        return {name: frozen(values) for name, values in batch.items()}
     if isinstance(batch, (tuple, list)):
-        return tuple(_frozen(values) for values in batch)
+        return tuple(frozen(values) for values in batch)
     if isinstance(batch, Ragged):
-        return "ragged", batch.is_text, _frozen(batch.offsets), _frozen(batch.values)
+        return "ragged", batch.is_text, frozen(batch.offsets), frozen(batch.values)
     array = np.asarray(batch)
     return array.dtype.str, array.shape, array.tobytes()
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rightbatch.durable_files import write_atomically
 from rightbatch.errors import ResumeError
 from rightbatch.training.optimizers import Optimizer
+from rightbatch.training.sharded import divided_as, whole
 
 _VERSION = 1
 
@@ -28,8 +29,8 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any
     write_atomically(path, save(owned, metadata))
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the state of a checkpoint; ResumeError where it can not be read."""
+def read_checkpoint(path: Path) -> bytes:
+    """The bytes of a checkpoint; ResumeError where there is none."""
     if not path.is_file():
         raise ResumeError(
             f"{path.parent} holds no checkpoint to resume from ({path.name} is missing): "
@@ -38,11 +39,23 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         # Read in one piece: safe_open() opens the path twice, and between the two another process
         # may have put the next checkpoint in its place.
-        content = path.read_bytes()
+        return path.read_bytes()
+    except OSError as error:
+        raise ResumeError(f"{path} can not be read: {error}") from error
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the state of a checkpoint; ResumeError where it can not be read."""
+    return parse_checkpoint(path, read_checkpoint(path))
+
+
+def parse_checkpoint(path: Path, content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the state that the bytes of `path` hold; ResumeError where they are none."""
+    try:
         tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         state = json.loads(header["__metadata__"]["rightbatch"])
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, ValueError) as error:
         raise ResumeError(
             f"{path} is no checkpoint of rightbatch, or is damaged: {error}"
         ) from error
@@ -93,25 +106,39 @@ def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
         )
     with torch.no_grad():
         for name, tensor in present.items():
-            tensor.copy_(saved[name])
+            tensor.copy_(divided_as(saved[name], tensor))
 
 
 def model_tensors(model: nn.Module, prefix: str) -> dict[str, Tensor]:
-    """The model's parameters and buffers, named with a prefix, at their present values."""
+    """The model's parameters and buffers, named with a prefix, at their present values.
+
+    Those that are divided among ranks come whole, on every rank.
+    """
     return {
-        f"{prefix}.{name}": value.detach().clone() for name, value in model.state_dict().items()
+        f"{prefix}.{name}": whole(value.detach()).clone()
+        for name, value in model.state_dict().items()
     }
 
 
 def restore_model(model: nn.Module, tensors: dict[str, Tensor], prefix: str) -> None:
-    """Put back what `model_tensors` gave; ResumeError where the model is another one."""
+    """Put back what `model_tensors` gave; ResumeError where the model is another one.
+
+    Without a prefix the names are the model's own.
+    """
+    start = f"{prefix}." if prefix else ""
     found = {
-        name.removeprefix(f"{prefix}."): tensor
+        name.removeprefix(start): tensor
         for name, tensor in tensors.items()
-        if name.startswith(f"{prefix}.")
+        if name.startswith(start)
+    }
+    # In the order of the model: ranks divide one tensor after another, and a file has no order.
+    divided = {
+        name: divided_as(found[name], like)
+        for name, like in model.state_dict().items()
+        if name in found and found[name].shape == like.shape
     }
     try:
-        model.load_state_dict(found)
+        model.load_state_dict({**found, **divided})
     except RuntimeError as error:
         raise ResumeError(
             f"the checkpoint is of another model: {error}. Pass the model that the run began with"

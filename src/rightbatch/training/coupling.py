@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rightbatch.errors import OptionError, is_out_of_memory
 from rightbatch.loading.batches import Batches
+from rightbatch.plan.ranks import least_share
 from rightbatch.plan.token_plan import TokenPlan
 from rightbatch.training.losses import CustomLoss, Loss
 from rightbatch.training.settings import RandomState
@@ -57,6 +58,69 @@ def refuse_single_samples(model: nn.Module, batches: Batches) -> None:
             f"samples at batch_size={batches.batch_size} make a batch of one: take another "
             "batch size, or a layer such as GroupNorm or LayerNorm"
         )
+
+
+def refuse_coupled_ranks(model: nn.Module, batches: Batches, statistics: str | None) -> None:
+    """OptionError where ranks would silently change what a layer computes of a batch."""
+    layer = _normalisation(model)
+    world = batches.world_size
+    if world == 1 or layer is None:
+        return
+    if statistics is None:
+        raise OptionError(
+            f"the layer {layer} normalises over the samples of a batch, and {world} ranks hold a "
+            "share of each: say what it is to do. batch_statistics='rank' normalises over a rank's "
+            "own share, which changes the mathematics with the number of ranks; 'synchronised' "
+            "over the whole batch, on GPUs (SyncBatchNorm). Or take a layer such as GroupNorm or "
+            "LayerNorm"
+        )
+    last = len(batches.part) % batches.batch_size or batches.batch_size
+    smallest = min(least_share(size, world) for size in (batches.batch_size, last))
+    if statistics == "rank" and smallest < 2:
+        raise OptionError(
+            f"batch_statistics='rank' with the layer {layer}: of a batch of "
+            f"{min(last, batches.batch_size):,} some of {world} ranks hold {smallest} samples, and "
+            "it takes two to normalise: take another batch size, or fewer ranks"
+        )
+
+
+def couples_samples(
+    model: nn.Module, loss: Loss, inputs: Any, target: Tensor, start: RandomState
+) -> str | None:
+    """What says of a sample something that depends on those beside it: model or loss, or None.
+
+    As `why_not_cut` finds it out, but for passes that are counted, and a loss that gives one number
+    for a batch: that is taken for a mean where it is one of the batch at hand.
+    """
+    other = next(
+        (k for k in range(1, min(len(target), _MOST_LOOKED_AT)) if _differ(inputs, target, k)), None
+    )
+    if other is None:
+        return None
+    pairs = [torch.tensor([0, place], device=target.device) for place in (other, 0)]
+    for _ in range(_MOST_DRAWS):
+        ones, others = (_first_values(model, loss, inputs, target, pair, start) for pair in pairs)
+        gives_mean = isinstance(loss, CustomLoss) and loss.gives_mean
+        if not _all_close(ones[gives_mean:], others[gives_mean:]):
+            return "the model"
+        if gives_mean and not _is_mean(model, loss, inputs, target, pairs[0], start):
+            return "the loss"
+        if not start.has_moved:
+            break
+        start = start.next()
+    return None
+
+
+def _is_mean(
+    model: nn.Module, loss: Loss, inputs: Any, target: Tensor, pair: Tensor, start: RandomState
+) -> bool:
+    """Whether the loss of two samples is the mean of those of each."""
+    start.restore()
+    with torch.no_grad():
+        outputs, truth = model(samples_at(inputs, pair)), target[pair]
+        both = loss.per_sample(outputs, truth)[:1]
+        single = [loss.per_sample(outputs[k : k + 1], truth[k : k + 1])[0] for k in (0, 1)]
+        return _close(both, torch.stack(single).mean(0, keepdim=True))
 
 
 def why_not_cut(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,13 @@ from rightbatch.loading.memory_budget import BudgetError
 from rightbatch.loading.parts import Part
 from rightbatch.loading.quarantine import Quarantine
 from rightbatch.plan.batching import resolve_batch_size
+from rightbatch.plan.ranks import rank_span
 from rightbatch.plan.token_plan import TokenPlan
 from rightbatch.training.losses import Loss, is_tokens, unmasked
 from rightbatch.training.memory import release_memory
+from rightbatch.training.ranks import Ranks
+from rightbatch.training.sharded import is_sharded
+from rightbatch.training.step import samples_at
 
 logger = logging.getLogger(__name__)
 
@@ -64,17 +68,45 @@ class Score:
             values = target.reshape(added, -1).double().cpu().numpy()
             difference = outputs.reshape(added, -1).double().cpu().numpy() - values
             self.squared_error += float(np.square(difference).sum())
-            # Merged as in `standardize`: exact where the mean is large against the spread.
             mean = values.mean(axis=0)
-            delta = mean - self.target_mean
-            total = self.samples + added
-            self.target_squares = (
-                self.target_squares
-                + np.square(values - mean).sum(axis=0)
-                + np.square(delta) * (self.samples * added / total)
-            )
-            self.target_mean = self.target_mean + delta * (added / total)
+            self._merge_target(mean, np.square(values - mean).sum(axis=0), added)
         self.samples += added
+
+    def merge(self, other: Score) -> None:
+        """Count what another score has counted, of other samples.
+
+        >>> both = Score(metric="r2")
+        >>> for values in ([0.0, 2.0], [1.0]):
+        ...     part, target = Score(metric="r2"), torch.tensor(values)
+        ...     part.add(torch.zeros(len(target)), torch.ones(len(target)), target)
+        ...     both.merge(part)
+        >>> both.result()["r2"], both.samples
+        (0.0, 3)
+        """
+        self.loss_sum += other.loss_sum
+        self.correct += other.correct
+        self.squared_error += other.squared_error
+        if self.metric == "r2" and other.samples:
+            self._merge_target(
+                np.asarray(other.target_mean), np.asarray(other.target_squares), other.samples
+            )
+        self.samples += other.samples
+
+    def _merge_target(self, mean: Any, squares: Any, added: int) -> None:
+        # Merged as in `standardize`: exact where the mean is large against the spread.
+        delta = mean - self.target_mean
+        total = self.samples + added
+        self.target_squares = (
+            self.target_squares + squares + np.square(delta) * (self.samples * added / total)
+        )
+        self.target_mean = self.target_mean + delta * (added / total)
+
+    def to_json(self) -> dict[str, Any]:
+        """The sums as JSON, to be merged by another process: `Score(**sums)`."""
+        sums = asdict(self)
+        for name in ("target_mean", "target_squares"):
+            sums[name] = np.asarray(sums[name]).tolist()
+        return sums
 
     def result(self) -> dict[str, float]:
         """`loss` and `accuracy` or `r2`, each over all samples seen.
@@ -116,8 +148,8 @@ def _true_classes(target: Tensor) -> Tensor:
     return target.argmax(1) if target.dim() == 2 else target.long()
 
 
-def score(model: nn.Module, batches: Batches, loss: Loss) -> dict[str, float]:
-    """Loss and metric of `model` over one epoch of `batches`, in evaluation mode.
+def count(model: nn.Module, batches: Batches, loss: Loss) -> Score:
+    """The sums of `model` over one epoch of `batches`, in evaluation mode.
 
     The model is left in the mode it was in.
     """
@@ -129,7 +161,12 @@ def score(model: nn.Module, batches: Batches, loss: Loss) -> dict[str, float]:
                 continue
             outputs = model(inputs)
             total.add(loss.per_sample(outputs, target), outputs, target)
-    return total.result()
+    return total
+
+
+def score(model: nn.Module, batches: Batches, loss: Loss) -> dict[str, float]:
+    """Loss and metric of `model` over one epoch of `batches`, in evaluation mode."""
+    return count(model, batches, loss).result()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +208,9 @@ class Evaluation:
     are taken at that size: they are a function of it alone, and training knows nothing of it.
     The size counts samples, or with `by_tokens` tokens, padding counted. `threads` and `reading`
     are options of `Batches`.
+
+    Of several ranks each takes its share of the part, in batches of its own, and all have the score
+    of the whole part.
     """
 
     def __init__(
@@ -182,8 +222,12 @@ class Evaluation:
         device: torch.device | str | None,
         threads: int | None = None,
         reading: Reading = Reading(),
+        ranks: Ranks | None = None,
     ) -> None:
-        self._part = part
+        self._ranks = ranks or Ranks()
+        self._part, self._counts = part, True
+        if not self._ranks.is_alone:
+            self._part, self._counts = _share(part, self._ranks)
         self._reading = reading
         self._device = device
         self._by_tokens = by_tokens
@@ -211,10 +255,31 @@ class Evaluation:
 
         Raises MemoryLimitError where memory does not hold even one sample.
         """
+        total = Score(metric=loss.metric)
+        own = self._count(model, loss)
+        if self._ranks.is_alone:
+            return own.result()
+        if is_sharded(model):
+            self._keep_up(model)
+        if not self._counts:
+            own = total
+        for sums in self._ranks.gather_json(own.to_json()):
+            total.merge(Score(**sums))
+        return total.result()
+
+    def _keep_up(self, model: nn.Module) -> None:
+        """Take as many passes as the rank that has most: each pass is one of all ranks."""
+        own = len(self._batches)
+        most = int(self._ranks.gather([own]).max())
+        with evaluation_mode(model), torch.inference_mode():
+            for _ in range(own, most):
+                model(samples_at(next(iter(self._batches.epoch(0)))[0], slice(0, 1)))
+
+    def _count(self, model: nn.Module, loss: Loss) -> Score:
         while True:
             size, least = self.size, self._least
             try:
-                result = score(model, self._batches, loss)
+                result = count(model, self._batches, loss)
                 self._batches.release_memory()
                 return result
             except Exception as error:
@@ -237,7 +302,8 @@ class Evaluation:
             self.shrink(smaller)
 
     def _cut(self, size: int | str, threads: int | None) -> Batches:
-        size = size if self._by_tokens else resolve_batch_size(size, len(self._part))
+        if not self._by_tokens:
+            size = min(resolve_batch_size(size, len(self._part)), len(self._part))
         assert isinstance(size, int)  # tokens are a number
         while True:
             try:
@@ -256,6 +322,17 @@ class Evaluation:
                 if size == 1:
                     raise
                 size = -(-size // 2)
+
+
+def _share(part: Part, ranks: Ranks) -> tuple[Part, bool]:
+    """The samples of the part that this rank evaluates, and whether they count.
+
+    One that has none evaluates the first sample for nothing: a sharded model's ranks go together.
+    """
+    start, stop = rank_span(0, len(part), ranks.rank, ranks.world_size)
+    has_some = stop > start
+    span = (start, stop) if has_some else (0, 1)
+    return replace(part, rows=part.rows.between(*span)), has_some
 
 
 @contextmanager

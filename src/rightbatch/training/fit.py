@@ -32,6 +32,8 @@ from rightbatch.training.matching import match
 from rightbatch.training.options import FitOptions
 from rightbatch.training.progress import StepObserver, Watcher
 from rightbatch.training.provenance import describe_transforms
+from rightbatch.training.rank_agreement import agree_on, is_restarted, synchronised
+from rightbatch.training.ranks import Ranks
 from rightbatch.training.remote_objects import describe_objects, refuse_changed_objects
 from rightbatch.training.result import FitResult
 from rightbatch.training.run_folder import RunFolder, describe_columns
@@ -73,6 +75,7 @@ def fit(
     on_bad_sample: str = "stop",
     max_bad: int | float | None = None,
     micro_batch_size: int | None = None,
+    batch_statistics: str | None = None,
     evaluation_batch_size: int | None = None,
     early_stopping: int | None = None,
     target_loss: float | None = None,
@@ -126,10 +129,18 @@ def fit(
     its number (from 1), its loss and the model. The global random state of torch is left as it
     was.
 
+    In a process group of torch (`torchrun`, `torch.distributed.init_process_group`) all ranks call
+    `fit` alike and train one model: each holds its share of every batch, gradients and metrics are
+    the exact mean over the samples, and the result is that of one process up to rounding. Rank 0
+    writes `out`; a job that torchrun starts anew goes on from the checkpoint there. Layers and
+    losses that look at several samples are refused unless `batch_statistics` says what they are to
+    do: "rank" takes a rank's own share, "synchronised" the whole batch (BatchNorm on GPUs).
+    docs/ranks.md has the rest.
+
     Raises OptionError for options that are not valid or contradict one another, ResumeError where
     the folder holds another run, NonFiniteLossError where the loss is NaN or infinite,
     MemoryLimitError where memory runs out and smaller micro-batches would change the mathematics
-    or are of no use.
+    or are of no use, RankError where ranks differ in data or options, or one of them has ended.
 
     >>> import rightbatch as rb
     >>> parts = rb.split(rb.open("breast_cancer"), val=0.2, seed=7).transform(rb.standardize())
@@ -160,6 +171,7 @@ def fit(
         on_bad_sample=on_bad_sample,
         max_bad=max_bad,
         micro_batch_size=micro_batch_size,
+        batch_statistics=batch_statistics,
         evaluation_batch_size=evaluation_batch_size,
         early_stopping=early_stopping,
         target_loss=target_loss,
@@ -186,6 +198,7 @@ def fit(
     if resume and out is None:
         raise OptionError("resume=True needs the run's folder: out=…")
     began = time.perf_counter()
+    ranks = Ranks.here()
     if options.batch_tokens is not None:
         parts = parts_with_padding(parts)
     with run_settings(options.seed):
@@ -195,10 +208,14 @@ def fit(
         torch_device = None if device is None else find_device(device)
         if torch_device is not None:
             network = network.to(torch_device)
+        if options.batch_statistics == "synchronised" and not ranks.is_alone:
+            network = synchronised(network)
         folder = None if out is None else RunFolder(Path(out))
+        if folder is not None and not resume:
+            resume = ranks.on_first(lambda: is_restarted(folder))
         if folder is not None and resume and memory is None:
             # The order that memory called for is the run's; so is the budget, unless given anew.
-            stored = folder.read_config().get("options", {}).get("memory")
+            stored = ranks.on_first(lambda: folder.read_config().get("options", {}).get("memory"))
             options = replace(options, memory=stored)
         asked = {
             "model": model if isinstance(model, str) else type(model).__name__,
@@ -220,6 +237,7 @@ def fit(
             **(config or {}),
         }
         transforms = describe_transforms(parts.train, parts.held_out_transforms)
+        agree_on(ranks, asked, transforms)
         trainer = Trainer(
             network,
             parts,
@@ -229,22 +247,25 @@ def fit(
             device=torch_device,
             watcher=progress,
             observer=on_step,
+            ranks=ranks,
         )
         # With tokens, so many samples a batch holds at most.
         asked["options"]["batch_size"] = (
             options.batch_size if options.batch_tokens is None else trainer.batch_size
         )
         if folder is not None and resume:
-            _refuse_changes(folder, asked, transforms, allow_new_batch_size)
+            ranks.on_first(lambda: _refuse_changes(folder, asked, transforms, allow_new_batch_size))
             trainer.restore(allow_new_batch_size=allow_new_batch_size)
             if not trainer.is_done:
-                folder.note_changes({"options": asked["options"], **(config or {})})
+                changes = {"options": asked["options"], **(config or {})}
+                ranks.on_first(lambda: folder.note_changes(changes))
         elif folder is not None:
-            folder.begin(asked, transforms)
+            ranks.on_first(lambda: folder.begin(asked, transforms))
             trainer.save()
         trainer.run()
         if folder is not None:
-            save_checkpoint(folder.weights, model_tensors(network, "model"), {})
+            tensors = model_tensors(network, "model")
+            ranks.on_first(lambda: save_checkpoint(folder.weights, tensors, {}))
     return FitResult(
         model=network,
         task=task,
@@ -286,6 +307,9 @@ def evaluate(
     in length; `batch_tokens` takes those in batches of so many tokens. The mean is over samples, so
     a smaller last batch weighs what it holds. R² weighs several outputs by how much they vary.
     `memory`, `on_bad_sample` and `max_bad` are those of `Batches`: bad samples do not count.
+
+    In a process group of torch all ranks call `evaluate` alike; each takes its share of the part,
+    and all have the scores of the whole.
 
     Raises OptionError where model or part is none, or the model does not fit the data, DataError
     where a `FitResult` has not learned from such columns or texts.
@@ -334,6 +358,7 @@ def evaluate(
         by_tokens=batch_tokens is not None,
         device=device,
         reading=reading,
+        ranks=Ranks.here(),
     )
     return evaluation.score(network, task.loss)
 

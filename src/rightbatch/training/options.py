@@ -20,6 +20,8 @@ from rightbatch.plan.checks import is_integer, whole_number
 from rightbatch.training.models import ACTIVATIONS, parse_init
 from rightbatch.training.optimizers import OPTIMIZERS
 
+BATCH_STATISTICS = ("rank", "synchronised")
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
@@ -50,6 +52,7 @@ class FitOptions:
     on_bad_sample: str = "stop"
     max_bad: int | float | None = None
     micro_batch_size: int | None = None
+    batch_statistics: str | None = None
     evaluation_batch_size: int | None = None
     early_stopping: int | None = None
     target_loss: float | None = None
@@ -59,6 +62,8 @@ class FitOptions:
     def __post_init__(self) -> None:
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         _one_of("activation", self.activation, ACTIVATIONS)
+        if self.batch_statistics is not None:
+            _one_of("batch_statistics", self.batch_statistics, BATCH_STATISTICS)
         parse_init(self.init)
         # NumPy's numbers become Python's, which JSON can hold.
         sizes = ("batch_tokens", "micro_batch_size", "evaluation_batch_size", "epoch_samples")

@@ -18,7 +18,6 @@ from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Part
 from rightbatch.loading.transform import Function
 from rightbatch.loading.transforms import Cast
-from rightbatch.plan.row_set import RowSet
 from rightbatch.training.building import beyond_vocabulary
 from rightbatch.training.evaluate import Score, predicted_classes
 from rightbatch.training.memory import release_memory
@@ -85,7 +84,11 @@ class Passes:
     def _batches(
         self, done: int, is_short_of_memory: bool
     ) -> Iterator[tuple[Piece, tuple[Tensor, Tensor, Tensor] | None, int]]:
-        part = self.part if done == 0 else _rest(self.part, done)
+        part = (
+            self.part
+            if done == 0
+            else replace(self.part, rows=self.part.rows.between(done, len(self.part)))
+        )
         first = next(self.network.parameters(), None)
         batches = Batches(
             part,
@@ -236,16 +239,6 @@ def _labels(task: Task, count: int) -> list[Any]:
 def _float32(values: Tensor) -> NDArray[np.float32]:
     numbers: NDArray[np.float32] = values.float().cpu().numpy()
     return numbers
-
-
-def _rest(part: Part, done: int) -> Part:
-    """The samples of the part from place `done` on."""
-    span = part.rows.is_range
-    if span is not None:
-        rows = RowSet.from_range(part.rows.total, span[0] + done, span[1])
-    else:
-        rows = RowSet.from_rows(part.rows.total, part.rows.take(np.arange(done, len(part))))
-    return replace(part, rows=rows)
 
 
 def _is_of_shapes(error: RuntimeError) -> bool:

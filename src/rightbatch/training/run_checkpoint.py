@@ -9,25 +9,36 @@ import torch
 
 from rightbatch.errors import ResumeError
 from rightbatch.training import checkpoint
-from rightbatch.training.run_folder import RunFolder
+from rightbatch.training.sharded import whole
 from rightbatch.training.standing import Standing
 
 if TYPE_CHECKING:
     from rightbatch.training.trainer import Trainer
 
 
-def save_run(trainer: Trainer, folder: RunFolder) -> None:
-    """Write the checkpoint of the folder, and the list of bad samples where there are any."""
+def save_run(trainer: Trainer) -> None:
+    """Write the checkpoint of the folder, and the list of bad samples where there are any.
+
+    All ranks take part, and rank 0 writes.
+    """
+    join_bad_samples(trainer)
+    join_marks(trainer)
     steps, losses = trainer.step_losses.arrays()
     tensors = {
         **checkpoint.model_tensors(trainer.model, "model"),
         **{f"best.{name}": tensor for name, tensor in trainer.best_weights.items()},
-        **checkpoint.optimizer_tensors(trainer.optimizer),
+        **{
+            name: whole(tensor)
+            for name, tensor in checkpoint.optimizer_tensors(trainer.optimizer).items()
+        },
         "random_state": torch.get_rng_state(),
         "read_rows": torch.from_numpy(trainer.read_rows.packed()),
         "step_numbers": torch.from_numpy(steps),
         "step_losses": torch.from_numpy(losses),
     }
+    folder = trainer.folder
+    if folder is None:
+        return
     state = {
         "cursor": trainer.train.state_dict(),
         "data": trainer.parts.fingerprint,
@@ -42,14 +53,41 @@ def save_run(trainer: Trainer, folder: RunFolder) -> None:
         folder.write_json(folder.bad_samples, listed)
 
 
+def join_bad_samples(trainer: Trainer) -> None:
+    """Leave out on every rank what any of them could not read.
+
+    Raises BadSampleError on all of them where that is more than may be left out.
+    """
+    quarantine = trainer.quarantine
+    if quarantine is None or trainer.ranks.is_alone:
+        return
+    for listed in trainer.ranks.gather_json(quarantine.to_json()):
+        quarantine.restore(listed)
+    quarantine.refuse_too_many()
+
+
+def join_marks(trainer: Trainer) -> None:
+    """Mark on every rank the rows that any of them has read."""
+    if not trainer.ranks.is_alone:
+        trainer.read_rows.restore(trainer.ranks.union(trainer.read_rows.packed()))
+
+
 def restore_run(trainer: Trainer, *, allow_new_batch_size: bool = False) -> None:
     """Bring a new trainer back to the checkpoint of its folder.
 
     Raises ResumeError where it belongs to other data, another plan or another model.
     """
-    folder = trainer.folder
+    folder = trainer.run_folder
     assert folder is not None  # resuming without a folder is refused by fit
-    tensors, state = checkpoint.load_checkpoint(folder.checkpoint)
+    content: list[bytes] = []
+
+    def read() -> None:
+        content.append(checkpoint.read_checkpoint(folder.checkpoint))
+
+    # Rank 0 reads for all: the folder may be on its machine alone.
+    trainer.ranks.on_first(read)
+    found = trainer.ranks.broadcast(content[0] if content else None)
+    tensors, state = checkpoint.parse_checkpoint(folder.checkpoint, found)
     if state["data"] != trainer.parts.fingerprint:
         raise ResumeError(
             f"{folder.path} was trained on other data or another split (fingerprint "
@@ -82,7 +120,10 @@ def _room(trainer: Trainer) -> dict[str, int | None]:
     """The sizes that memory has had room for: exact results depend on them by rounding."""
     return {
         "micro_batch_size": trainer.step.micro_batch_size,
-        "evaluation_batch_size": None if trainer.validation is None else trainer.validation.size,
+        # A rank's share may be smaller than what memory has room for.
+        "evaluation_batch_size": None
+        if trainer.validation is None or not trainer.ranks.is_alone
+        else trainer.validation.size,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ class Gradient(ABC):
     weights: list[tuple[Tensor, Tensor]]
 
     @abstractmethod
-    def accumulate(self, inputs: Any, target: Tensor, *, total: int, is_first: bool) -> Tensor:
+    def accumulate(self, inputs: Any, target: Tensor, *, total: float, is_first: bool) -> Tensor:
         """Add the gradient of `Σ loss / total` over these samples; gives that sum, a scalar.
 
         `total` is the weight of the whole batch, of which these may be a part: the number of its
@@ -47,16 +48,18 @@ class AutogradGradient(Gradient):
     def __init__(self, model: nn.Module, loss: Loss) -> None:
         self.model = model
         self.loss = loss
+        # What a pass goes through: the model, or what ranks have put around it.
+        self.forward: Callable[[Any], Tensor] = model
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if not self.parameters:
             raise OptionError("the model has no parameters that require a gradient")
 
     @override
-    def accumulate(self, inputs: Any, target: Tensor, *, total: int, is_first: bool) -> Tensor:
+    def accumulate(self, inputs: Any, target: Tensor, *, total: float, is_first: bool) -> Tensor:
         if is_first:
             for parameter in self.parameters:
                 parameter.grad = None
-        loss = self.loss.per_sample(self.model(inputs), target).sum() / total
+        loss = self.loss.per_sample(self.forward(inputs), target).sum() / total
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return loss.detach()
 
@@ -105,9 +108,11 @@ class DenseGradient(Gradient):
         self.weights = [(self.model.flat[:length], self.model.flat_gradient[:length])]
 
     @override
-    def accumulate(self, inputs: Tensor, target: Tensor, *, total: int, is_first: bool) -> Tensor:
+    def accumulate(self, inputs: Tensor, target: Tensor, *, total: float, is_first: bool) -> Tensor:
         with self._mode():
-            return self._accumulate(inputs.reshape(len(inputs), -1), target, total, is_first)
+            # -1 has no meaning for the inputs of a rank that holds no sample.
+            features = inputs.reshape(len(inputs), -1) if len(inputs) else inputs.flatten(1)
+            return self._accumulate(features, target, total, is_first)
 
     def sample_norms(self, inputs: Tensor, target: Tensor) -> Tensor:
         """The squared norm |gᵢ|² of the gradient of each sample's own loss, (B,).
@@ -136,7 +141,7 @@ class DenseGradient(Gradient):
             hidden.append(values if position == last else _ACTIVATE[activation](values))
         return hidden, *self.loss.with_derivative(hidden.pop(), target)
 
-    def _accumulate(self, inputs: Tensor, target: Tensor, total: int, is_first: bool) -> Tensor:
+    def _accumulate(self, inputs: Tensor, target: Tensor, total: float, is_first: bool) -> Tensor:
         keep = 0 if is_first else 1
         activation = self.model.activation
         hidden, losses, delta = self._forward(inputs, target)
@@ -219,13 +224,16 @@ class Step:
         self.l2 = l2
         self.micro_batch_size = micro_batch_size
 
-    def __call__(self, inputs: Any, target: Tensor) -> float:
+    def __call__(self, inputs: Any, target: Tensor, total: int | None = None) -> float:
         """Learn from one batch; gives its mean loss before the update, without penalties.
+
+        `total` is the weight of the batch where other ranks hold samples of it as well.
 
         Where the loss is NaN or infinite, the parameters are left as they were; so they are where
         no token of the batch counts, whose loss is 0.
         """
-        total = self.gradient.loss.weight(target)
+        if total is None:
+            total = self.gradient.loss.weight(target)
         if not total:
             return 0.0
         mean = self._mean(inputs, target, total, self.micro_batch_size or len(target))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,9 +14,15 @@ from rightbatch.errors import DataError
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Parts
 from rightbatch.loading.quarantine import BadSample, Quarantine
+from rightbatch.loading.tensors import to_torch
 from rightbatch.training import checkpoint
+from rightbatch.training.agreement import Agreement
 from rightbatch.training.building import beyond_vocabulary, is_look_up
-from rightbatch.training.coupling import refuse_coupling, refuse_single_samples
+from rightbatch.training.coupling import (
+    refuse_coupled_ranks,
+    refuse_coupling,
+    refuse_single_samples,
+)
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, Evaluation, Reading, without_fillers
 from rightbatch.training.history import Row, StepLosses
 from rightbatch.training.interrupts import Interrupts
@@ -23,10 +31,12 @@ from rightbatch.training.memory import HalvingStep
 from rightbatch.training.optimizers import build_optimizer
 from rightbatch.training.options import FitOptions
 from rightbatch.training.progress import Progress, StepObserver, Watcher
-from rightbatch.training.run_checkpoint import restore_run, save_run
+from rightbatch.training.rank_step import RankStep
+from rightbatch.training.ranks import ProcessGroup, Ranks
+from rightbatch.training.run_checkpoint import join_bad_samples, join_marks, restore_run, save_run
 from rightbatch.training.run_folder import RunFolder
 from rightbatch.training.standing import Standing, non_finite_loss
-from rightbatch.training.step import find_gradient
+from rightbatch.training.step import Gradient, Step, find_gradient
 from rightbatch.training.task import Task
 
 _WATCH_SECONDS = 0.1
@@ -48,11 +58,17 @@ class Trainer:
         device: torch.device | None,
         watcher: Watcher | None,
         observer: StepObserver | None,
+        ranks: Ranks | None = None,
     ) -> None:
+        ranks = ranks or Ranks()
         self.model = model
         self.parts = parts
         self.options = options
-        self.folder = folder
+        self.run_folder = folder
+        # Rank 0 writes; the others take part in what is written.
+        self.folder = folder if ranks.is_first else None
+        self.ranks = ranks
+        self.device = device
         self.watcher = watcher
         self.observer = observer
         self.loss = task.loss
@@ -76,6 +92,8 @@ class Trainer:
             output="torch",
             device=device,
             threads=1,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
         )
         self.batch_size = self.train.batch_size
         self.validation = None
@@ -88,10 +106,12 @@ class Trainer:
                 device=device,
                 threads=1,
                 reading=reading,
+                ranks=ranks,
             )
         model.train()
         refuse_coupling(model, options.micro_batch_size)
         refuse_single_samples(model, self.train)
+        refuse_coupled_ranks(model, self.train, options.batch_statistics)
         gradient = find_gradient(model, task.loss)
         self.optimizer = build_optimizer(
             options.optimizer,
@@ -99,13 +119,7 @@ class Trainer:
             learning_rate=options.learning_rate,
             momentum=options.momentum,
         )
-        self.step = HalvingStep(
-            gradient,
-            self.optimizer,
-            l1=options.l1,
-            l2=options.l2,
-            micro_batch_size=options.micro_batch_size,
-        )
+        self.step = self._make_step(gradient)
         self.standing = Standing()
         self.history: list[Row] = []
         self.step_losses = StepLosses()
@@ -113,8 +127,35 @@ class Trainer:
         self.training_seconds = 0.0
         self.trained_samples = 0
         self.best_weights: dict[str, torch.Tensor] = {}
-        self._is_interrupted = False
-        self._saved = time.perf_counter()
+        self.agreement = Agreement(ranks, save_seconds=options.checkpoint_seconds)
+
+    def _make_step(self, gradient: Gradient) -> Step:
+        options = self.options
+        if not isinstance(self.ranks, ProcessGroup):
+            return HalvingStep(
+                gradient,
+                self.optimizer,
+                l1=options.l1,
+                l2=options.l2,
+                micro_batch_size=options.micro_batch_size,
+            )
+        return RankStep(
+            gradient,
+            self.optimizer,
+            l1=options.l1,
+            l2=options.l2,
+            micro_batch_size=options.micro_batch_size,
+            ranks=self.ranks,
+            stand_in=self._first_sample,
+            seed=options.seed,
+            allows_coupling=options.batch_statistics is not None,
+        )
+
+    def _first_sample(self) -> tuple[Any, torch.Tensor]:
+        """The first sample of the training part, as a batch of one."""
+        part = self.train.part
+        inputs, target = (to_torch(values, part.data, self.device) for values in part.example())
+        return inputs, target
 
     @property
     def total_steps(self) -> int:
@@ -126,7 +167,7 @@ class Trainer:
 
     def run(self) -> None:
         """Train to the end; KeyboardInterrupt once the checkpoint is safe where Ctrl-C stops it."""
-        with Interrupts(self._interrupt):
+        with Interrupts(self.agreement.interrupt):
             while not self.is_done:
                 self._epoch()
             if not self.train.at_epoch_start:
@@ -135,6 +176,7 @@ class Trainer:
                 self._end_epoch(self.standing.seconds)
             elif self.trained_samples:
                 self.save()
+        join_marks(self)
         self._use_best_weights()
 
     def restore(self, *, allow_new_batch_size: bool = False) -> None:
@@ -143,26 +185,24 @@ class Trainer:
         Raises ResumeError where it belongs to other data, another plan or another model.
         """
         restore_run(self, allow_new_batch_size=allow_new_batch_size)
-        assert self.folder is not None  # resuming without a folder is refused by fit
-        self.folder.history.rewrite(self.history)
-        self._rewrite_steps()
+        if isinstance(self.step, RankStep):
+            self.step.steps = self.standing.steps
+        if self.folder is not None:
+            self.folder.history.rewrite(self.history)
+            self._rewrite_steps()
 
     def save(self) -> None:
         """Write a checkpoint, and the lines of history that wait."""
-        if self.folder is None:
+        if self.run_folder is None:
             return
-        save_run(self, self.folder)
+        save_run(self)
         self._flush()
-        self._saved = time.perf_counter()
+        self.agreement.note_saved()
 
     @property
     def bad_samples(self) -> tuple[BadSample, ...]:
         """The samples of training and validation that could not be read and were left out."""
         return self.train.bad_samples
-
-    def _save_when_due(self, seconds: float) -> None:
-        if time.perf_counter() - self._saved >= seconds:
-            self.save()
 
     def _flush(self) -> None:
         if self.folder is not None:
@@ -182,16 +222,13 @@ class Trainer:
             if weights and not bool(weights[0].all()):
                 inputs, target = without_fillers(inputs, target, weights[0])
                 rows = rows[rows >= 0]
-                if not len(rows):
-                    waiting = time.perf_counter()
-                    continue
-            weight = self.loss.weight(target)
+            weight, count = self.agreement.exchange(self.loss.weight(target), len(rows))
             if not weight:
-                # Every token is masked: there is nothing to learn, and no step is taken.
+                # No sample can be read, or every token is masked: no step is taken.
                 waiting = time.perf_counter()
                 continue
             try:
-                loss = self.step(inputs, target)
+                loss = self.step(inputs, target, weight)
             except IndexError as error:
                 if not is_look_up(error):
                     raise
@@ -199,9 +236,7 @@ class Trainer:
             standing.steps += 1
             if loss - loss != 0.0:
                 self._refuse_loss(loss, rows.tolist())
-            row_numbers = rows.cpu().numpy()
-            self.read_rows.mark(row_numbers)
-            count = len(row_numbers)
+            self.read_rows.mark(rows.cpu().numpy())
             standing.samples += count
             self.trained_samples += count
             standing.epoch_weight += weight
@@ -216,9 +251,9 @@ class Trainer:
             if self.train.at_epoch_start:
                 # The epoch's end below writes the checkpoint, its row included.
                 continue
-            if self._is_interrupted:
+            if self.agreement.stops:
                 self._stop()
-            if now - self._saved >= self.options.checkpoint_seconds:
+            if self.agreement.saves:
                 self.save()
                 waiting = time.perf_counter()
             if now - watched >= _WATCH_SECONDS:
@@ -268,6 +303,7 @@ class Trainer:
             "loading_seconds": standing.loading_seconds,
             "train_loss": standing.epoch_loss_sum / standing.epoch_weight,
         }
+        join_bad_samples(self)
         if self.bad_samples:
             row["bad_samples"] = len(self.bad_samples)
         if self.step.micro_batch_size != self.options.micro_batch_size:
@@ -276,6 +312,8 @@ class Trainer:
         if self.validation is not None:
             # Validation has the whole budget of memory for itself.
             self.train.release_memory()
+            if isinstance(self.step, RankStep):
+                self.step.share_buffers()
             scores = self.validation.score(self.model, self.loss)
             row.update({f"val_{name}": value for name, value in scores.items()})
         standing.seconds = seconds + time.perf_counter() - validation
@@ -285,12 +323,15 @@ class Trainer:
         self._note_best(row)
         if self.train.at_epoch_start:
             standing.epoch_loss_sum, standing.epoch_weight = 0.0, 0
-            self._save_when_due(min(self.options.checkpoint_seconds, _EPOCH_SAVE_SECONDS))
+            most = min(self.options.checkpoint_seconds, _EPOCH_SAVE_SECONDS)
+            self.agreement.exchange(save_seconds=most)
+            if self.agreement.saves:
+                self.save()
         self._flush()
         rate = self.trained_samples / max(self.training_seconds, 1e-9)
         loading = standing.loading_seconds / max(standing.seconds, 1e-9)
         self._tell(row["train_loss"], samples_per_second=rate, loading_share=loading, row=row)
-        if self._is_interrupted and not self.is_done:
+        if self.agreement.stops and not self.is_done:
             self._stop()
 
     def _note_best(self, row: Row) -> None:
@@ -308,7 +349,7 @@ class Trainer:
 
     def _use_best_weights(self) -> None:
         if self.best_weights:
-            self.model.load_state_dict(self.best_weights)
+            checkpoint.restore_model(self.model, self.best_weights, "")
 
     @property
     def is_stopped_early(self) -> bool:
@@ -335,6 +376,7 @@ class Trainer:
         step = self.standing.steps
         # The losses since the last checkpoint show how it came to this.
         self._flush()
+        rows = list(chain.from_iterable(self.ranks.gather_json(rows)))
         raise non_finite_loss(loss, step, rows, self.options.learning_rate)
 
     def _tell(
@@ -359,9 +401,6 @@ class Trainer:
                     micro_batch_size=self.step.micro_batch_size,
                 )
             )
-
-    def _interrupt(self) -> None:
-        self._is_interrupted = True
 
     def _stop(self) -> None:
         self.save()
