@@ -19,7 +19,7 @@ from rightbatch.advice.branch import Model
 from rightbatch.advice.conclusion import conclude
 from rightbatch.advice.measuring import Measuring
 from rightbatch.advice.progress import AdviceWatcher
-from rightbatch.advice.sent_task import check_executor
+from rightbatch.advice.sent_task import check_executor, start_workers
 from rightbatch.advice.speed import find_batch_sizes
 from rightbatch.errors import OptionError, did_you_mean
 from rightbatch.loading.parts import Parts
@@ -98,8 +98,9 @@ def advise(
     two, and the full batch where that is small. `budget_seconds` is in seconds.
     `executor` (a `ProcessPoolExecutor`, Dask's or any other) runs the pilot's branches, those that
     are likely to come before they are asked for: more of them fit into the budget, and each is what
-    it is here. Memory, steps and noise are measured in this process before any branch begins, so
-    that nobody disturbs them; the limits of time that end a branch are by the clock of its worker.
+    it is here. Its workers are started before the budget begins. Memory, steps and noise are
+    measured in this process before any branch begins, so that nobody disturbs them; the limits of
+    time that end a branch are by the clock of its worker.
     `progress` is called with an `AdviceProgress`. The model, its modes, the random states and
     torch's threads are as before when this returns.
 
@@ -116,7 +117,6 @@ def advise(
     >>> advice.batch_size in advice.tested
     True
     """
-    began = time.perf_counter()
     refuse_options("advise", not_taken, _NOT_TAKEN)
     if not isinstance(parts, Parts):
         raise OptionError(
@@ -168,6 +168,10 @@ def advise(
             f"memory_limit={memory_limit!r} needs memory to be measured, and probe_memory=False "
             "leaves that out: give one of the two"
         )
+    if executor is not None:
+        # Now, so that it neither takes of the budget nor disturbs what is timed.
+        start_workers(executor)
+    began = time.perf_counter()
     with _caller_untouched():
         evidence = Measuring(
             model,

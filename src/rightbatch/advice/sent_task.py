@@ -9,6 +9,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -22,6 +23,7 @@ Value = TypeVar("Value")
 # Threads of one worker share torch's random state and its number of threads: they take turns.
 _TURN = threading.Lock()
 _BEGINNING = Beginning()
+_STARTED = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,21 @@ class SentTask(Generic[Value]):
                 "import, in the same versions, or define them in your script or notebook, from "
                 "where they are sent along"
             ) from error
+
+
+def start_workers(executor: Executor) -> None:
+    """Have the workers of an executor import what tasks need, and wait until they have.
+
+    An executor does not say how many there are: this reaches a good many. One that fails is left
+    for whoever sends it work to find out.
+    """
+    with suppress(Exception):
+        for started in [executor.submit(_import, number) for number in range(_STARTED)]:
+            started.result()
+
+
+def _import(_: int) -> None:
+    """Unpickling it imports this module, and torch with it; equal calls Dask would make once."""
 
 
 def check_executor(executor: Any) -> None:
