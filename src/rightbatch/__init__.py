@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         ResumeError,
         RightbatchError,
         TrainingError,
+        WorkerError,
     )
     from rightbatch.fetching.fetch import FetchedSet, FetchProgress, fetch
     from rightbatch.integrations.scikit_learn import MiniBatchClassifier, MiniBatchRegressor
@@ -61,8 +62,8 @@ if TYPE_CHECKING:
     from rightbatch.training.fit import evaluate, fit
     from rightbatch.training.predict import predict
     from rightbatch.training.prediction import Prediction
-    from rightbatch.training.ranks import process_group
     from rightbatch.training.result import FitResult
+    from rightbatch.training.torchrun import process_group
     from rightbatch.workflow import run
 
 __version__ = "0.1.0"
@@ -86,6 +87,7 @@ _HOMES = {
     "ResumeError": "errors",
     "RightbatchError": "errors",
     "TrainingError": "errors",
+    "WorkerError": "errors",
     "FetchProgress": "fetching.fetch",
     "FetchedSet": "fetching.fetch",
     "fetch": "fetching.fetch",
@@ -109,7 +111,7 @@ _HOMES = {
     "evaluate": "training.fit",
     "Prediction": "training.prediction",
     "predict": "training.predict",
-    "process_group": "training.ranks",
+    "process_group": "training.torchrun",
     "Advice": "advice.advice",
     "advise": "advice.advise",
     "Comparison": "advice.comparison",
@@ -156,6 +158,7 @@ __all__ = [
     "ShuffleQuality",
     "Speed",
     "TrainingError",
+    "WorkerError",
     "__version__",
     "advise",
     "batches",

@@ -321,7 +321,7 @@ def test_a_function_may_give_nested_tensors(sources):
 def test_fitting_needs_arrays_and_says_so(sources):
     for name, model in (("one field", "softmax"), ("fields of all kinds", torch.nn.Linear(3, 3))):
         parts = rb.split(sources[name]["memory"], val=0.2)
-        with pytest.raises(rb.DataError, match=r"entries of 'text' vary in length: attach"):
+        with pytest.raises(rb.DataError, match=r"entries of 'text' vary in length: .*attach"):
             rb.fit(model, parts, epochs=1, learning_rate=0.1)
     target = rb.split(sources["ragged target"]["memory"], val=0.2)
     with pytest.raises(rb.DataError, match="target 'y' vary in length"):

@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Never
 
@@ -18,6 +19,7 @@ from rightbatch.advice.branch import Model
 from rightbatch.advice.conclusion import conclude
 from rightbatch.advice.measuring import Measuring
 from rightbatch.advice.progress import AdviceWatcher
+from rightbatch.advice.sent_task import check_executor, start_workers
 from rightbatch.advice.speed import find_batch_sizes
 from rightbatch.errors import OptionError, did_you_mean
 from rightbatch.loading.parts import Parts
@@ -74,6 +76,7 @@ def advise(
     device: str | torch.device | None = None,
     batch_sizes: Iterable[int | str] | None = None,
     probe_memory: bool = True,
+    executor: Executor | None = None,
     progress: AdviceWatcher | None = None,
     command: str | None = None,
     **not_taken: Never,
@@ -99,6 +102,11 @@ def advise(
     the machine, its control group or the GPU has free, less a margin. `batch_sizes` are those to
     choose from (one beyond the training samples is the full batch); the default is the powers of
     two, and the full batch where that is small. `budget_seconds` is in seconds.
+    `executor` (a `ProcessPoolExecutor`, Dask's or any other) runs the pilot's branches, those that
+    are likely to come before they are asked for: more of them fit into the budget, and each is what
+    it is here. Its workers are started before the budget begins. Memory, steps and noise are
+    measured in this process before any branch begins, so that nobody disturbs them; the limits of
+    time that end a branch are by the clock of its worker.
     `progress` is called with an `AdviceProgress`. The model, its modes, the random states and
     torch's threads are as before when this returns.
 
@@ -115,7 +123,6 @@ def advise(
     >>> advice.batch_size in advice.tested
     True
     """
-    began = time.perf_counter()
     refuse_options("advise", not_taken, _NOT_TAKEN)
     if not isinstance(parts, Parts):
         raise OptionError(
@@ -137,6 +144,12 @@ def advise(
             f"grade={grade!r} is not valid.{did_you_mean(str(grade), GRADES)} Valid are: "
             f"{', '.join(GRADES)}."
         )
+    if executor is not None and grade == "quick":
+        raise OptionError(
+            "executor runs the branches of a pilot, and grade='quick' trains none: take "
+            "grade='pilot', or leave executor out"
+        )
+    check_executor(executor)
     budget = _seconds("budget_seconds", budget_seconds)
     goal = find_goal(epochs, target_loss)
     options = FitOptions(
@@ -161,6 +174,10 @@ def advise(
             f"memory_limit={memory_limit!r} needs memory to be measured, and probe_memory=False "
             "leaves that out: give one of the two"
         )
+    if executor is not None:
+        # Now, so that it neither takes of the budget nor disturbs what is timed.
+        start_workers(executor)
+    began = time.perf_counter()
     with _caller_untouched():
         evidence = Measuring(
             model,
@@ -171,6 +188,7 @@ def advise(
             budget_seconds=budget,
             device=device,
             watcher=progress,
+            executor=executor,
         ).run(sizes, memory_limit=memory_limit, probe_memory=probe_memory)
         return conclude(
             evidence,

@@ -93,7 +93,7 @@ def run(arguments: Sequence[str]) -> int:
         with ExitStack() as stack:
             if launched_world_size() > 1:
                 _refuse_one_process_verbs(arguments)
-                from rightbatch.training.ranks import process_group
+                from rightbatch.training.torchrun import process_group
 
                 stack.enter_context(process_group())
             result = cli.main(

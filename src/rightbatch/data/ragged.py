@@ -276,10 +276,10 @@ class Ragged:
 
 
 MAKE_ARRAYS = (
-    "attach rb.pad(), which makes arrays and a mask of them, or a function of a batch that does: "
+    "encoded images are decoded by rb.decode_images(224) (--image-size 224); to others attach "
+    "rb.pad(), which makes arrays and a mask of them, or a function of a batch that does: "
     "values, mask = inputs.padded(); training pads by itself in batches of tokens, "
-    "batch_tokens=4096 (--batch-tokens 4096); encoded images are decoded by rb.decode_images(224) "
-    "(--image-size 224)"
+    "batch_tokens=4096 (--batch-tokens 4096)"
 )
 
 

@@ -233,7 +233,12 @@ class Batches:
                     "memory chooses block and window by itself: leave out those two, or memory"
                 )
             self._budget = find_budget(
-                memory, self._rows, self._pipeline, samples=len(self.part), batch_size=batch_size
+                memory,
+                self._rows,
+                self._pipeline,
+                samples=len(self.part),
+                # Else that of all ranks: the order that is chosen must not depend on their number.
+                batch_size=batch_size if self._rank_samples is None else self._rank_samples,
             )
         order = choose_order(
             self._budget,

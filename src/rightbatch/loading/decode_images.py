@@ -66,7 +66,7 @@ class DecodeImages(Transform):
             raise DataError(
                 f"decode_images() takes a column of encoded images, bytes that vary in length "
                 f"(uint8[…]); {column.name!r} is {'text' if column.is_text else column.kind}. Name "
-                "the column of images: column=…"
+                "the column of images (column=…); without images leave it out (--image-size)"
             )
         shape = self.memory_shape
         if self.channels == "first":

@@ -164,9 +164,11 @@ def _target_codes(part: Part) -> NDArray[np.int64]:
         )
     column = part.data.column(name)
     if column.shape not in ((), (1,)) or column.is_ragged or column.dtype.kind not in "biuSU":
+        is_quantity = column.dtype.kind == "f" and column.shape in ((), (1,))
+        remedy = "sort it into bins and" if is_quantity else "leave it out, or"
         raise DataError(
-            f'weights="balanced" takes a target of classes, and {name!r} of {part.data.name} is '
-            f"{column.kind}: sort it into bins and give weights of your own"
+            f'weights="balanced" takes a target of classes, one a sample, and {name!r} of '
+            f"{part.data.name} is {column.kind}: {remedy} give weights of your own"
         )
     return np.unique(_values(part, name), return_inverse=True)[1].astype(np.int64)
 

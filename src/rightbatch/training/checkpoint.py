@@ -24,7 +24,7 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any
     """Write tensors and state as one file."""
     # Views of one storage (as a DenseNetwork's parameters are) are stored apart.
     owned = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    head = {"version": _VERSION, "digest": _digest(owned), **state}
+    head = {"version": _VERSION, "digest": digest(owned), **state}
     metadata = {"rightbatch": json.dumps(head)}
     write_atomically(path, save(owned, metadata))
 
@@ -64,7 +64,7 @@ def parse_checkpoint(path: Path, content: bytes) -> tuple[dict[str, Tensor], dic
             f"{path} has the checkpoint version {state.get('version')!r}; this rightbatch reads "
             f"{_VERSION}. Resume with the version that wrote it (environment.json names it)"
         )
-    if state.pop("digest", None) != _digest(tensors):
+    if state.pop("digest", None) != digest(tensors):
         raise ResumeError(
             f"{path} is damaged: its content does not match the digest written with it. Start the "
             "run anew, or put the file back from a copy"
@@ -72,15 +72,16 @@ def parse_checkpoint(path: Path, content: bytes) -> tuple[dict[str, Tensor], dic
     return tensors, state
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
+def digest(tensors: dict[str, Tensor]) -> str:
+    """A short text that changes with the names, types and values of tensors in CPU memory."""
+    found = hashlib.blake2b(digest_size=16)
     for name in sorted(tensors):
         tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         if tensor.numel():
             # As bytes, because NumPy knows no bfloat16.
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+            found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:

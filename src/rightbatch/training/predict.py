@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Never
 
@@ -29,8 +30,10 @@ from rightbatch.training.evaluate import (
 from rightbatch.training.kept_inputs import refuse_inputs
 from rightbatch.training.output_task import UnknownLoss
 from rightbatch.training.prediction import Prediction
-from rightbatch.training.prediction_files import Kept, open_sink
+from rightbatch.training.prediction_files import Kept, Sink, open_sink
 from rightbatch.training.prediction_passes import ONE_IS_TOO_MUCH, Passes
+from rightbatch.training.rank_passes import RankPasses, agree_to_predict, together
+from rightbatch.training.ranks import Ranks
 from rightbatch.training.result import FitResult
 from rightbatch.training.saved_model import load_saved
 
@@ -88,8 +91,16 @@ def predict(
     `threads` are torch's CPU threads for the time of the call. The model and its mode are as
     before afterwards.
 
+    In a process group of torch all ranks call `predict` alike. Whole batches are dealt to them in
+    turn, so that each is worked out in the shape that it has in one process: files, arrays and
+    scores are those of one process to the bit, at the same number of torch's threads (torchrun
+    gives each process one). Every rank has the whole result; with `out` rank 0 writes the file. A
+    rank holds the outputs of some batches of all ranks, never those of all data. An error of one
+    rank is raised on all.
+
     Raises OptionError where model, data and options do not belong together, DataError where the
-    data are not such as the model learned from, or a file of weights is refused.
+    data are not such as the model learned from, or a file of weights is refused, RankError where
+    ranks differ in data, weights or options, or one of them has ended.
 
     >>> import numpy as np
     >>> import rightbatch as rb
@@ -106,37 +117,48 @@ def predict(
         named = ", ".join(f"parts.{name}" for name in part.all)
         raise OptionError(f"predict takes one part, and was given all of them: {named}")
     began = time.perf_counter()
-    saved = load_saved(model, activation=activation, loss=loss, network=network)
-    if not isinstance(part, Part):
-        part = saved.whole(part)
-    output = None if out is None else Path(out).expanduser()
-    if output is not None:
-        refuse_inputs(output, model, part.data)
-    try:
-        prepared, task = saved.fit_to(part)
-    except IndexError as error:
-        raise beyond_vocabulary(part.data.name, error) from error
-    except Exception as error:
-        if is_out_of_memory(error):
-            error.add_note(ONE_IS_TOO_MUCH)
-        raise
-    size = min(resolve_batch_size(batch_size, len(part)), len(part))
-    if threads is not None:
-        threads = whole_number("threads", threads, at_least=1)
-    sink = Kept(len(part)) if output is None else open_sink(output, len(part))
-    passes = Passes(
-        network=saved.network,
-        task=task,
-        part=prepared,
-        batch_size=size,
-        memory=memory,
-        takes_target=sink.takes_target,
-    )
-    score = Score(metric=task.loss.metric)
-    with sink, _settings(saved.network, threads, device) as passes.network:
-        for piece in passes.pieces(score):
-            sink.add(piece)
-        sink.finish()
+    ranks = Ranks.here()
+    with together(ranks, model):
+        saved = load_saved(model, activation=activation, loss=loss, network=network)
+        if not isinstance(part, Part):
+            part = saved.whole(part)
+        output = None if out is None else Path(out).expanduser()
+        if output is not None:
+            refuse_inputs(output, model, part.data)
+        try:
+            prepared, task = saved.fit_to(part)
+        except IndexError as error:
+            raise beyond_vocabulary(part.data.name, error) from error
+        except Exception as error:
+            if is_out_of_memory(error):
+                error.add_note(ONE_IS_TOO_MUCH)
+            raise
+        size = min(resolve_batch_size(batch_size, len(part)), len(part))
+        if threads is not None:
+            threads = whole_number("threads", threads, at_least=1)
+        sink: Sink = Kept(len(part))
+        if output is not None and ranks.is_first:
+            sink = open_sink(output, len(part))
+        kind: Callable[..., Passes] = Passes
+        if not ranks.is_alone:
+            kind = partial(RankPasses, ranks=ranks, to_all=output is None)
+        passes = kind(
+            network=saved.network,
+            task=task,
+            part=prepared,
+            batch_size=size,
+            memory=memory,
+            takes_target=sink.takes_target,
+        )
+        score = Score(metric=task.loss.metric)
+        asked = {"batch_size": size, "activation": activation, "out": str(output)}
+        asked |= {"loss": task.loss.name, "target": part.data.target}
+        with sink, _settings(saved.network, threads, device) as passes.network:
+            agree_to_predict(ranks, saved.network, part, prepared, asked)
+            for piece in passes.pieces(score):
+                sink.add(piece)
+            sink.finish()
+        score = passes.settle(score)
     has_scores = prepared.data.target is not None
     if passes.not_finite:
         logger.warning(

@@ -35,6 +35,15 @@ ONE_IS_TOO_MUCH = (
 _FINISHED_TOGETHER = 512
 
 
+def finished_together(batch_size: int) -> int:
+    """Of how many batches the outputs are turned into results at once.
+
+    >>> finished_together(1024), finished_together(100), finished_together(1)
+    (1, 6, 512)
+    """
+    return -(-_FINISHED_TOGETHER // batch_size)
+
+
 @dataclass(kw_only=True)
 class Passes:
     """The forward passes over a part, batch after batch, halved where memory runs out."""
@@ -62,15 +71,23 @@ class Passes:
                     done += len(piece)
                     yield piece
             except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                if self.batch_size == 1:
-                    error.add_note(ONE_IS_TOO_MUCH)
-                    raise
+                self._refuse_halving(error)
                 is_out = True
             if is_out:  # outside of the except clause, which keeps the tensors of the batch alive
                 has_halved = True
                 self._halve(len(self.part) - done)
+
+    def settle(self, score: Score) -> Score:
+        """What was counted of all samples, when the pieces have come to their end."""
+        return score
+
+    def _refuse_halving(self, error: Exception) -> None:
+        """Raise the error unless memory may have room for a smaller batch."""
+        if is_out_of_memory(error) and self.batch_size > 1:
+            return
+        if is_out_of_memory(error):
+            error.add_note(ONE_IS_TOO_MUCH)
+        raise error
 
     def _halve(self, left: int) -> None:
         before = min(self.batch_size, left)
@@ -89,34 +106,62 @@ class Passes:
             if done == 0
             else replace(self.part, rows=self.part.rows.between(done, len(self.part)))
         )
-        first = next(self.network.parameters(), None)
+        held: list[tuple[Tensor, ...]] = []
+        # Batches that are read ahead take memory as well.
+        threads = 0 if is_short_of_memory else None
+        size = min(self.batch_size, len(part))
+        for outputs in self.forward(part, size, threads=threads):
+            held.append(outputs)
+            if len(held) == finished_together(self.batch_size):
+                yield self._finish(held)
+                held = []
+        if held:
+            yield self._finish(held)
+
+    def forward(
+        self,
+        part: Part,
+        batch_size: int,
+        *,
+        threads: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Outputs, rows, and the target where there is one, batch by batch.
+
+        Of several ranks each gets every `world_size`-th batch, from batch `rank` on, and nothing
+        where the last ones of the others are its own no more.
+        """
         batches = Batches(
             part,
-            min(self.batch_size, len(part)),
+            batch_size * world_size,
             shuffle=False,
             memory=self.memory,
             with_rows=True,
             output="torch",
-            device=None if first is None else first.device,
+            device=self.device,
             device_memory=0,  # every sample is taken once: it is copied when its turn comes
-            # Batches that are read ahead take memory as well.
-            threads=0 if is_short_of_memory else None,
+            threads=threads,
+            rank=rank,
+            world_size=world_size,
+            _rank_samples=batch_size,
         )
         has_target = part.data.target is not None
-        held: list[tuple[Tensor, ...]] = []
-        held_samples = 0
         for batch in batches.epoch(0):
             inputs, rows = batch[0], batch[-1]
+            if not len(rows):
+                yield ()
+                continue
             # The mode belongs to the thread: left on at a yield, it would reach the caller.
             with torch.inference_mode():
                 outputs = self._run(inputs, len(rows))
-            held.append((outputs, rows, batch[1]) if has_target else (outputs, rows))
-            held_samples += len(rows)
-            if held_samples >= _FINISHED_TOGETHER:
-                yield self._finish(held)
-                held, held_samples = [], 0
-        if held:
-            yield self._finish(held)
+            yield (outputs, rows, batch[1]) if has_target else (outputs, rows)
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where the network is; None for one without parameters."""
+        first = next(self.network.parameters(), None)
+        return None if first is None else first.device
 
     def _finish(
         self, held: list[tuple[Tensor, ...]]
@@ -124,8 +169,7 @@ class Passes:
         """Results, what is to be scored and the number of outputs that are not finite."""
         with torch.inference_mode():
             self.shapes |= {tuple(outputs.shape[1:]) for outputs, *_ in held}
-            if len(self.shapes) > 1:
-                raise _no_common_shape(self.shapes)
+            self._refuse_shapes()
             joined = (
                 held[0]
                 if len(held) == 1
@@ -139,6 +183,10 @@ class Passes:
             finite = torch.isfinite(outputs).reshape(len(outputs), -1).all(1)
             piece = self._piece(outputs, rows, target)
         return piece, scored, len(finite) - int(finite.sum())
+
+    def _refuse_shapes(self) -> None:
+        if len(self.shapes) > 1:
+            raise _no_common_shape(self.shapes)
 
     def _run(self, inputs: Any, samples: int) -> Tensor:
         try:
@@ -162,7 +210,8 @@ class Passes:
                 f"for {samples} samples the model gave {found}; predict takes a model that gives "
                 "a tensor with one entry a sample"
             )
-        return outputs
+        # What elements become may depend, in the last bit, on how they lie in memory.
+        return outputs.contiguous()
 
     def _piece(self, outputs: Tensor, rows: Tensor, target: Tensor | None) -> Piece:
         task, name = self.task, self.task.loss.name

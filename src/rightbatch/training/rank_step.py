@@ -21,7 +21,7 @@ from rightbatch.plan.hashing import derive_key
 from rightbatch.training.agreement import Agreement
 from rightbatch.training.coupling import couples_samples
 from rightbatch.training.optimizers import Optimizer
-from rightbatch.training.ranks import ProcessGroup
+from rightbatch.training.process_group import ProcessGroup
 from rightbatch.training.settings import RandomState
 from rightbatch.training.sharded import is_sharded
 from rightbatch.training.step import AutogradGradient, Gradient, Step, samples_at

@@ -32,9 +32,10 @@ from rightbatch.training.leakage import ReadRows
 from rightbatch.training.losses import is_tokens
 from rightbatch.training.optimizers import build_optimizer
 from rightbatch.training.options import FitOptions
+from rightbatch.training.process_group import ProcessGroup
 from rightbatch.training.progress import Progress, StepObserver, Watcher
 from rightbatch.training.rank_step import RankStep
-from rightbatch.training.ranks import ProcessGroup, Ranks
+from rightbatch.training.ranks import Ranks
 from rightbatch.training.run_checkpoint import join_bad_samples, join_marks, restore_run, save_run
 from rightbatch.training.run_folder import RunFolder
 from rightbatch.training.standing import Standing, non_finite_loss
