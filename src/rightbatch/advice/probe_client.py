@@ -117,6 +117,8 @@ class Prober:
         # One thread: a pool of them would not live on in the forked children. The probes
         # themselves set the number that training has.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        # It is none of the ranks that torchrun has begun.
+        environment.pop("TORCHELASTIC_RUN_ID", None)
         # The job in a file, not in the pipe: a process that hangs while it loads would leave this
         # one hanging while it writes.
         with tempfile.TemporaryFile() as file:
