@@ -12,6 +12,10 @@ differ from the best by less than the standard error of the difference, as the s
 it, are ties of it. Memory is left out of the advice's time where it is set against the sweep's,
 which measures none. What was measured is kept in benchmarks/results/ and measured again with
 --fresh.
+
+With --workers N or --dask ADDRESS the branches of the pilots run there, and the advices are kept in
+a file of their own: more branches fit into a pilot's time. All that is timed (steps, and runs of
+the sweep run again) is timed in this process, before or after.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -34,6 +39,7 @@ import torch
 import rightbatch as rb
 from advice_sweep import CACHE, MOST_GIVEN_UP, Sweep, SweepRun, read_runs, sizes_of
 from advice_workloads import WORKLOADS, Workload
+from executors import add_executor_options, open_executor
 from rightbatch.advice.advise import advise
 from rightbatch.advice.branch import Ground
 from rightbatch.advice.law import StepTime, fit_samples_to_target, fit_step_time
@@ -43,6 +49,7 @@ from rightbatch.training.options import FitOptions
 RESULTS = Path(__file__).parent / "results"
 TIMES = RESULTS / "advice_times.json"
 ADVICES = RESULTS / "advice_advices.jsonl"
+ADVICES_BY_EXECUTOR = RESULTS / "advice_advices_by_executor.jsonl"
 SEEDS = 5
 _TIMING_SECONDS = 20.0
 # So many runs of a sweep are run again, of those that take no longer than some seconds.
@@ -189,16 +196,23 @@ def step_seconds(
     return {int(size): value for size, value in own["step_seconds"].items()}, own["wall_ratio"]
 
 
-def advices(workload: Workload, *, fresh: bool, tell: Callable[[str], None]) -> list[Given]:
+def advices(
+    workload: Workload,
+    *,
+    fresh: bool,
+    executor: Executor | None,
+    tell: Callable[[str], None],
+) -> list[Given]:
     """Five pilot and five quick advices, from the file or asked for."""
+    file_of = ADVICES if executor is None else ADVICES_BY_EXECUTOR
     stored = []
-    if ADVICES.exists():
-        lines = ADVICES.read_text(encoding="utf-8").splitlines()
+    if file_of.exists():
+        lines = file_of.read_text(encoding="utf-8").splitlines()
         stored = [Given(**json.loads(line)) for line in lines]
     mine = [given for given in stored if given.workload == workload.name]
     if fresh and mine:
         others = [given for given in stored if given.workload != workload.name]
-        ADVICES.write_text("".join(json.dumps(asdict(given)) + "\n" for given in others))
+        file_of.write_text("".join(json.dumps(asdict(given)) + "\n" for given in others))
         mine = []
     done = {(given.grade, given.seed) for given in mine}
     parts: rb.Parts | None = None
@@ -208,18 +222,33 @@ def advices(workload: Workload, *, fresh: bool, tell: Callable[[str], None]) -> 
                 continue
             parts = workload.parts() if parts is None else parts
             # The advice is given the same weights and orders in no run of the sweep.
-            given = ask(workload, parts, grade, seed, with_memory=grade == "quick" and seed == 0)
+            given = ask(
+                workload,
+                parts,
+                grade,
+                seed,
+                with_memory=grade == "quick" and seed == 0,
+                executor=executor if grade == "pilot" else None,
+            )
             tell(
                 f"{workload.name}: {grade} {seed}: {given.batch_size:,} "
                 f"({given.low:,} to {given.high:,}) in {given.seconds:.1f} s"
             )
             mine.append(given)
-            with ADVICES.open("a", encoding="utf-8") as file:
+            with file_of.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(given)) + "\n")
     return mine
 
 
-def ask(workload: Workload, parts: rb.Parts, grade: str, seed: int, *, with_memory: bool) -> Given:
+def ask(
+    workload: Workload,
+    parts: rb.Parts,
+    grade: str,
+    seed: int,
+    *,
+    with_memory: bool,
+    executor: Executor | None,
+) -> Given:
     """One advice."""
     advice = advise(
         workload.model,
@@ -232,6 +261,7 @@ def ask(workload: Workload, parts: rb.Parts, grade: str, seed: int, *, with_memo
         seed=1000 * (seed + 1),
         threads=1,
         probe_memory=with_memory,
+        executor=executor,
     )
     return Given(
         workload=workload.name,
@@ -347,8 +377,15 @@ def main() -> None:
     parser.add_argument("--only", default="", help="workloads whose name holds this")
     parser.add_argument("--fresh", action="store_true", help="measure times and advices anew")
     parser.add_argument("--cache", type=Path, default=CACHE, help="the runs of the sweep")
+    add_executor_options(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    with open_executor(arguments) as executor:
+        measure_all(arguments, executor)
+
+
+def measure_all(arguments: argparse.Namespace, executor: Executor | None) -> None:
+    """Measure the workloads that were asked for, and print the tables."""
     runs = read_runs(arguments.cache)
     found = []
     for workload in WORKLOADS.values():
@@ -363,7 +400,12 @@ def main() -> None:
             print(f"{workload.name}: no sweep yet; run benchmarks/advice_sweep.py first")
             continue
         seconds, ratio = step_seconds(workload, own, fresh=arguments.fresh)
-        given = advices(workload, fresh=arguments.fresh, tell=lambda text: print(text, flush=True))
+        given = advices(
+            workload,
+            fresh=arguments.fresh,
+            executor=executor,
+            tell=lambda text: print(text, flush=True),
+        )
         found.append((workload, truth_of(workload, own, seconds, ratio), given))
     print(
         f"\n{date.today()}, {platform.machine()}, one thread, Python {platform.python_version()}, "

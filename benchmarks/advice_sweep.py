@@ -8,6 +8,11 @@ the best size. Every run is kept in a file as it ends, so that an interrupted sw
 it stopped.
 
     python benchmarks/advice_sweep.py --only digits
+    python benchmarks/advice_sweep.py --only digits --workers 2
+    python benchmarks/advice_sweep.py --dask tcp://10.0.0.1:8786
+
+With worker processes or a Dask cluster the seeds of a rate are run side by side. What counts, the
+samples to the target, does not depend on who ran them; their seconds would, and are left out.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ import math
 import statistics
 import time
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +31,10 @@ from pathlib import Path
 import torch
 
 from advice_workloads import WORKLOADS, Workload
-from rightbatch.advice.branch import Branch, Ground
+from executors import add_executor_options, open_executor
+from rightbatch.advice.branch import Branch, Ground, samples_to
+from rightbatch.advice.branch_work import BranchRequest, result_of
+from rightbatch.advice.sent_branches import SentBranches
 from rightbatch.training.options import FitOptions
 
 CACHE = Path(__file__).parent / "results" / "advice_sweep.jsonl"
@@ -42,7 +51,8 @@ _HOPELESS_SECONDS = 5.0
 class SweepRun:
     """One training run of the sweep: samples to each of `LEVELS` times the target, None if never.
 
-    `seconds` are those of training, `wall_seconds` those of the whole run.
+    `seconds` are those of training, `wall_seconds` those of the whole run; None where an executor
+    ran it, beside others.
     """
 
     workload: str
@@ -52,8 +62,8 @@ class SweepRun:
     seed: int
     samples_to: list[float | None]
     samples: int
-    seconds: float
-    wall_seconds: float
+    seconds: float | None
+    wall_seconds: float | None
 
     @property
     def to_target(self) -> float:
@@ -71,7 +81,8 @@ def sizes_of(workload: Workload, samples: int) -> list[int]:
 class Sweep:
     """The sweep of one workload, with the runs that the cache has already."""
 
-    def __init__(self, workload: Workload, cache: Path) -> None:
+    def __init__(self, workload: Workload, cache: Path, executor: Executor | None = None) -> None:
+        self._executor = executor
         self.workload = workload
         self.cache = cache
         self.runs = {
@@ -102,31 +113,52 @@ class Sweep:
         key = (batch_size, round(learning_rate, 9), seed)
         if key in self.runs:
             return self.runs[key]
-        seconds = _HOPELESS_SECONDS * self._least(None)
-        most = min(
-            _HOPELESS_SAMPLES * self._least(batch_size) / self.step_seconds[batch_size],
-            (seconds if seconds < math.inf else 60.0) / self.step_seconds[batch_size],
-        )
+        request = self._request(batch_size, learning_rate, seed)
         began = time.perf_counter()
-        branch = self._branch(batch_size, learning_rate, seed)
-        branch.advance(target=self.workload.target_loss, most_samples=(most + 2) * batch_size)
-        branch.close()
+        if self._sent is None:
+            branch = self._branch(batch_size, learning_rate, seed)
+            result = result_of(branch, request)
+        else:
+            result = self._sent.run(request)
+        is_timed = self._sent is None
         run = SweepRun(
             workload=self.workload.name,
             target_loss=self.workload.target_loss,
             batch_size=batch_size,
             learning_rate=learning_rate,
             seed=seed,
-            samples_to=[branch.samples_to(level * self.workload.target_loss) for level in LEVELS],
-            samples=branch.samples,
-            seconds=round(branch.seconds, 5),
-            wall_seconds=round(time.perf_counter() - began, 5),
+            samples_to=[
+                samples_to(result.points, level * self.workload.target_loss) for level in LEVELS
+            ],
+            samples=result.samples,
+            seconds=round(result.seconds, 5) if is_timed else None,
+            wall_seconds=round(time.perf_counter() - began, 5) if is_timed else None,
         )
         self.runs[key] = run
         self.cache.parent.mkdir(exist_ok=True)
         with self.cache.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(run)) + "\n")
         return run
+
+    @cached_property
+    def _sent(self) -> SentBranches | None:
+        return None if self._executor is None else SentBranches(self._executor, self.ground)
+
+    def _request(self, batch_size: int, learning_rate: float, seed: int) -> BranchRequest:
+        """A run, and where it is hopeless by what is known now."""
+        seconds = _HOPELESS_SECONDS * self._least(None)
+        most = min(
+            _HOPELESS_SAMPLES * self._least(batch_size) / self.step_seconds[batch_size],
+            (seconds if seconds < math.inf else 60.0) / self.step_seconds[batch_size],
+        )
+        return BranchRequest(
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            target=self.workload.target_loss,
+            most_samples=(most + 2) * batch_size,
+            most_seconds=math.inf,
+        )
 
     def repeat(self, run: SweepRun) -> None:
         """A run that there is, once more."""
@@ -191,7 +223,13 @@ class Sweep:
 
     def _samples(self, batch_size: int, rate: float) -> float:
         """The samples at a rate over all seeds; infinite where too many were given up."""
-        runs = [self.run(batch_size, rate, seed) for seed in range(self.workload.seeds)]
+        seeds = range(self.workload.seeds)
+        if self._sent is not None:
+            done = {key[2] for key in self.runs if key[:2] == (batch_size, round(rate, 9))}
+            self._sent.foresee(
+                [self._request(batch_size, rate, seed) for seed in seeds if seed not in done]
+            )
+        runs = [self.run(batch_size, rate, seed) for seed in seeds]
         if sum(math.isinf(run.to_target) for run in runs) > MOST_GIVEN_UP * len(runs):
             return math.inf
         return statistics.geometric_mean(min(run.to_target, run.samples) for run in runs)
@@ -238,12 +276,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="workloads whose name holds this")
     parser.add_argument("--cache", type=Path, default=CACHE)
+    add_executor_options(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    with open_executor(arguments) as executor:
+        sweep_all(arguments, executor)
+
+
+def sweep_all(arguments: argparse.Namespace, executor: Executor | None) -> None:
+    """Sweep the workloads that were asked for."""
     for workload in WORKLOADS.values():
         if arguments.only.lower() not in workload.name.lower():
             continue
-        sweep = Sweep(workload, arguments.cache)
+        sweep = Sweep(workload, arguments.cache, executor)
         samples = len(workload.parts().train)
         for size in sweep.whole(samples):
             runs = [run for run in sweep.runs.values() if run.batch_size == size]
@@ -255,7 +300,7 @@ def main() -> None:
             print(
                 f"{workload.name}: batch {size:,}: rate {rate:.4g}, "
                 f"{statistics.median(full[rate]):,.0f} samples, "
-                f"{sum(run.wall_seconds for run in runs):.1f} s for {len(runs)} runs",
+                f"{sum(run.wall_seconds or 0.0 for run in runs):.1f} s for {len(runs)} runs",
                 flush=True,
             )
 

@@ -75,6 +75,7 @@ PUBLIC_NAMES = {
     "ResumeError",
     "RightbatchError",
     "TrainingError",
+    "WorkerError",
     # the release
     "__version__",
 }

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         ResumeError,
         RightbatchError,
         TrainingError,
+        WorkerError,
     )
     from rightbatch.fetching.fetch import FetchedSet, FetchProgress, fetch
     from rightbatch.integrations.scikit_learn import MiniBatchClassifier, MiniBatchRegressor
@@ -86,6 +87,7 @@ _HOMES = {
     "ResumeError": "errors",
     "RightbatchError": "errors",
     "TrainingError": "errors",
+    "WorkerError": "errors",
     "FetchProgress": "fetching.fetch",
     "FetchedSet": "fetching.fetch",
     "fetch": "fetching.fetch",
@@ -156,6 +158,7 @@ __all__ = [
     "ShuffleQuality",
     "Speed",
     "TrainingError",
+    "WorkerError",
     "__version__",
     "advise",
     "batches",

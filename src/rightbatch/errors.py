@@ -101,6 +101,22 @@ class RankError(TrainingError):
     """The ranks of a run have ended, can not be reached, or do not belong together."""
 
 
+class WorkerError(RightbatchError, RuntimeError):
+    """Runs that an executor was given came to no end, since a worker of it did.
+
+    `comparison` is made of those that did come to their end, None where there is none; `compare`
+    takes them over as `finished`.
+    """
+
+    def __init__(self, message: str, *, comparison: Any, runs: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.comparison = comparison
+        self.runs = runs
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), comparison=self.comparison, runs=self.runs), self.args
+
+
 class MemoryLimitError(RightbatchError, MemoryError):
     """Memory does not hold even one sample, or a step that cannot be cut into smaller ones."""
 

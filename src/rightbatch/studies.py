@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import signal
 import threading
-from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rightbatch.advice.advice import Advice
-from rightbatch.advice.compare import CompareWatcher, compare
+from rightbatch.advice.compare import compare
 from rightbatch.advice.comparison import Comparison
 from rightbatch.advice.progress import AdviceWatcher
+from rightbatch.advice.runner import CompareWatcher
 from rightbatch.advice.speed import speed
 from rightbatch.advice.stopwatch import SpeedWatcher
 from rightbatch.advice.timing import Speed
-from rightbatch.errors import OptionError
+from rightbatch.errors import OptionError, WorkerError
 from rightbatch.loading.parts import Part, Parts
 from rightbatch.model_file import ModelFile, load_model
 from rightbatch.options import AdviceOptions, DataOptions, TrainOptions
@@ -27,6 +30,8 @@ from rightbatch.preparation import choose_model, prepare
 from rightbatch.training.provenance import Provenance
 from rightbatch.training.run_folder import RunFolder
 from rightbatch.workflow import ask
+
+logger = logging.getLogger(__name__)
 
 
 def advise_batch_size(
@@ -80,9 +85,11 @@ def compare_batch_sizes(
     """Open the data, and train the model on them at each of the batch sizes.
 
     With more than one of `processes` the runs share the machine, and their seconds can not be
-    compared. See `compare` for the rest.
+    compared; where one of them ends, its runs begin again in half as many. See `compare` for the
+    rest.
 
-    Raises OptionError and DataError where options or data are refused.
+    Raises OptionError and DataError where options or data are refused, WorkerError where one
+    process alone ends as well.
 
     >>> study = compare_batch_sizes(
     ...     DataOptions(data="iris", standardize=True), TrainOptions(epochs=2),
@@ -93,45 +100,67 @@ def compare_batch_sizes(
     parts = prepare(data)
     training = replace(training, model=choose_model(training, parts.train))
     options = training.fit_options(seed=data.seed)
-    with _workers(processes) as executor:
-        return compare(
-            ModelFile(str(training.model)) if training.has_model_file else str(training.model),
-            parts,
-            batch_sizes=batch_sizes,
-            learning_rate=options.learning_rate,
-            lr_rule=lr_rule,
-            reference_batch_size=reference_batch_size,
-            seeds=seeds,
-            seed=options.seed,
-            epochs=options.epochs,
-            steps=options.steps,
-            optimizer=options.optimizer,
-            momentum=options.momentum,
-            l1=options.l1,
-            l2=options.l2,
-            loss=options.loss,
-            activation=options.activation,
-            init=options.init,
-            shuffle=options.shuffle,
-            window=options.window,
-            block=options.block,
-            memory=options.memory,
-            weights=data.weights,
-            epoch_samples=options.epoch_samples,
-            micro_batch_size=options.micro_batch_size,
-            threads=options.threads,
-            landscape=landscape,
-            executor=executor,
-            progress=progress,
-            command=command,
-        )
+    run = partial(
+        compare,
+        ModelFile(str(training.model)) if training.has_model_file else str(training.model),
+        parts,
+        batch_sizes=batch_sizes,
+        learning_rate=options.learning_rate,
+        lr_rule=lr_rule,
+        reference_batch_size=reference_batch_size,
+        seeds=seeds,
+        seed=options.seed,
+        epochs=options.epochs,
+        steps=options.steps,
+        optimizer=options.optimizer,
+        momentum=options.momentum,
+        l1=options.l1,
+        l2=options.l2,
+        loss=options.loss,
+        activation=options.activation,
+        init=options.init,
+        shuffle=options.shuffle,
+        window=options.window,
+        block=options.block,
+        memory=options.memory,
+        weights=data.weights,
+        epoch_samples=options.epoch_samples,
+        micro_batch_size=options.micro_batch_size,
+        threads=options.threads,
+        landscape=landscape,
+        progress=progress,
+        command=command,
+    )
+    return _in_processes(run, processes)
+
+
+def _in_processes(run: Callable[..., Comparison], processes: int) -> Comparison:
+    """Call `run` with an executor of so many processes; with fewer again where one of them ends.
+
+    What ends a process is most often that memory runs out, and fewer of them need less.
+    """
+    if processes == 1:
+        return run()
+    finished: WorkerError | None = None
+    while True:
+        try:
+            with _workers(processes) as executor:
+                return run(executor=executor, finished=finished)
+        except WorkerError as error:
+            # What ends a process that is alone would end it again.
+            if processes == 1 or not isinstance(error.__cause__, BrokenExecutor):
+                raise
+            finished, processes = error, processes // 2
+            logger.warning(
+                "A worker process ended before its run did, most often for want of memory. What is "
+                "whole is kept (runs: %d), and the others begin again in %s",
+                len(error.runs),
+                "one process" if processes == 1 else f"{processes} processes",
+            )
 
 
 @contextmanager
-def _workers(processes: int) -> Iterator[Executor | None]:
-    if processes == 1:
-        yield None
-        return
+def _workers(processes: int) -> Iterator[Executor]:
     # A forked process inherits torch's threads in a state that can hang; a spawned one does not.
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(processes, mp_context=context)

@@ -25,3 +25,18 @@ def diabetes() -> Parts:
 def digits() -> Parts:
     """1,797 images of 8 x 8, a fifth of them for validation."""
     return rb.split(rb.open("digits"), val=0.2, stratify=True, seed=1).transform(rb.scale(1 / 16))
+
+
+@pytest.fixture(scope="session")
+def client():
+    """A real cluster of Dask: two worker processes on the loopback, one thread each."""
+    distributed = pytest.importorskip(
+        "distributed", reason="no Dask here: pip install distributed, or make install"
+    )
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client

@@ -10,6 +10,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,7 @@ def refusals() -> dict[str, Any]:
         "goal": lambda: rb.advise("mlp:4", table(), epochs=3 + is_other),
         "model": lambda: rb.advise("mlp:5" if is_other else "mlp:4", table()),
         "sharded": lambda: rb.advise(sharded(), table()),
+        "executor": lambda: rb.advise("mlp:4", table(), executor=ThreadPoolExecutor(1)),
         "synchronised": lambda: rb.advise(normalised(), table(), batch_statistics="synchronised"),
         "reached": lambda: rb.advise("mlp:4", table(), target_loss=9.0, **BRIEF),
         "normalised": lambda: rb.advise(normalised(), table(), grade="quick", **BRIEF),

@@ -162,6 +162,7 @@ REFUSED = {
     "goal": ("RankError", "goal is 'the least time for 4 epochs"),
     "model": ("RankError", "model is 'mlp:5' on rank 1 and 'mlp:4' on rank 0"),
     "sharded": ("OptionError", "divided among the ranks (fully_shard)"),
+    "executor": ("OptionError", "leave executor out"),
     "synchronised": ("OptionError", "batch_statistics='rank'; fit takes both"),
     "reached": ("OptionError", "target_loss=9 is reached before the first step"),
     "normalised": ("OptionError", "batch_statistics='rank'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -62,8 +63,56 @@ def test_a_model_of_a_file_runs_in_processes_of_its_own(rightbatch, tmp_path):
         curve["step_losses"] for curve in together["curves"]
     ]
     assert alone["timings_comparable"]
-    assert not together["timings_comparable"]
+    # Whether the second process was up in time to run beside the first, its curves tell.
+    overlapping = [curve["placement"]["overlapping_runs"] for curve in together["curves"]]
+    assert together["timings_comparable"] == (not any(overlapping))
+    assert "placement" not in alone["curves"][0]
     assert alone["model"] == f"{tmp_path}/nets.py:small"
+
+
+DYING = """
+import os, pathlib, signal
+
+import torch
+
+from rightbatch.plan.hashing import derive_key
+
+flag = pathlib.Path(__file__).with_name("killed")
+
+
+def small():
+    is_second_seed = torch.initial_seed() == derive_key("model file", 1) >> 1
+    if is_second_seed and (ALWAYS or not flag.exists()):
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return torch.nn.Sequential(torch.nn.Linear(4, 3))
+"""
+
+
+def test_a_process_that_dies_is_followed_by_fewer_which_run_the_rest(rightbatch, tmp_path):
+    (tmp_path / "nets.py").write_text(DYING.replace("ALWAYS", "False"))
+    model = f"{tmp_path}/nets.py:small"
+    options = ("compare", "iris", "--model", model, *QUICK, "--seeds", 2, "--json")
+    done = rightbatch(*options, "--processes", 2)
+    assert done.code == 0
+    assert "A worker process ended before its run did" in done.err
+    # As many as the other process had ended until then.
+    assert re.search(r"whole is kept \(runs: [123]\), and the others begin again in one", done.err)
+    alone = rightbatch(*options, "--quiet")
+    assert [curve["step_losses"] for curve in json.loads(done.out)["curves"]] == [
+        curve["step_losses"] for curve in json.loads(alone.out)["curves"]
+    ]
+
+
+def test_what_is_whole_is_printed_where_the_rest_is_lost_for_good(rightbatch, tmp_path):
+    (tmp_path / "nets.py").write_text(DYING.replace("ALWAYS", "True"))
+    model = f"{tmp_path}/nets.py:small"
+    done = rightbatch(
+        "compare", "iris", "--model", model, *QUICK, "--seeds", 2, "--json", "--processes", 2
+    )
+    assert done.code == 1
+    assert [curve["batch_size"] for curve in json.loads(done.out)["curves"]] == [32, 120]
+    assert "2 of 4 runs came to no end" in done.err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rightbatch.advice.compare import CompareProgress
+from rightbatch.advice.runner import CompareProgress
 from rightbatch.advice.stopwatch import SpeedProgress
 from rightbatch.cli import progress as module
 from rightbatch.cli.main import run

@@ -201,7 +201,9 @@ def test_a_row_is_named_as_the_data_count_it() -> None:
 
 
 def test_targets_that_are_no_classes_can_not_be_balanced() -> None:
-    with pytest.raises(DataError, match="takes a target of classes, one a sample, and 'y' of arrays is float64"):
+    with pytest.raises(
+        DataError, match="takes a target of classes, one a sample, and 'y' of arrays is float64"
+    ):
         rb.Batches((X, X[:, 0]), 8, weights="balanced")
     with pytest.raises(DataError, match="has no target"):
         rb.Batches(X, 8, weights="balanced")

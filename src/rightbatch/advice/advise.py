@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import partial
 from typing import Never
@@ -20,6 +21,7 @@ from rightbatch.advice.conclusion import conclude
 from rightbatch.advice.measuring import Measuring
 from rightbatch.advice.progress import AdviceWatcher
 from rightbatch.advice.rank_measuring import RankMeasuring, agree_on_advice
+from rightbatch.advice.sent_task import check_executor, start_workers
 from rightbatch.advice.speed import find_batch_sizes
 from rightbatch.errors import OptionError, did_you_mean
 from rightbatch.loading.parts import Parts
@@ -74,6 +76,7 @@ def advise(
     device: str | torch.device | None = None,
     batch_sizes: Iterable[int | str] | None = None,
     probe_memory: bool = True,
+    executor: Executor | None = None,
     progress: AdviceWatcher | None = None,
     command: str | None = None,
     **not_taken: Never,
@@ -99,6 +102,11 @@ def advise(
     the machine, its control group or the GPU has free, less a margin. `batch_sizes` are those to
     choose from (one beyond the training samples is the full batch); the default is the powers of
     two, and the full batch where that is small. `budget_seconds` is in seconds.
+    `executor` (a `ProcessPoolExecutor`, Dask's or any other) runs the pilot's branches, those that
+    are likely to come before they are asked for: more of them fit into the budget, and each is what
+    it is here. Its workers are started before the budget begins. Memory, steps and noise are
+    measured in this process before any branch begins, so that nobody disturbs them; the limits of
+    time that end a branch are by the clock of its worker.
     `progress` is called with an `AdviceProgress`. The model, its modes, the random states and
     torch's threads are as before when this returns.
 
@@ -120,7 +128,6 @@ def advise(
     >>> advice.batch_size in advice.tested
     True
     """
-    began = time.perf_counter()
     refuse_options("advise", not_taken, _NOT_TAKEN)
     if not isinstance(parts, Parts):
         raise OptionError(
@@ -142,6 +149,12 @@ def advise(
             f"grade={grade!r} is not valid.{did_you_mean(str(grade), GRADES)} Valid are: "
             f"{', '.join(GRADES)}."
         )
+    if executor is not None and grade == "quick":
+        raise OptionError(
+            "executor runs the branches of a pilot, and grade='quick' trains none: take "
+            "grade='pilot', or leave executor out"
+        )
+    check_executor(executor)
     budget = _seconds("budget_seconds", budget_seconds)
     goal = find_goal(epochs, target_loss)
     options = FitOptions(
@@ -170,7 +183,7 @@ def advise(
     ranks = Ranks.here()
     kind: Callable[..., Measuring] = Measuring
     if isinstance(ranks, ProcessGroup):
-        _check_ranks(ranks, model, batch_statistics)
+        _check_ranks(ranks, model, batch_statistics, executor)
         asked = {
             "goal": goal.text,
             "grade": grade,
@@ -181,6 +194,10 @@ def advise(
         }
         agree_on_advice(ranks, model, parts, options, asked)
         kind = partial(RankMeasuring, ranks=ranks)
+    if executor is not None:
+        # Now, so that it neither takes of the budget nor disturbs what is timed.
+        start_workers(executor)
+    began = time.perf_counter()
     with _caller_untouched():
         evidence = kind(
             model,
@@ -191,6 +208,7 @@ def advise(
             budget_seconds=budget,
             device=device,
             watcher=progress,
+            executor=executor,
         ).run(sizes, memory_limit=memory_limit, probe_memory=probe_memory)
 
         def concluded() -> Advice:
@@ -208,8 +226,15 @@ def advise(
         return Advice.from_json(ranks.on_first(lambda: concluded().to_json()))
 
 
-def _check_ranks(ranks: ProcessGroup, model: Model, batch_statistics: str | None) -> None:
+def _check_ranks(
+    ranks: ProcessGroup, model: Model, batch_statistics: str | None, executor: Executor | None
+) -> None:
     """OptionError for what several ranks can not be advised on."""
+    if executor is not None:
+        raise OptionError(
+            f"executor is for one process, and these are {ranks.world_size} ranks, of which rank 0 "
+            "trains the branches: leave executor out, or ask without torchrun"
+        )
     if isinstance(model, torch.nn.Module) and is_sharded(model):
         raise OptionError(
             f"the model {type(model).__name__} is divided among the ranks (fully_shard), and "

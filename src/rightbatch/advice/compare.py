@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Never
@@ -12,27 +11,22 @@ from typing import Never
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from rightbatch.advice.comparison import Comparison, RateTrial
+from rightbatch.advice.comparison import Comparison, Curve, RateTrial
 from rightbatch.advice.landscape import map_landscape
 from rightbatch.advice.landscape_map import Landscape
-from rightbatch.advice.rates import (
-    best_of,
-    check_rule,
-    first_rates,
-    next_rate,
-    scaled_rate,
-    trials_of,
-)
-from rightbatch.advice.run import Job, Run, loss_of, training_loss_of
-from rightbatch.errors import OptionError
+from rightbatch.advice.placement import why_not_comparable
+from rightbatch.advice.rate_search import best_of_whole, carry_out
+from rightbatch.advice.rates import check_rule, scaled_rate
+from rightbatch.advice.run import Job, Run, training_loss_of
+from rightbatch.advice.runner import CompareWatcher, LostRunsError, Runner
+from rightbatch.advice.sent_task import check_executor
+from rightbatch.errors import OptionError, WorkerError
 from rightbatch.loading.parts import Parts
 from rightbatch.loading.refused_options import refuse_options
-from rightbatch.loading.transform import Function
 from rightbatch.loading.weights import parts_without_weights
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.checks import whole_number
 from rightbatch.training.options import FitOptions
-from rightbatch.training.progress import Progress
 from rightbatch.training.provenance import Provenance
 
 # The first two each curve has for itself; the others a comparison does not take.
@@ -52,23 +46,6 @@ _NOT_TAKEN = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class CompareProgress:
-    """Which of the runs is under way, and how it stands; sent whenever that changes.
-
-    `run` counts from 1; `runs` may grow while learning rates are searched. `training` is None
-    where the run is in another process and has just ended.
-    """
-
-    run: int
-    runs: int
-    batch_size: int
-    learning_rate: float
-    seed: int
-    training: Progress | None
-
-
-CompareWatcher = Callable[[CompareProgress], None]
 ModelFactory = Callable[[int], nn.Module]
 
 
@@ -101,6 +78,7 @@ def compare(
     threads: int | None = None,
     landscape: bool = True,
     executor: Executor | None = None,
+    finished: WorkerError | None = None,
     progress: CompareWatcher | None = None,
     command: str | None = None,
     **not_taken: Never,
@@ -120,13 +98,19 @@ def compare(
     validation loss (training loss where there is no validation part) is taken; `trials` has all
     of them.
 
-    `executor` runs them as independent tasks, for example in a `ProcessPoolExecutor`; without one
-    they run one after another in this process, so that they do not disturb each other's timings.
+    `executor` runs them as independent tasks: a `ProcessPoolExecutor`, or Dask's
+    (`client.get_executor()`), MPI's or any other `concurrent.futures.Executor`. The curves are the
+    same; each says in its `placement` where it ran, and where runs shared a machine,
+    `timings_comparable` is False and `notes` says so. Without one they run one after another in
+    this process, so that they do not disturb each other's timings. `finished` is the WorkerError
+    of an earlier call that lost a worker: the runs that came to their end then are taken over.
     With `landscape` the loss around the paths of the first seed is computed, up to about 20
     seconds. The other options are those of `fit`. A run whose loss becomes NaN or infinite ends
     there, and its curve says so.
 
-    Raises OptionError where an option is not valid, DataError where the model does not fit.
+    Raises OptionError where an option is not valid or something can not be sent to a worker,
+    DataError where the model does not fit or a worker does not find the data, WorkerError where
+    workers ended before their runs did.
 
     >>> import rightbatch as rb
     >>> parts = rb.split(rb.open("breast_cancer"), val=0.2, seed=7).transform(rb.standardize())
@@ -141,6 +125,12 @@ def compare(
             f"compare trains on the parts of a split and was given {type(parts).__name__}: "
             "rb.compare(model, rb.split(data, val=0.1), …)"
         )
+    if finished is not None and not isinstance(finished, WorkerError):
+        raise OptionError(
+            f"finished={type(finished).__name__} is not valid; it is the WorkerError that an "
+            "earlier compare raised: except rb.WorkerError as error: …"
+        )
+    check_executor(executor)
     check_rule(lr_rule)
     reference = whole_number("reference_batch_size", reference_batch_size, at_least=1)
     seeds = whole_number("seeds", seeds, at_least=1)
@@ -167,7 +157,6 @@ def compare(
     )
     sizes = _sizes(batch_sizes, options.samples_in_epoch(parts.train))
     parts = parts_without_weights(parts, weights)
-    _refuse_shared_random_state(executor, model)
     jobs = [
         Job(
             model=model,
@@ -184,128 +173,85 @@ def compare(
         )
         for size in sizes
     ]
-    runner = _Runner(executor, progress)
-    trials: list[RateTrial] = []
-    if lr_rule == "tuned":
-        first, trials = _tuned(jobs, runner, repeats=seeds - 1)
-        jobs = [replace(job, options=run.options) for job, run in zip(jobs, first, strict=True)]
-    else:
-        runner.expect(len(jobs) * seeds)
-        first = runner(jobs)
-    others = [
-        replace(
-            job,
-            options=replace(job.options, seed=options.seed + number),
-            keeps_trajectory=False,
+    runner = Runner(executor, progress, None if finished is None else finished.runs)
+    describe = partial(
+        _Description(
+            model=model if isinstance(model, str) else _name(model),
+            learning_rate_rule=lr_rule,
+            reference_batch_size=None if lr_rule == "same" else reference,
+            options=options,
+            provenance=lambda: Provenance.of(parts, command=command),
+        ).comparison,
+        runner,
+    )
+    try:
+        first, later, trials = carry_out(jobs, runner, is_tuned=lr_rule == "tuned", seeds=seeds)
+    except LostRunsError as error:
+        whole, trials = best_of_whole(runner, is_tuned=lr_rule == "tuned", seed=options.seed)
+        lost = WorkerError(
+            error.message,
+            comparison=describe(whole, trials, notes=[error.message]) if whole else None,
+            runs=runner.kept(),
         )
-        for job in jobs
-        for number in range(1, seeds)
-    ]
-    later = runner(others)
+        if whole:
+            lost.add_note(
+                "What is whole is kept: `error.comparison` shows it, and with a new executor "
+                "compare(…, finished=error) runs the others alone."
+            )
+        raise lost from error.__cause__
     runs = [
         run
         for place, first_run in enumerate(first)
         for run in (first_run, *later[place * (seeds - 1) : (place + 1) * (seeds - 1)])
     ]
-    notes = _notes(runs, first, lr_rule, trials)
     mapped, reason = _landscape(first, jobs[0]) if landscape else (None, None)
-    if reason is not None:
-        notes.append(reason)
-    return Comparison(
-        model=model if isinstance(model, str) else _name(model),
-        metric=first[0].metric,
-        learning_rate_rule=lr_rule,
-        learning_rate=options.learning_rate,
-        reference_batch_size=None if lr_rule == "same" else reference,
-        curves=[run.curve for run in runs],
-        trials=trials,
-        landscape=mapped,
-        timings_comparable=executor is None,
-        notes=notes,
-        settings={
-            name: value for name, value in options.to_json().items() if name not in _OF_NO_CURVE
-        },
-        provenance=Provenance.of(parts, command=command),
-    )
+    return describe(runs, trials, first=first, landscape=mapped, notes=[reason] if reason else [])
 
 
-class _Runner:
-    """Runs jobs, here or by an executor, and tells how far they are."""
+@dataclass(frozen=True, kw_only=True)
+class _Description:
+    """What a comparison says of itself beside its runs."""
 
-    def __init__(self, executor: Executor | None, watcher: CompareWatcher | None) -> None:
-        self._executor = executor
-        self._watcher = watcher
-        self._ended = 0
-        self._expected = 0
+    model: str
+    learning_rate_rule: str
+    reference_batch_size: int | None
+    options: FitOptions
+    provenance: Callable[[], Provenance]
 
-    def expect(self, runs: int) -> None:
-        """Say that so many more runs are coming."""
-        self._expected += runs
-
-    def __call__(self, jobs: Sequence[Job]) -> list[Run]:
-        if self._executor is None:
-            runs = []
-            for job in jobs:
-                runs.append(job(partial(self._tell, job)))
-                self._ended += 1
-            return runs
-        _refuse_unsendable(self._executor, jobs)
-        futures = [self._executor.submit(job) for job in jobs]
-        runs = []
-        for job, future in zip(jobs, futures, strict=True):
-            runs.append(future.result())
-            self._tell(job, None)
-            self._ended += 1
-        return runs
-
-    def _tell(self, job: Job, training: Progress | None) -> None:
-        if self._watcher is not None:
-            assert isinstance(job.options.batch_size, int)  # compare has resolved "full"
-            self._watcher(
-                CompareProgress(
-                    run=self._ended + 1,
-                    runs=max(self._expected, self._ended + 1),
-                    batch_size=job.options.batch_size,
-                    learning_rate=job.options.learning_rate,
-                    seed=job.options.seed,
-                    training=training,
-                )
-            )
-
-
-def _tuned(
-    jobs: Sequence[Job], runner: _Runner, *, repeats: int
-) -> tuple[list[Run], list[RateTrial]]:
-    """The best run of each job over a grid of rates, and everything that was tried."""
-    tried: list[list[Run]] = [[] for _ in jobs]
-    wanted = [first_rates(job.options.learning_rate) for job in jobs]
-    runner.expect(len(jobs) * repeats)
-    while any(wanted):
-        wave = [(place, rate) for place, rates in enumerate(wanted) for rate in rates]
-        runner.expect(len(wave))
-        done = runner(
-            [
-                replace(jobs[place], options=replace(jobs[place].options, learning_rate=rate))
-                for place, rate in wave
-            ]
+    def comparison(
+        self,
+        runner: Runner,
+        runs: Sequence[Run],
+        trials: list[RateTrial],
+        *,
+        first: Sequence[Run] = (),
+        landscape: Landscape | None = None,
+        notes: Sequence[str] = (),
+    ) -> Comparison:
+        """The comparison of these runs; `first` are those of the rates that were found."""
+        curves = [run.curve for run in runner.placed(runs)]
+        untimed = why_not_comparable(
+            [curve.placement for curve in curves if curve.placement is not None]
         )
-        for (place, _), run in zip(wave, done, strict=True):
-            tried[place].append(run)
-        further = [
-            next_rate([run.curve.learning_rate for run in runs], [loss_of(run) for run in runs])
-            for runs in tried
-        ]
-        wanted = [[] if rate is None else [rate] for rate in further]
-    best, trials = [], []
-    for job, runs in zip(jobs, tried, strict=True):
-        rates, losses = [run.curve.learning_rate for run in runs], [loss_of(run) for run in runs]
-        # Where every rate diverged, the lowest is the nearest to one that would not.
-        found = best_of(losses)
-        place = rates.index(min(rates)) if found is None else found
-        assert isinstance(job.options.batch_size, int)  # compare has resolved "full"
-        trials += trials_of(job.options.batch_size, rates, losses)
-        best.append(runs[place])
-    return best, trials
+        told = _notes(curves, first, trials) + list(notes)
+        return Comparison(
+            model=self.model,
+            metric=runs[0].metric,
+            learning_rate_rule=self.learning_rate_rule,
+            learning_rate=self.options.learning_rate,
+            reference_batch_size=self.reference_batch_size,
+            curves=curves,
+            trials=trials,
+            landscape=landscape,
+            timings_comparable=untimed is None,
+            notes=told if untimed is None else [*told, untimed],
+            settings={
+                name: value
+                for name, value in self.options.to_json().items()
+                if name not in _OF_NO_CURVE
+            },
+            provenance=self.provenance(),
+        )
 
 
 def _sizes(batch_sizes: Iterable[int | str], length: int) -> list[int]:
@@ -329,57 +275,19 @@ def _micro(micro_batch_size: int | None, batch_size: int) -> int | None:
     return None if micro_batch_size is None or micro_batch_size >= batch_size else micro_batch_size
 
 
-def _refuse_shared_random_state(
-    executor: Executor | None, model: str | nn.Module | ModelFactory
-) -> None:
-    if isinstance(executor, ThreadPoolExecutor) and not isinstance(model, str):
-        raise OptionError(
-            "threads share torch's random state, so runs of a module of your own (dropout, say) "
-            "would not be reproducible in a ThreadPoolExecutor: take a ProcessPoolExecutor, or none"
-        )
-
-
-def _refuse_unsendable(executor: Executor, jobs: Sequence[Job]) -> None:
-    """OptionError where code of the user's can not be sent to another process."""
-    if isinstance(executor, ThreadPoolExecutor) or not jobs:
-        return
-    code = {
-        "model": jobs[0].model,
-        "loss": jobs[0].options.loss,
-        **{
-            f"transform {transform.name}": transform
-            for transform in jobs[0].parts.train.transforms
-            if isinstance(transform, Function)
-        },
-    }
-    for name, value in code.items():
-        try:
-            pickle.dumps(value)
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise OptionError(
-                f"the {name} can not be sent to another process: {error}. Define it at the top "
-                "of a module (no lambda, no inner function), or leave executor out"
-            ) from error
-
-
 def _name(model: nn.Module | ModelFactory) -> str:
     if isinstance(model, nn.Module):
         return type(model).__name__
     return str(getattr(model, "__qualname__", model))
 
 
-def _notes(
-    runs: Sequence[Run],
-    first: Sequence[Run],
-    lr_rule: str,
-    trials: Sequence[RateTrial],
-) -> list[str]:
+def _notes(curves: Sequence[Curve], first: Sequence[Run], trials: Sequence[RateTrial]) -> list[str]:
     notes = [
-        f"{run.curve.label}, seed {run.curve.seed}: {run.curve.diverged}"
-        for run in runs
-        if run.curve.diverged is not None
+        f"{curve.label}, seed {curve.seed}: {curve.diverged}"
+        for curve in curves
+        if curve.diverged is not None
     ]
-    if lr_rule == "tuned":
+    if trials and first:
         by_size = ", ".join(f"{run.curve.learning_rate:g} at {run.curve.label}" for run in first)
         notes.append(
             f"The learning rate was searched at each batch size, in {len(trials)} runs of the "

@@ -9,9 +9,13 @@ from statistics import fmean
 from typing import Any, Self
 
 from rightbatch.advice.landscape_map import Landscape
+from rightbatch.advice.placement import Placement
 from rightbatch.notebook import html_table
 from rightbatch.training.history import Row
 from rightbatch.training.provenance import Provenance
+
+NOT_COMPARABLE = "seconds (not comparable)"
+"""The heading of seconds of runs that shared a machine."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -22,6 +26,7 @@ class Curve:
     training loss at the weights after it), the initial weights being step 0: where a step's loss
     is of one batch, these are of the training samples (2,048 at the most). `diverged` says why a
     run ended before its time (the loss became NaN or infinite), and is None where it did not.
+    `placement` says where an executor ran it, and is None without one.
     """
 
     batch_size: int
@@ -32,6 +37,7 @@ class Curve:
     step_losses: list[tuple[int, float]]
     checked_losses: list[tuple[int, float]] = field(default_factory=list)
     diverged: str | None = None
+    placement: Placement | None = None
 
     @property
     def label(self) -> str:
@@ -45,17 +51,22 @@ class Curve:
 
     def to_json(self) -> dict[str, Any]:
         """As one JSON-able object."""
-        return asdict(self)
+        told = asdict(self)
+        if self.placement is None:
+            del told["placement"]
+        return told
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Self:
         """What `to_json` gave."""
+        placement = stored.get("placement")
         pairs = {
             # A loss that is not finite is null in JSON.
             name: [(int(step), float(loss)) for step, loss in stored[name] if loss is not None]
             for name in ("step_losses", "checked_losses")
         }
-        return cls(**{**stored, **pairs})
+        placed = None if placement is None else Placement(**placement)
+        return cls(**{**stored, **pairs, "placement": placed})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +156,8 @@ class Comparison:
 
     `curves` has one entry for each batch size and seed, in the order that was asked for.
     `learning_rate_rule` is "same", "linear", "sqrt" or "tuned"; the given rate held at
-    `reference_batch_size`. `timings_comparable` is False where the runs shared a machine.
+    `reference_batch_size`. `timings_comparable` is False where runs shared a machine or were on
+    machines of different kinds, as `notes` tells; a curve's `placement` says where it ran.
     `landscape` is the loss around the paths of the first seed's runs, None where it was not made
     (`notes` says why).
     """
@@ -175,18 +187,28 @@ class Comparison:
         """One row a batch size: where its runs ended, as mean and spread over the seeds."""
         return [Summary.of(curves, self.metric) for curves in self.batches]
 
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """The summary as texts: the headings of the columns, and the rows.
+
+        The column of seconds says so where they can not be compared.
+        """
+        rows = [summary.texts() for summary in self.summary()]
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        columns = [
+            NOT_COMPARABLE if name == "seconds" and not self.timings_comparable else name
+            for name in names
+        ]
+        return columns, [[row.get(name, "") for name in names] for row in rows]
+
     def __repr__(self) -> str:
         sizes = ", ".join(summary.label for summary in self.summary())
-        return f"<Comparison of {self.model} on {self.provenance.data}: {sizes}>"
+        timed = "" if self.timings_comparable else "; timings are not comparable"
+        return f"<Comparison of {self.model} on {self.provenance.data}: {sizes}{timed}>"
 
     def _repr_html_(self) -> str:
-        rows = [summary.texts() for summary in self.summary()]
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        return html_table(
-            columns,
-            [[row.get(name, "") for name in columns] for row in rows],
-            caption=f"{self.model} on {self.provenance.data}",
-        )
+        columns, rows = self.table()
+        timed = "" if self.timings_comparable else ". Timings are not comparable"
+        return html_table(columns, rows, caption=f"{self.model} on {self.provenance.data}{timed}")
 
     def to_json(self) -> dict[str, Any]:
         """As one JSON-able object."""

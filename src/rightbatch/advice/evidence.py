@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rightbatch.advice.advice import CostPoint, Goal
@@ -27,8 +28,9 @@ class Evidence:
     """Everything that was measured, and what was chosen from it.
 
     `coupled` says why the model's samples can not be told apart, None where they can;
-    `has_validation` whether there is a validation part; `training_samples` the samples of train.
-    `micro_batch_size` is that of a rank's share; `ranks` is None for one process.
+    `has_validation` whether there is a validation part; `training_samples` the samples of train;
+    `branch_alerts` what is to be said of where branches ran. `micro_batch_size` is that of a rank's
+    share; `ranks` is None for one process.
     """
 
     goal: Goal
@@ -44,6 +46,7 @@ class Evidence:
     training_samples: int
     model: str
     loss: str
+    branch_alerts: Sequence[str] = ()
     ranks: RankShares | None = None
 
     @property
@@ -99,7 +102,7 @@ def _micro_batch_reason(evidence: Evidence, micro_batch_size: int) -> str:
 
 def alerts_of(evidence: Evidence) -> list[str]:
     """What stands in the way of trusting the advice."""
-    alerts = []
+    alerts = list(evidence.branch_alerts)
     if evidence.is_limited_by_loader:
         alerts.append(
             "The loader is the limit, not the model: a faster one changes this advice. Load "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import torch
@@ -23,10 +24,12 @@ from rightbatch.advice.pilot import PilotSearch
 from rightbatch.advice.pilot_outcome import Outcome
 from rightbatch.advice.pilot_result import Pilot
 from rightbatch.advice.pilot_summary import infer_from_pilot, law_of, summarise
+from rightbatch.advice.placement import Placement
 from rightbatch.advice.progress import AdviceProgress, AdviceWatcher
 from rightbatch.advice.rank_shares import RankShares
 from rightbatch.advice.rates import REFERENCE_BATCH_SIZE, rate_at
 from rightbatch.advice.samples_posterior import prior_samples
+from rightbatch.advice.sent_branches import SentBranches
 from rightbatch.advice.step_times import steady_step_seconds
 from rightbatch.advice.timing import Speed
 from rightbatch.errors import OptionError
@@ -65,6 +68,7 @@ class Measuring:
         budget_seconds: float,
         device: str | torch.device | None,
         watcher: AdviceWatcher | None,
+        executor: Executor | None = None,
     ) -> None:
         self._model = model
         self._parts = parts
@@ -74,6 +78,8 @@ class Measuring:
         self._budget = budget_seconds
         self._device = device
         self._watcher = watcher
+        self._executor = executor
+        self._branch_alerts: list[str] = []
         self._began = time.perf_counter()
 
     def run(
@@ -110,6 +116,7 @@ class Measuring:
             training_samples=len(self._parts.train),
             model=ground.name,
             loss=ground.task.loss.name,
+            branch_alerts=self._branch_alerts,
         )
 
     def _share(self, batch_size: int) -> int:
@@ -280,9 +287,10 @@ class Measuring:
         def start(batch_size: int, learning_rate: float, seed: int) -> Branch:
             return Branch(ground, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
 
+        sent = None if self._executor is None else SentBranches(self._executor, ground)
         rate, _ = rate_at(first, self._options, None)
-        return PilotSearch(
-            start,
+        search = PilotSearch(
+            start if sent is None else sent.start,
             sizes=list(step_seconds),
             step_seconds=step_seconds,
             goal=self._objective,
@@ -295,7 +303,15 @@ class Measuring:
             progress=lambda _, run: self._tell(
                 "pilot", f"batch size {run.batch_size:,} at rate {run.learning_rate:.3g}"
             ),
-        ).run()
+            foresee=None if sent is None else sent.foresee,
+        )
+        if sent is None:
+            return search.run()
+        try:
+            return search.run()
+        finally:
+            sent.close()
+            self._branch_alerts = sent.alerts(Placement.until_now(time.time()))
 
 
 def _prior(noise: Noise, factor: float) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from rightbatch.advice.branch import LossPoint, smoothed_at
+from rightbatch.advice.branch_work import BranchRequest
 from rightbatch.advice.choice import EpochsGoal, TargetGoal
 from rightbatch.advice.law import NEAR_BEST
 from rightbatch.advice.pilot_effort import Effort
@@ -60,6 +61,7 @@ class Trial(Protocol):
 
 
 Start = Callable[[int, float, int], Trial]
+Foresee = Callable[[Sequence[BranchRequest]], None]
 
 
 class _BudgetError(Exception):
@@ -73,7 +75,8 @@ class PilotSearch:
     `step_seconds` what a step of each takes. `goal` is a loss to reach, or a number of samples to
     go through. `prior_critical` and `prior_factor` say what is believed of the critical batch size
     before any branch, see `infer_samples`. The search spends `seconds` at most, and less where a
-    run to the target is short.
+    run to the target is short. `foresee`, where it is given, is told which branches are likely to
+    be started next; what is found does not depend on it.
     """
 
     def __init__(
@@ -91,8 +94,10 @@ class PilotSearch:
         seed: int = 0,
         clock: Callable[[], float] = time.perf_counter,
         progress: Callable[[float, PilotRun], None] | None = None,
+        foresee: Foresee | None = None,
     ) -> None:
         self._start = start
+        self._foresee = foresee
         self._sizes = sorted(sizes)
         self._step_seconds = step_seconds
         self._goal = goal
@@ -171,6 +176,8 @@ class PilotSearch:
         self, size: int, rate: float, run: PilotRun, factor: float, share: float = math.inf
     ) -> tuple[float, PilotRun]:
         """Go from a rate to better ones, in steps of `factor`: out of divergence, up, or down."""
+        beside = [rate * step for step in (factor, 1 / factor)]
+        self._expect([(size, other, None) for other in beside], share)
         for _ in range(_MOST_RETREATS):
             if run.ended != "diverged":
                 break
@@ -180,6 +187,8 @@ class PilotSearch:
             moved = False
             while True:
                 other = rate * step
+                if moved:
+                    self._expect([(size, other, None), (size, other * step, None)], share)
                 tried = self._attempt(size, other, share)
                 if not is_better(tried, run):
                     break
@@ -195,6 +204,7 @@ class PilotSearch:
             if self._effort.spent_seconds > _WALK_SHARE * limit:
                 return
             rate = self._record.guess_rate(size)
+            self._expect([(size, near, None) for near in (rate, rate * FINE, rate * (1 / FINE))])
             run = self._attempt(size, rate)
             rate, run = self._climb(size, rate, run, FINE)
             if run.samples is None and run.ended != "diverged":
@@ -254,6 +264,9 @@ class PilotSearch:
                     return
             # What was near when the effort ended is repeated all the same, in the budget.
             self._effort.is_limited = seed > self._seed + _LEAST_REPEATS
+            if noise < _NOISY:
+                settings = [(size, rate, seed) for size, rate in rates.items()]
+                self._expect(settings, patience=2.0)
             for size in sorted(rates, key=lambda size: -chances[size]):
                 if noise < _NOISY:
                     self._attempt(size, rates[size], seed=seed, patience=2.0)
@@ -265,10 +278,16 @@ class PilotSearch:
 
     def _compare_rates(self, size: int, rate: float, last_seed: int) -> None:
         """Run a rate with all seeds so far, and those beside it with the first of them."""
+        first = range(self._seed, min(last_seed, self._seed + _RATE_SEEDS - 1) + 1)
+        self._expect(
+            [(size, rate, seed) for seed in range(self._seed, last_seed + 1)]
+            + [(size, beside, seed) for beside in (rate * FINE, rate / FINE) for seed in first],
+            patience=2.0,
+        )
         for seed in range(self._seed, last_seed + 1):
             self._attempt(size, rate, seed=seed, patience=2.0)
         for beside in (rate * FINE, rate / FINE):
-            for seed in range(self._seed, min(last_seed, self._seed + _RATE_SEEDS - 1) + 1):
+            for seed in first:
                 self._attempt(size, beside, seed=seed, patience=2.0)
 
     def _attempt(
@@ -287,16 +306,10 @@ class PilotSearch:
         found = self._record.find(size, rate, seed)
         if found is not None and not again:
             return found
-        best_seconds = self._record.best_seconds
-        left = self._effort.limit_seconds(best_seconds) - self._effort.spent_seconds
+        left = self._left
         if left <= 0:
             raise _BudgetError
-        luck = self._record.luck(seed)
-        own, fastest = luck * self._record.samples(size), luck * best_seconds
-        slack = _HOPELESS_SIZE if own < math.inf else _HOPELESS_GUESS
-        most = min(patience * _HOPELESS_RATE * own, self._most_samples)
-        if isinstance(self._goal, TargetGoal):
-            most = min(most, patience * slack * fastest / self._step_seconds[size] * size)
+        most = self._most_samples_of(size, seed, patience)
         branch = self._start(size, rate, seed)
         try:
             branch.advance(
@@ -325,3 +338,46 @@ class PilotSearch:
         if self._progress is not None:
             self._progress(self._effort.spent_seconds, run)
         return run
+
+    @property
+    def _left(self) -> float:
+        """The seconds that may still be spent."""
+        limit = self._effort.limit_seconds(self._record.best_seconds)
+        return limit - self._effort.spent_seconds
+
+    def _most_samples_of(self, size: int, seed: int, patience: float) -> float:
+        """The samples after which a branch is hopeless, by what is known now."""
+        luck = self._record.luck(seed)
+        own, fastest = luck * self._record.samples(size), luck * self._record.best_seconds
+        slack = _HOPELESS_SIZE if own < math.inf else _HOPELESS_GUESS
+        most = min(patience * _HOPELESS_RATE * own, self._most_samples)
+        if isinstance(self._goal, TargetGoal):
+            most = min(most, patience * slack * fastest / self._step_seconds[size] * size)
+        return most
+
+    def _expect(
+        self,
+        settings: Sequence[tuple[int, float, int | None]],
+        share: float = math.inf,
+        patience: float = 1.0,
+    ) -> None:
+        """Tell which branches are likely to follow, with the limits that they would have now."""
+        if self._foresee is None or self._left <= 0:
+            return
+        requests = []
+        for size, wanted, given in settings:
+            seed = self._seed if given is None else given
+            rate = self._record.known_rate(wanted)
+            if self._record.find(size, rate, seed) is None:
+                most = self._most_samples_of(size, seed, patience)
+                requests.append(
+                    BranchRequest(
+                        batch_size=size,
+                        learning_rate=rate,
+                        seed=seed,
+                        target=self._level,
+                        most_samples=max(most, size),
+                        most_seconds=min(share, self._left),
+                    )
+                )
+        self._foresee(requests)

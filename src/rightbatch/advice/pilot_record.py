@@ -30,6 +30,10 @@ class Record:
         """The float that stands for this rate: steps of √2 forth and back do not end at one."""
         return self._rates.setdefault(_rounded(rate), rate)
 
+    def known_rate(self, rate: float) -> float:
+        """The same, without making it one that others stand for."""
+        return self._rates.get(_rounded(rate), rate)
+
     def find(self, size: int, rate: float, seed: int) -> PilotRun | None:
         """The run of this setting, where there is one."""
         return self._by_setting.get((size, _rounded(rate), seed))

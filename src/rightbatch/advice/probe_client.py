@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
 import json
 import os
 import select
@@ -11,19 +10,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 import cloudpickle
-from torch import nn
 
 from rightbatch.advice.probe_work import ProbeJob, ProbeRequest
+from rightbatch.advice.sending import by_value, code_of
 from rightbatch.errors import DataError, NonFiniteLossError, OptionError, RightbatchError
-from rightbatch.loading.transform import Function
 
 # Importing torch from a cold disk, and sending gigabytes of data.
 _LOADING_SECONDS = 180.0
@@ -152,9 +149,10 @@ class Prober:
 
     def _write_job(self, file: IO[bytes]) -> None:
         assert self._requests is not None  # opened by the caller
+        job = self._job
         try:
-            with _by_value(self._job):
-                cloudpickle.dump(self._job, file)
+            with by_value(list(code_of(job.model, job.options.loss, job.parts).values())):
+                cloudpickle.dump(job, file)
             # Both processes share one position in the file.
             file.flush()
             file.seek(0)
@@ -281,49 +279,3 @@ def _last_line(said: str) -> str:
 def _search_path() -> list[str]:
     # The empty entry is the folder that the caller is in.
     return [entry or str(Path.cwd()) for entry in sys.path]
-
-
-@contextmanager
-def _by_value(job: ProbeJob) -> Iterator[None]:
-    """Send code by value that another process could not import, such as that of a model's file."""
-    modules = []
-    for code in _code_of(job):
-        name = getattr(code, "__module__", None)
-        module = sys.modules.get(name or "")
-        if module is None or name == "__main__" or module in modules:
-            continue
-        if not _is_importable(str(name)):
-            modules.append(module)
-    registered = []
-    try:
-        for module in modules:
-            if module.__name__ not in cloudpickle.list_registry_pickle_by_value():
-                cloudpickle.register_pickle_by_value(module)
-                registered.append(module)
-        yield
-    finally:
-        for module in registered:
-            cloudpickle.unregister_pickle_by_value(module)
-
-
-def _code_of(job: ProbeJob) -> Iterator[Any]:
-    if isinstance(job.model, nn.Module):
-        yield from {type(module) for module in job.model.modules()}
-    elif callable(job.model):
-        yield job.model
-        yield type(job.model)
-    yield job.options.loss
-    for transform in job.parts.train.transforms:
-        if isinstance(transform, Function):
-            yield transform.function
-
-
-def _is_importable(name: str) -> bool:
-    top = name.partition(".")[0]
-    if top in sys.builtin_module_names:
-        return True
-    try:
-        found = importlib.machinery.PathFinder.find_spec(top)
-    except (ImportError, ValueError):
-        return False
-    return found is not None

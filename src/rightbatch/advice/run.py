@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from rightbatch.advice.comparison import Curve
 from rightbatch.advice.training_loss import TrainingLoss
@@ -20,16 +23,24 @@ from rightbatch.training.fit import fit
 from rightbatch.training.history import Row, StepLosses
 from rightbatch.training.options import FitOptions
 from rightbatch.training.progress import Progress, Watcher
+from rightbatch.training.provenance import describe_transforms
+from rightbatch.training.settings import run_settings
 from rightbatch.training.task import Task
+
+# What differs between the jobs of one comparison.
+_OWN_OPTIONS = ("batch_size", "learning_rate", "seed", "micro_batch_size")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """What a run gave: its curve, the options it ran with, and its path where that was asked."""
+    """What a run gave: its curve, and its path where that was asked for (`has_path`).
+
+    Of a model with too many weights the path is None all the same.
+    """
 
     curve: Curve
-    options: FitOptions
     metric: str
+    has_path: bool
     trajectory: Trajectory | None
 
 
@@ -37,7 +48,7 @@ class Run:
 class Job:
     """One run to do: model, parts and options; `options.batch_size` is a number.
 
-    Calling it trains. It can be sent to another process where model and data can be pickled.
+    Calling it trains. `key` is equal for jobs that give the same run.
     """
 
     model: str | nn.Module | Callable[[int], nn.Module]
@@ -91,10 +102,41 @@ class Job:
         )
         return Run(
             curve=curve,
-            options=self.options,
             metric=task.loss.metric,
+            has_path=self.keeps_trajectory,
             trajectory=trajectory if self.keeps_trajectory else None,
         )
+
+    @property
+    def label(self) -> str:
+        """What the curve will be called, with its rate and seed."""
+        assert isinstance(self.options.batch_size, int)  # compare has resolved "full"
+        return (
+            f"batch {self.options.batch_size:,} at rate {self.options.learning_rate:.4g}, seed "
+            f"{self.options.seed}"
+        )
+
+    @property
+    def key(self) -> str:
+        """A text of all that the run depends on: model, data, transforms, options."""
+        told = {
+            "model": _identity(self.model),
+            "parts": self.parts.fingerprint,
+            "transforms": describe_transforms(self.parts.train, self.parts.held_out_transforms),
+            "options": self.options.to_json(),
+        }
+        return json.dumps(told, sort_keys=True, default=str)
+
+    def changes(self) -> dict[str, Any]:
+        """What one job of a comparison has of its own, as `run_with` takes it."""
+        options = {name: getattr(self.options, name) for name in _OWN_OPTIONS}
+        return {"options": options, "keeps_trajectory": self.keeps_trajectory}
+
+    def run_with(self, changes: dict[str, Any]) -> Run:
+        """Train as the job of the same comparison does that has those."""
+        options = replace(self.options, **changes["options"])
+        keeps = changes["keeps_trajectory"]
+        return replace(self, options=options, keeps_trajectory=keeps)()
 
     @property
     def _epoch_samples(self) -> int:
@@ -105,11 +147,12 @@ class Job:
         if isinstance(self.model, str):
             # `fit` builds the same network again from the same seed.
             return (self.model, *build(self.model, self.parts.train, self.options))
-        own = (
-            copy.deepcopy(self.model)
-            if isinstance(self.model, nn.Module)
-            else self.model(self.options.seed)
-        )
+        if isinstance(self.model, nn.Module):
+            own = copy.deepcopy(self.model)
+        else:
+            # The same weights wherever it is called, and the caller's random state as it was.
+            with run_settings(self.options.seed):
+                own = self.model(self.options.seed)
         initial, task = build(copy.deepcopy(own), self.parts.train, self.options)
         return own, initial, task
 
@@ -141,6 +184,21 @@ def training_loss_of(job: Job) -> TrainingLoss:
     """The training loss of a job's model as a function of the weights."""
     _, initial, task = replace(job)._start()
     return TrainingLoss(initial, task, job.parts)
+
+
+def _identity(model: str | nn.Module | Callable[[int], nn.Module]) -> str:
+    if isinstance(model, str):
+        return model
+    if not isinstance(model, nn.Module):
+        return str(getattr(model, "__qualname__", model))
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        if isinstance(value, Tensor):
+            digest.update(
+                value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+            )
+    return f"{type(model).__qualname__} {digest.hexdigest()}"
 
 
 def _keywords(options: FitOptions) -> dict[str, Any]:

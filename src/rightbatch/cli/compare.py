@@ -80,7 +80,8 @@ comparison_options = stacked(
         type=click.IntRange(min=1),
         default=1,
         show_default=True,
-        help="Runs at the same time. With more than one their seconds can not be compared.",
+        help="Worker processes, for so many runs at the same time. With more than one their "
+        "seconds can not be compared.",
     ),
 )
 
@@ -96,8 +97,9 @@ Examples:
 
 JSON keys: curves [{batch_size, learning_rate, seed, history [{epoch, steps, samples,
 seconds, train_loss, val_loss, val_accuracy (val_r2)}], step_losses, checked_losses,
-is_full, diverged}], trials, landscape, notes, timings_comparable, and model, metric,
-learning_rate_rule, learning_rate, reference_batch_size, settings, provenance.
+is_full, diverged, placement (with --processes)}], trials, landscape, notes,
+timings_comparable, and model, metric, learning_rate_rule, learning_rate,
+reference_batch_size, settings, provenance.
 `rightbatch report` reads this JSON again.
 """,
 )
@@ -130,26 +132,36 @@ def compare(
     """Train a model on DATA at several batch sizes, from the same start, and compare."""
     output = Output(as_json=as_json, quiet=quiet)
     refuse_unwritable(report)
+    from rightbatch.errors import WorkerError
     from rightbatch.studies import compare_batch_sizes
 
+    lost: WorkerError | None = None
     with study_display(quiet=quiet) as progress:
-        comparison = compare_batch_sizes(
-            collect(DataOptions, {"data": data, **options}),
-            collect(TrainOptions, options),
-            batch_sizes=batch_sizes,
-            lr_rule=lr_rule,
-            reference_batch_size=reference_batch_size,
-            seeds=seeds,
-            landscape=landscape,
-            processes=processes,
-            command=command_line(),
-            progress=progress,
-        )
+        try:
+            comparison = compare_batch_sizes(
+                collect(DataOptions, {"data": data, **options}),
+                collect(TrainOptions, options),
+                batch_sizes=batch_sizes,
+                lr_rule=lr_rule,
+                reference_batch_size=reference_batch_size,
+                seeds=seeds,
+                landscape=landscape,
+                processes=processes,
+                command=command_line(),
+                progress=progress,
+            )
+        except WorkerError as error:
+            if error.comparison is None:
+                raise
+            # Hours of work may be in the runs that are whole.
+            lost, comparison = error, error.comparison
     output.result(_tables(comparison), comparison.to_json())
     if report is not None:
         from rightbatch.report.page import write_report
 
         output.note(f"Report: {write_report(report, comparison)}")
+    if lost is not None:
+        raise lost
 
 
 def _tables(comparison: Comparison) -> Iterator[RenderableType]:
@@ -161,11 +173,10 @@ def _tables(comparison: Comparison) -> Iterator[RenderableType]:
         f"{comparison.model} on {comparison.provenance.data}: {samples:,} training samples, "
         f"{seeds:,} seed{'s' if seeds > 1 else ''}"
     )
-    rows = [summary.texts() for summary in comparison.summary()]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    columns, rows = comparison.table()
     ends = table(*columns, right=columns[1:])
     for row in rows:
-        ends.add_row(*(row.get(name, "") for name in columns))
+        ends.add_row(*row)
     yield ends
     reached = to_target(comparison.curves)
     if reached is not None and len(reached.points) > 1:
@@ -173,16 +184,18 @@ def _tables(comparison: Comparison) -> Iterator[RenderableType]:
         if any(curve.diverged is not None for curve in comparison.curves):
             those = "which every run that did not diverge came down to"
         yield f"To the training loss {reached.target:.4g}, {those}:"
-        columns = ["batch", "seed", "steps", "samples", "seconds"]
+        columns = ["batch", "seed", "steps", "samples"]
+        columns += ["seconds"] if comparison.timings_comparable else []
         target = table(*columns, right=columns[1:])
         for point in reached.points:
-            target.add_row(
+            texts = [
                 point.label.removeprefix("batch "),
                 str(point.seed),
                 f"{point.steps:,.0f}",
                 f"{point.samples:,.0f}",
                 f"{point.seconds:.3g}",
-            )
+            ]
+            target.add_row(*texts[: len(columns)])
         yield target
     for note in comparison.notes:
         yield f"Note: {note}"
@@ -191,5 +204,3 @@ def _tables(comparison: Comparison) -> Iterator[RenderableType]:
             f"Note: every batch size has the learning rate {comparison.learning_rate:g}, and what "
             "suits one does not suit all; --lr-rule tuned searches at each size."
         )
-    if not comparison.timings_comparable:
-        yield "Note: the runs shared the machine, so that their seconds can not be compared."

@@ -17,8 +17,8 @@ from rightbatch.cli.output import console
 from rightbatch.launch import launched_rank
 
 if TYPE_CHECKING:
-    from rightbatch.advice.compare import CompareProgress
     from rightbatch.advice.progress import AdviceProgress
+    from rightbatch.advice.runner import CompareProgress
     from rightbatch.advice.stopwatch import SpeedProgress
     from rightbatch.data.packing import PackProgress
     from rightbatch.training.progress import Progress

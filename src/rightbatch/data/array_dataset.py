@@ -13,6 +13,7 @@ from rightbatch.data.column import Column
 from rightbatch.data.dataset import Arrays, Dataset, check_span, valid_rows
 from rightbatch.data.file_region import FileRegion, cut_off, drop_pages
 from rightbatch.data.fingerprint import fingerprint_columns
+from rightbatch.data.mapped_file import received, to_send
 from rightbatch.data.ragged import Ragged
 from rightbatch.data.ragged_region import RaggedRegion
 from rightbatch.errors import DataError
@@ -152,8 +153,17 @@ class ArrayDataset(Dataset):
         return {name: region for name, region in found.items() if region is not None}
 
     def __getstate__(self) -> dict[str, Any]:
-        # Arrays are pickled with their values: there are no files behind them elsewhere.
-        return {**super().__getstate__(), "_regions": {}}
+        # Values in memory travel; of those in files the way there, and they are mapped again.
+        sent = {
+            name: to_send(values, inode=getattr(self._regions.get(name), "inode", None))
+            for name, values in self._arrays.items()
+        }
+        return {**super().__getstate__(), "_arrays": sent, "_regions": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._arrays = {name: received(sent) for name, sent in state["_arrays"].items()}
+        self._regions = self._find_regions()
 
 
 def _ragged_column(name: str, values: Ragged) -> Column:

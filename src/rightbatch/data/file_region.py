@@ -196,7 +196,7 @@ def file_region(array: NDArray[Any]) -> FileRegion | None:
     """
     if array.ndim == 0 or not array.flags.c_contiguous or array.dtype.itemsize == 0:
         return None
-    owner = _memory_map(array)
+    owner = memory_map(array)
     if owner is None or owner.filename is None:
         return None
     inside = array.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
@@ -220,13 +220,13 @@ def inode_of(path: Path) -> int | None:
 
 def drop_pages(array: NDArray[Any]) -> None:
     """Let the process forget what of a mapped array it has read: the system's cache keeps it."""
-    owner = _memory_map(array)
+    owner = memory_map(array)
     pages = None if owner is None else owner._mmap
     if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
         pages.madvise(mmap.MADV_DONTNEED)
 
 
-def _memory_map(array: NDArray[Any]) -> Any:
+def memory_map(array: NDArray[Any]) -> Any:
     """The memory map that an array is a view of; None where there is none."""
     owner: Any = array
     while isinstance(owner, np.ndarray):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rightbatch.data.array_dataset import ArrayDataset
 from rightbatch.data.arrays import check_target
-from rightbatch.data.dataset import Arrays
+from rightbatch.data.dataset import Arrays, Dataset
 from rightbatch.data.file_region import FileRegion, inode_of
 from rightbatch.data.options import OpenOptions
 from rightbatch.data.packed_array import PackedArray
@@ -136,7 +136,8 @@ class PackedDataset(ArrayDataset):
         return {**super().__getstate__(), **dropped}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        # Not as arrays are received: the manifest says how they are mapped.
+        Dataset.__setstate__(self, state)
         if read_manifest(self.folder) != self.manifest:
             raise DataError(
                 f"{self.folder} has been packed anew since it was opened; open it again."

@@ -14,6 +14,7 @@ from rightbatch.data.array_dataset import ArrayDataset
 from rightbatch.data.column import Column
 from rightbatch.data.file_region import FileRegion, drop_pages, file_region
 from rightbatch.data.fingerprint import fingerprint_columns
+from rightbatch.data.mapped_file import received, to_send
 from rightbatch.data.options import OpenOptions
 from rightbatch.data.ragged_region import RaggedRegion
 from rightbatch.errors import DataError
@@ -126,14 +127,17 @@ class TokenWindows(ArrayDataset):
     @override
     def __getstate__(self) -> dict[str, Any]:
         # Views would be pickled as windows, each token as often as it is in one.
-        return {**super().__getstate__(), "_arrays": list(self._arrays)}
+        inode = getattr(self._regions.get(self.columns[0].name), "inode", None)
+        stream = to_send(self.stream, inode=inode)
+        return {**super().__getstate__(), "stream": stream, "_arrays": dict.fromkeys(self._arrays)}
 
     @override
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        starts = {INPUT: self.stream, TARGET: self.stream[1:]}
-        cut = (self._length, self.sequence_length, self.stride)
-        self._arrays = {name: _windows(starts[name], *cut) for name in state["_arrays"]}
+        stream = received(state["stream"])
+        starts = {INPUT: stream, TARGET: stream[1:]}
+        cut = (state["_length"], state["sequence_length"], state["stride"])
+        views = {name: _windows(starts[name], *cut) for name in state["_arrays"]}
+        super().__setstate__({**state, "stream": stream, "_arrays": views})
 
 
 def _windows(stream: NDArray[Any], count: int, length: int, stride: int) -> NDArray[Any]:

@@ -101,7 +101,9 @@ def r2_floor(curves: Sequence[Curve]) -> float:
     return floor if min(values) < floor else -math.inf
 
 
-def epoch_rows(curves: Sequence[Curve], measures: dict[str, str]) -> list[dict[str, Any]]:
+def epoch_rows(
+    curves: Sequence[Curve], measures: dict[str, str], *, with_seconds: bool = True
+) -> list[dict[str, Any]]:
     """A row for every label and epoch: the mean over its seeds, and their least and greatest.
 
     `measures` maps a name in the rows to a name in the histories. Where a measure is m, the rows
@@ -113,7 +115,7 @@ def epoch_rows(curves: Sequence[Curve], measures: dict[str, str]) -> list[dict[s
         for index in kept(len(longest), MOST_EPOCH_ROWS):
             at = [curve.history[index] for curve in seeds if index < len(curve.history)]
             row: dict[str, Any] = {"label": label, "epochs": at[0]["epoch"]}
-            for position in POSITIONS[1:]:
+            for position in POSITIONS[1:] if with_seconds else POSITIONS[1:-1]:
                 row[position] = rounded(float(np.mean([one[position] for one in at])))
             for name, stored in measures.items():
                 found = [value for one in at if (value := _number(one.get(stored))) is not None]
@@ -125,7 +127,9 @@ def epoch_rows(curves: Sequence[Curve], measures: dict[str, str]) -> list[dict[s
     return rows
 
 
-def step_rows(curve: Curve, most: int = MOST_STEP_ROWS) -> list[dict[str, Any]]:
+def step_rows(
+    curve: Curve, most: int = MOST_STEP_ROWS, *, with_seconds: bool = True
+) -> list[dict[str, Any]]:
     """The loss of a curve's steps with their epochs, samples and seconds, thinned to `most`.
 
     Of each stretch of steps the least and the greatest loss stay, so that noise keeps its height.
@@ -141,8 +145,9 @@ def step_rows(curve: Curve, most: int = MOST_STEP_ROWS) -> list[dict[str, Any]]:
     measured = {
         "epochs": _epochs_of(curve, known),
         "samples": [0.0, *(float(row["samples"]) for row in curve.history)],
-        "seconds": [0.0, *(float(row["seconds"]) for row in curve.history)],
     }
+    if with_seconds:
+        measured["seconds"] = [0.0, *(float(row["seconds"]) for row in curve.history)]
     positions = {name: np.interp(steps[chosen], known, at) for name, at in measured.items()}
     return [
         {

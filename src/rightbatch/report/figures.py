@@ -98,21 +98,23 @@ def _of_study(study: Study, prefix: str) -> Iterator[Figure]:
         "learning",
         "How the loss falls",
         loss_caption(curves, timings_comparable=study.timings_comparable),
-        lambda **how: learning_curves(curves, **how),
+        lambda **how: learning_curves(curves, with_seconds=study.has_seconds, **how),
     )
     yield figure(
         "metric",
         "learning",
         f"Validation {measure_name(metric or 'accuracy')}",
         metric_caption(curves, metric),
-        lambda **how: learning_curves(curves, measure="metric", **how),
+        lambda **how: learning_curves(
+            curves, measure="metric", with_seconds=study.has_seconds, **how
+        ),
     )
     yield figure(
         "steps",
         "learning",
         "The loss of every step",
         step_caption(curves),
-        lambda **how: step_losses(curves, **how),
+        lambda **how: step_losses(curves, with_seconds=study.has_seconds, **how),
     )
     # One loss to reach means something on one data set alone.
     sane = [curve for curve in curves if not explodes(curve)]
@@ -123,7 +125,7 @@ def _of_study(study: Study, prefix: str) -> Iterator[Figure]:
             "learning",
             f"The way to a training loss of {reached.target:.3g}",
             target_caption(reached, sane),
-            lambda **how: to_target(reached, **how),
+            lambda **how: to_target(reached, with_seconds=study.has_seconds, **how),
         )
     for index, (name, mapped) in enumerate(study.landscapes, start=1):
         number = "" if len(study.landscapes) == 1 else f"-{index}"

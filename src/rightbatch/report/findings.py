@@ -53,6 +53,14 @@ class Study:
     is_comparison: bool = False
     learning_rate_rule: str | None = None
 
+    @property
+    def has_seconds(self) -> bool:
+        """Whether charts and tables set runs against each other by their seconds.
+
+        Those of a comparison that shared a machine say nothing; run folders were timed apart.
+        """
+        return self.timings_comparable or not self.is_comparison
+
     def comparable(self) -> list[tuple[list[Curve], int | None]]:
         """The curves of one data set, split and loss together, with its validation samples.
 

@@ -37,6 +37,7 @@ def learning_curves(
     curves: Sequence[Curve],
     *,
     measure: str = "loss",
+    with_seconds: bool = True,
     theme: str = "light",
     width: int | str = 640,
     height: int = 300,
@@ -46,8 +47,9 @@ def learning_curves(
     A line a batch size, the mean of its seeds in their band from least to greatest; a cross where
     a run diverged. The reader switches the axis between epochs, steps, samples and seconds, and
     between the loss on the training and on the validation samples; a click on a legend entry
-    isolates its curve. Losses of runs that explode are cut off at ten times the highest first
-    one. None where no run measured it.
+    isolates its curve. `with_seconds=False` leaves seconds out, which do not compare where runs
+    shared a machine (`timings_comparable`). Losses of runs that explode are cut off at ten times
+    the highest first one. None where no run measured it.
 
     >>> history = [{"epoch": k, "steps": 3 * k, "samples": 9 * k, "seconds": 0.1 * k,
     ...             "train_loss": 1 / k} for k in (1, 2, 3)]
@@ -63,7 +65,7 @@ def learning_curves(
         measures = {} if metric is None else {METRIC_NAMES[metric]: f"val_{metric}"}
     else:
         measures = _MEASURES
-    rows = epoch_rows(curves, measures)
+    rows = epoch_rows(curves, measures, with_seconds=with_seconds)
     parts = [name for name in measures if any(name in row for row in rows)]
     if not parts:
         return None

@@ -28,6 +28,7 @@ _LEAST_RATIO = 5.0
 def step_losses(
     curves: Sequence[Curve],
     *,
+    with_seconds: bool = True,
     theme: str = "light",
     width: int | str = 640,
     height: int = 300,
@@ -35,7 +36,8 @@ def step_losses(
     """The loss of each step's own batch, before its update; of each label the first seed.
 
     Thinned to 1,500 points a curve, which keep the least and the greatest of every stretch. Small
-    batches are drawn first and thin, so that the larger ones stay visible. None without steps.
+    batches are drawn first and thin, so that the larger ones stay visible. `with_seconds=False`
+    leaves seconds out. None without steps.
 
     >>> curve = Curve(batch_size=3, is_full=False, learning_rate=0.1, seed=0, history=[
     ...     {"epoch": 1, "steps": 2, "samples": 6, "seconds": 0.1, "train_loss": 0.6}],
@@ -44,7 +46,7 @@ def step_losses(
     1
     """
     first = [seeds[0] for seeds in by_label(curves).values()]
-    rows = [row for curve in first for row in step_rows(curve)]
+    rows = [row for curve in first for row in step_rows(curve, with_seconds=with_seconds)]
     if not rows:
         return None
     labels = labels_of(curves)

@@ -86,7 +86,21 @@ _curve = record(
         "step_losses": entries(_pair),
         "checked_losses": entries(_pair),
         "diverged": maybe(text),
-    }
+    },
+    {
+        "placement": maybe(
+            record(
+                {
+                    "host": text,
+                    "machine": text,
+                    "processor": text,
+                    "began": number(),
+                    "ended": number(),
+                    "overlapping_runs": whole(0),
+                }
+            )
+        )
+    },
 )
 _trial = record(
     {

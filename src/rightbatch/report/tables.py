@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rightbatch.advice.comparison import Spread, Summary
+from rightbatch.advice.comparison import NOT_COMPARABLE, Spread, Summary
 from rightbatch.advice.timing import Speed, row_texts, time_text
 from rightbatch.report.curve_rows import by_label, metric_of
 from rightbatch.report.findings import Origin, Study
@@ -25,6 +25,7 @@ _COLUMNS = (
     "epochs",
     "steps",
     "seconds",
+    NOT_COMPARABLE,
     "learning rate",
     "diverged",
 )
@@ -64,7 +65,8 @@ def study_table(study: Study) -> Table:
                 texts[_heading(name)] = f"{value:.4g}"
         texts["epochs"] = f"{max(len(curve.history) for curve in curves):,}"
         texts["steps"] = f"{ended.steps:,}"
-        texts["seconds"] = "" if ended.seconds is None else f"{ended.seconds.mean:.3g}"
+        heading = "seconds" if study.has_seconds else NOT_COMPARABLE
+        texts[heading] = "" if ended.seconds is None else f"{ended.seconds.mean:.3g}"
         texts["learning rate"] = f"{ended.learning_rate:.4g}"
         if ended.diverged:
             texts["diverged"] = f"{ended.diverged} of {ended.runs}"

@@ -19,14 +19,19 @@ _IS_ROUND = "indexof('125', slice(format(datum.value, 'e'), 0, 1)) >= 0"
 
 
 def to_target(
-    reached: ToTarget, *, theme: str = "light", width: int | str = 640, height: int = 280
+    reached: ToTarget,
+    *,
+    with_seconds: bool = True,
+    theme: str = "light",
+    width: int | str = 640,
+    height: int = 280,
 ) -> altair.LayerChart | None:
     """What each batch size needed until the training loss came down to the target, in decades.
 
     A point a run, a line through the means of the seeds; the reader switches between steps,
     samples and seconds. The dashed line is perfect scaling from the smallest batch on: twice the
     batch, half the steps, which costs the same samples (Shallue et al. 2019, arXiv 1811.03600).
-    None where fewer than two batch sizes got there.
+    `with_seconds=False` leaves seconds out. None where fewer than two batch sizes got there.
 
     >>> from rightbatch.advice.target import TargetPoint
     >>> points = [TargetPoint(batch_size=size, label=f"batch {size}", seed=0, steps=640 / size,
@@ -39,13 +44,14 @@ def to_target(
     sizes = sorted({point.batch_size for point in reached.points})
     if len(sizes) < 2:
         return None
+    costs = _COSTS if with_seconds else _COSTS[:-1]
     rows = [
         {
             "label": point.label,
             "batch_size": point.batch_size,
             "seed": point.seed,
             # A run that began below the target needed no step, and a logarithm no zero.
-            **{cost: rounded(max(getattr(point, cost), 1e-3)) for cost in _COSTS},
+            **{cost: rounded(max(getattr(point, cost), 1e-3)) for cost in costs},
         }
         for point in sorted(reached.points, key=lambda point: point.batch_size)
     ]
@@ -54,7 +60,7 @@ def to_target(
             "batch_size": size,
             **{
                 cost: rounded(float(np.mean([r[cost] for r in rows if r["batch_size"] == size])))
-                for cost in _COSTS
+                for cost in costs
             },
         }
         for size in sizes
@@ -82,7 +88,7 @@ def to_target(
     cost = altair.param(
         name="cost",
         value=_COSTS[0],
-        bind=altair.binding_radio(options=list(_COSTS), name="Cost in"),
+        bind=altair.binding_radio(options=list(costs), name="Cost in"),
     )
     colour = altair.Color("label:N", scale=altair.Scale(domain=labels), legend=None)
     chart = (
@@ -98,7 +104,7 @@ def to_target(
                 tooltip=[
                     altair.Tooltip("label:N", title="run"),
                     altair.Tooltip("seed:N"),
-                    *(altair.Tooltip(f"{name}:Q", format=",.4~g") for name in _COSTS),
+                    *(altair.Tooltip(f"{name}:Q", format=",.4~g") for name in costs),
                 ],
             ),
         )
