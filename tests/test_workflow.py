@@ -57,6 +57,25 @@ def test_arrays_and_a_module_are_advised_about_trained_and_reported(
         resume(tmp_path / "run", {})
 
 
+def test_ranks_that_are_started_anew_go_on_by_the_advice_that_there_is(
+    samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"grade": "quick", "budget_seconds": 2, "learning_rate": 0.1, "epochs": 2}
+    first = rb.run(samples, model="softmax", out=tmp_path / "first", **options)
+    # What a job that was killed in its first epoch leaves behind.
+    (tmp_path / "second").mkdir()
+    stored = json.loads((tmp_path / "first" / "advice.json").read_text())
+    stored |= {"batch_size": 7, "tested": sorted([*stored["tested"], 7]), "interval": [7, 7]}
+    (tmp_path / "second" / "advice.json").write_text(json.dumps(stored))
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    again = rb.run(samples, model="softmax", out=tmp_path / "second", **options)
+    assert first.advice is not None
+    assert again.advice is not None
+    assert (again.batch_size, again.advice.batch_size) == (7, 7)
+    assert again.advice.seconds_spent == first.advice.seconds_spent
+
+
 def test_a_number_keeps_everything_as_given(samples, tmp_path: Path) -> None:
     result = rb.run(samples, batch_size=20, learning_rate=0.3, epochs=2, out=tmp_path / "run")
     assert (result.batch_size, result.learning_rate, result.advice) == (20, 0.3, None)

@@ -25,11 +25,12 @@ from rightbatch.execution import (
     refuse_taken,
     stored_command,
 )
-from rightbatch.launch import most_restarts
+from rightbatch.launch import most_restarts, restart_count
 from rightbatch.loading.parts import Parts
 from rightbatch.model_file import ModelFile
 from rightbatch.options import DEFAULT_HELD_OUT, AdviceOptions, DataOptions, TrainOptions
 from rightbatch.preparation import choose_model, prepare
+from rightbatch.report.reading import read_results
 from rightbatch.run_report import RunReport
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE
 from rightbatch.training.history import finite_json
@@ -267,7 +268,7 @@ def train(
     config: dict[str, Any] = {}
     if training.is_auto:
         asked = training
-        advice = ask(
+        advice = _kept_advice(folder) or ask(
             parts,
             data,
             training,
@@ -279,8 +280,9 @@ def train(
         training = _as_advised(training, advice)
         # The options below say what was run; these, what was asked for.
         config["asked"] = {"batch_size": asked.batch_size, "learning_rate": asked.learning_rate}
-        folder.path.mkdir(parents=True, exist_ok=True)
-        folder.write_json(folder.advice, finite_json(advice.to_json()))
+        if Ranks.here().is_first:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            folder.write_json(folder.advice, finite_json(advice.to_json()))
         if watchers.advised is not None:
             watchers.advised(advice)
     if watchers.started is not None:
@@ -300,6 +302,21 @@ def train(
         report=report,
         progress=watchers.training,
     )
+
+
+def _kept_advice(folder: RunFolder) -> Advice | None:
+    """The advice that the run was begun with, where torchrun has started its ranks anew.
+
+    Another measurement may come to another size, at which the run could not be gone on with.
+    """
+
+    def kept() -> dict[str, Any] | None:
+        if restart_count() == 0 or not folder.advice.is_file():
+            return None
+        return read_results([folder.advice]).advices[0].to_json()
+
+    stored = Ranks.here().on_first(kept)
+    return None if stored is None else Advice.from_json(stored)
 
 
 def _folder_of(out: str | Path | None, data: str, model: str) -> RunFolder:
@@ -356,6 +373,7 @@ def ask(
         window=options.window,
         block=options.block,
         memory=options.memory,
+        batch_statistics=options.batch_statistics,
         threads=options.threads,
         device=training.device,
         batch_sizes=batch_sizes,

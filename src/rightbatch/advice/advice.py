@@ -9,6 +9,7 @@ from rightbatch.advice.law import Law
 from rightbatch.advice.memory import Memory
 from rightbatch.advice.noise_scale import Noise
 from rightbatch.advice.pilot_result import Pilot
+from rightbatch.advice.rank_shares import RankShares
 from rightbatch.advice.timing import Speed
 from rightbatch.notebook import html_table
 from rightbatch.training.provenance import Provenance
@@ -85,6 +86,9 @@ class Advice:
     with the numbers, `alerts` what stands in the way of trusting them. `costs` has what was
     predicted for each size, None in it where statistics were refused. `tested` are the sizes
     that ran.
+
+    Under several ranks all sizes are those of the global batch, and `ranks` says what each rank
+    holds of it; `micro_batch_size`, `accumulation_steps` and `evaluation_batch_size` are of a rank.
     """
 
     batch_size: int
@@ -110,11 +114,24 @@ class Advice:
     training_samples: int
     settings: dict[str, Any] = field(default_factory=dict)
     provenance: Provenance
+    ranks: RankShares | None = None
 
     @property
     def is_full(self) -> bool:
         """Whether the advised batch is the whole training part."""
         return self.batch_size >= self.training_samples
+
+    @property
+    def shares_text(self) -> str:
+        """What the ranks hold of the batch, and at a time, as half a sentence; "" for one process.
+
+        It begins with a comma.
+        """
+        if self.ranks is None:
+            return ""
+        pieces = self.micro_batch_size
+        at_a_time = "" if pieces is None else f", {pieces:,} at a time"
+        return f", {self.ranks.shares_text}{at_a_time}"
 
     @property
     def interval_text(self) -> str:
@@ -138,7 +155,8 @@ class Advice:
     def __str__(self) -> str:
         full = ", the full batch" if self.is_full else ""
         lines = [
-            f"Batch size {self.batch_size:,}{full} ({self.interval_text}), {self.grade} grade",
+            f"Batch size {self.batch_size:,}{full}{self.shares_text} ({self.interval_text}), "
+            f"{self.grade} grade",
             f"Goal: {self.goal.text}",
             f"Learning rate to start from: {self.learning_rate:.3g} "
             f"({self.companions.learning_rate_source})",
@@ -149,7 +167,7 @@ class Advice:
 
     def _repr_html_(self) -> str:
         rows: list[tuple[str, str]] = [
-            ("batch size", f"{self.batch_size:,}"),
+            ("batch size", f"{self.batch_size:,}{self.shares_text}"),
             ("interval", self.interval_text),
             ("grade", self.grade),
             ("goal", self.goal.text),
@@ -176,12 +194,14 @@ class Advice:
             "law": None if self.law is None else self.law.to_json(),
             "costs": [asdict(point) for point in self.costs],
             "provenance": self.provenance.to_json(),
+            "ranks": None if self.ranks is None else self.ranks.to_json(),
         }
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Self:
         """What `to_json` gave."""
         memory, pilot, law = (stored[name] for name in ("memory", "pilot", "law"))
+        ranks = stored.get("ranks")
         goal = {name: value for name, value in stored["goal"].items() if name != "text"}
         low, high = stored["interval"]
         return cls(
@@ -197,5 +217,6 @@ class Advice:
                 "law": None if law is None else Law.from_json(law),
                 "costs": [CostPoint(**point) for point in stored["costs"]],
                 "provenance": Provenance.from_json(stored["provenance"]),
+                "ranks": None if ranks is None else RankShares.from_json(ranks),
             }
         )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from functools import partial
 from typing import Never
 
 import numpy as np
@@ -19,6 +20,7 @@ from rightbatch.advice.branch import Model
 from rightbatch.advice.conclusion import conclude
 from rightbatch.advice.measuring import Measuring
 from rightbatch.advice.progress import AdviceWatcher
+from rightbatch.advice.rank_measuring import RankMeasuring, agree_on_advice
 from rightbatch.advice.sent_task import check_executor, start_workers
 from rightbatch.advice.speed import find_batch_sizes
 from rightbatch.errors import OptionError, did_you_mean
@@ -26,7 +28,10 @@ from rightbatch.loading.parts import Parts
 from rightbatch.loading.refused_options import refuse_options
 from rightbatch.plan.checks import whole_number
 from rightbatch.training.options import FitOptions
+from rightbatch.training.process_group import ProcessGroup
 from rightbatch.training.provenance import Provenance
+from rightbatch.training.ranks import Ranks
+from rightbatch.training.sharded import is_sharded
 
 GRADES = ("quick", "pilot")
 _LARGEST_BY_DEFAULT = 8192
@@ -72,6 +77,7 @@ def advise(
     window: int | None = None,
     block: int | None = None,
     memory: str | int | float | None = None,
+    batch_statistics: str | None = None,
     threads: int | None = None,
     device: str | torch.device | None = None,
     batch_sizes: Iterable[int | str] | None = None,
@@ -110,9 +116,14 @@ def advise(
     `progress` is called with an `AdviceProgress`. The model, its modes, the random states and
     torch's threads are as before when this returns.
 
+    In a process group of torch (`torchrun`, `torch.distributed.init_process_group`) all ranks call
+    `advise` alike, and have one advice: sizes are those of the global batch, which the ranks share,
+    steps are timed with their communication, memory is that of a rank, and the noise is told by the
+    ranks' own gradients. `batch_statistics="rank"` is as in `fit`. docs/advice.md has the rest.
+
     Raises OptionError where an option is not valid or the model does not fit or can not be copied,
     DataError where the data have no target, MemoryLimitError where not even one sample fits in
-    memory.
+    memory, RankError where ranks differ in data or options, or one of them has ended.
 
     >>> import rightbatch as rb
     >>> parts = rb.split(rb.open("digits"), val=0.2, seed=1).transform(rb.scale(1 / 16))
@@ -166,6 +177,7 @@ def advise(
         window=window,
         block=block,
         memory=memory,
+        batch_statistics=batch_statistics,
         threads=threads,
     )
     sizes = candidate_sizes(batch_sizes, len(parts.train))
@@ -174,12 +186,26 @@ def advise(
             f"memory_limit={memory_limit!r} needs memory to be measured, and probe_memory=False "
             "leaves that out: give one of the two"
         )
+    ranks = Ranks.here()
+    kind: Callable[..., Measuring] = Measuring
+    if isinstance(ranks, ProcessGroup):
+        _check_ranks(ranks, model, batch_statistics, executor)
+        asked = {
+            "goal": goal.text,
+            "grade": grade,
+            "budget_seconds": budget,
+            "batch_sizes": sizes,
+            "memory_limit": memory_limit,
+            "probe_memory": probe_memory,
+        }
+        agree_on_advice(ranks, model, parts, options, asked)
+        kind = partial(RankMeasuring, ranks=ranks)
     if executor is not None:
         # Now, so that it neither takes of the budget nor disturbs what is timed.
         start_workers(executor)
     began = time.perf_counter()
     with _caller_untouched():
-        evidence = Measuring(
+        evidence = kind(
             model,
             parts,
             options,
@@ -190,12 +216,43 @@ def advise(
             watcher=progress,
             executor=executor,
         ).run(sizes, memory_limit=memory_limit, probe_memory=probe_memory)
-        return conclude(
-            evidence,
-            options,
-            seconds_spent=time.perf_counter() - began,
-            provenance=Provenance.of(parts, command=command),
-            settings={"asked_grade": grade, "budget_seconds": budget},
+
+        def concluded() -> Advice:
+            return conclude(
+                evidence,
+                options,
+                seconds_spent=time.perf_counter() - began,
+                provenance=Provenance.of(parts, command=command),
+                settings={"asked_grade": grade, "budget_seconds": budget},
+            )
+
+        if ranks.is_alone:
+            return concluded()
+        # Clocks and machines differ, and the advice is one.
+        return Advice.from_json(ranks.on_first(lambda: concluded().to_json()))
+
+
+def _check_ranks(
+    ranks: ProcessGroup, model: Model, batch_statistics: str | None, executor: Executor | None
+) -> None:
+    """OptionError for what several ranks can not be advised on."""
+    if executor is not None:
+        raise OptionError(
+            f"executor is for one process, and these are {ranks.world_size} ranks, of which rank 0 "
+            "trains the branches: leave executor out, or ask without torchrun"
+        )
+    if isinstance(model, torch.nn.Module) and is_sharded(model):
+        raise OptionError(
+            f"the model {type(model).__name__} is divided among the ranks (fully_shard), and "
+            "advise takes copies of its model, which torch does not make of such a one: give the "
+            "whole model, or ask about a smaller one of its kind, and train this one at a batch "
+            "size of your own (rb.fit(…, batch_size=256))"
+        )
+    if batch_statistics == "synchronised":
+        raise OptionError(
+            f"batch_statistics='synchronised' is not measured by advise: the {ranks.world_size} "
+            "ranks are timed with statistics of their own, batch_statistics='rank'; fit takes "
+            "both"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -17,18 +16,23 @@ from rightbatch.advice.subject import Pool, name_of, own_copy, refused
 from rightbatch.errors import OptionError
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.parts import Parts
-from rightbatch.loading.tensors import find_device
+from rightbatch.loading.tensors import find_device, to_torch
+from rightbatch.training.agreement import Agreement
 from rightbatch.training.building import build
 from rightbatch.training.coupling import why_not_cut
 from rightbatch.training.device_step import MOST_UNREAD, DeviceStep
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, evaluation_mode
 from rightbatch.training.history import StepLosses
 from rightbatch.training.leakage import ReadRows
+from rightbatch.training.losses import is_tokens
 from rightbatch.training.models import build_model
-from rightbatch.training.optimizers import build_optimizer
+from rightbatch.training.optimizers import Optimizer, build_optimizer
 from rightbatch.training.options import FitOptions
+from rightbatch.training.process_group import ProcessGroup
+from rightbatch.training.rank_step import RankStep
+from rightbatch.training.ranks import Ranks
 from rightbatch.training.settings import RandomState, run_settings, threads_for
-from rightbatch.training.step import Step, find_gradient
+from rightbatch.training.step import Gradient, Step, find_gradient
 from rightbatch.training.step_choice import choose_step, why_not_launched
 
 # The validation loss is looked at whenever the samples seen have grown by these shares. Near the
@@ -43,6 +47,8 @@ _RUNAWAY = 4.0
 _MOST_EVALUATION_SAMPLES = 4096
 # Small enough that thousands of steps lead nowhere; the time of a step does not depend on it.
 _IDLE_RATE = 1e-6
+# Nothing of a branch is kept, so no checkpoint is ever due.
+_NEVER = math.inf
 
 Model = str | nn.Module | Callable[[int], nn.Module]
 
@@ -124,6 +130,12 @@ class Ground:
         together = self.most_together
         return together if together is not None and batch_size > together else None
 
+    def first_sample(self) -> tuple[Any, torch.Tensor]:
+        """The first sample of the training part, as a batch of one."""
+        part = self.train
+        inputs, target = (to_torch(values, part.data, self.device) for values in part.example())
+        return inputs, target
+
     def epoch_seconds(self, batch_size: int) -> float:
         """About what an epoch takes at this size, from a few steps."""
         branch = Branch(self, batch_size=batch_size, learning_rate=_IDLE_RATE, seed=0)
@@ -167,7 +179,8 @@ class Branch:
 
     `points` are the validation losses so far, from the initial weights on; `samples`, `steps` and
     `seconds` what the training has taken, evaluation apart; `has_diverged` whether the loss ran
-    away.
+    away. Several `ranks` share its batches as those of `fit` do, and all of them run it alike: so
+    many steps, since their clocks differ.
     """
 
     def __init__(
@@ -178,6 +191,7 @@ class Branch:
         learning_rate: float,
         seed: int,
         loader_threads: int = 1,
+        ranks: Ranks | None = None,
     ) -> None:
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -202,25 +216,10 @@ class Branch:
             learning_rate=learning_rate,
             momentum=options.momentum,
         )
+        self._ranks = ranks = ranks or Ranks()
         self._micro_batch_size = ground.micro_batch_size(batch_size)
-        self._step: Step
-        if why_not_launched(gradient) is None:
-            # On a GPU the steps of `fit` are launched ahead of their losses, and captured.
-            self._step = choose_step(
-                gradient,
-                optimizer,
-                replace(options, micro_batch_size=self._micro_batch_size),
-                batch_size=min(batch_size, len(ground.train)),
-            )
-        else:
-            self._step = Step(
-                gradient,
-                optimizer,
-                l1=options.l1,
-                l2=options.l2,
-                micro_batch_size=self._micro_batch_size,
-            )
-        batches = Batches(
+        self._step = self._make_step(gradient, optimizer)
+        self._loader = Batches(
             ground.train,
             batch_size,
             seed=seed,
@@ -232,14 +231,46 @@ class Branch:
             output="torch",
             device=ground.device,
             threads=loader_threads,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
         )
-        self.batches_per_slab = batches.batches_per_slab
-        self._stream = self._batches(batches)
+        self.batches_per_slab = self._loader.batches_per_slab
+        self._stream = self._batches(self._loader)
+
+    def _make_step(self, gradient: Gradient, optimizer: Optimizer) -> Step:
+        if isinstance(self._ranks, ProcessGroup):
+            return RankStep(gradient, optimizer, **self._rank_options(self._ranks))
+        options, micro = self._ground.options, self._micro_batch_size
+        if why_not_launched(gradient) is None:
+            # On a GPU the steps of `fit` are launched ahead of their losses, and captured.
+            return choose_step(
+                gradient,
+                optimizer,
+                replace(options, micro_batch_size=micro),
+                batch_size=min(self.batch_size, len(self._ground.train)),
+            )
+        return Step(gradient, optimizer, l1=options.l1, l2=options.l2, micro_batch_size=micro)
+
+    def _rank_options(self, ranks: ProcessGroup) -> dict[str, Any]:
+        """What a `RankStep` takes beside gradient and optimizer."""
+        options = self._ground.options
+        share = -(-self.batch_size // ranks.world_size)
+        return {
+            "l1": options.l1,
+            "l2": options.l2,
+            "micro_batch_size": self._ground.micro_batch_size(share),
+            "ranks": ranks,
+            "stand_in": self._ground.first_sample,
+            "seed": self.seed,
+            "allows_coupling": options.batch_statistics is not None,
+            # What ranks of `fit` say to one another in a step is part of its time.
+            "agreement": Agreement(ranks, save_seconds=_NEVER),
+        }
 
     @staticmethod
     def _batches(batches: Batches) -> Generator[Any, None, None]:
-        for epoch in itertools.count():
-            yield from batches.epoch(epoch)
+        while True:
+            yield from batches
 
     def advance(
         self,
@@ -265,7 +296,7 @@ class Branch:
                 goal: float = max(self.samples + self.batch_size, math.ceil(self.samples * growth))
                 end, spare = min(goal, most_samples), most_seconds - self.seconds
                 self._train(lambda _, seconds: self.samples >= end or seconds >= spare)  # noqa: B023  # called before the next turn
-                self._look()
+                self.look()
 
     @property
     def smoothed_loss(self) -> float:
@@ -297,6 +328,16 @@ class Branch:
             steps, seconds = self._train(is_enough)
         return seconds / steps
 
+    def _of_all_ranks(self, target: torch.Tensor) -> tuple[int, int]:
+        """Weight and number of the samples of a batch, of which each rank holds a share."""
+        weight, count = self._ground.task.loss.weight(target), len(target)
+        if self._ranks.is_alone:
+            return weight, count
+        if not is_tokens(target):
+            return self._loader.batch_samples, self._loader.batch_samples
+        sums = self._ranks.sum([weight, count])
+        return int(sums[0]), int(sums[1])
+
     def _train(self, is_enough: Callable[[int, float], bool]) -> tuple[int, float]:
         began = time.perf_counter()
         seconds, steps = 0.0, 0
@@ -305,10 +346,14 @@ class Branch:
         try:
             while True:
                 inputs, target, rows = next(stream)
-                loss = self._launch(inputs, target) if is_launched else step(inputs, target)
-                row_numbers = rows.cpu().numpy()
-                self._read_rows.mark(row_numbers)
-                self.samples += len(row_numbers)
+                weight, count = self._of_all_ranks(target)
+                loss = (
+                    self._launch(inputs, target, weight)
+                    if is_launched
+                    else step(inputs, target, weight)
+                )
+                self._read_rows.mark(rows.cpu().numpy())
+                self.samples += count
                 self.steps += 1
                 steps += 1
                 self._step_losses.add(self.steps, loss)
@@ -329,14 +374,14 @@ class Branch:
         self.seconds += seconds
         return steps, seconds
 
-    def _launch(self, inputs: Any, target: Tensor) -> float:
+    def _launch(self, inputs: Any, target: Tensor, weight: int) -> float:
         """Launch a step; gives a loss of those before it, not finite where one was not.
 
         Raises MemoryError where memory has room for smaller pieces than asked for alone.
         """
         step = self._step
         assert isinstance(step, DeviceStep)  # the caller has asked
-        step.launch(inputs, target, step.gradient.loss.weight(target))
+        step.launch(inputs, target, weight)
         if step.micro_batch_size != self._micro_batch_size:
             raise MemoryError("training went on in smaller micro-batches")
         return self._read() if step.unread == MOST_UNREAD else self._last_loss
@@ -349,7 +394,8 @@ class Branch:
         self._last_loss = next((loss for loss in losses if loss - loss != 0.0), losses[-1])
         return self._last_loss
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Look at the validation loss now."""
         loss = math.inf if self.has_diverged else self._ground.loss(self._network)
         if not loss <= _RUNAWAY * self._initial_loss + 1.0:
             self.has_diverged = True

@@ -28,6 +28,7 @@ def conclude(
 ) -> Advice:
     """The advice that follows from the evidence; `settings` are what else was asked for."""
     choice, micro = evidence.choice, evidence.micro_batch_size
+    held = choice.batch_size if evidence.ranks is None else evidence.ranks.largest_share
     rate, source = _learning_rate(evidence, options)
     has_piloted = evidence.pilot is not None and bool(evidence.pilot.sizes)
     asked = {name: value for name, value in options.to_json().items() if name in _ECHOED}
@@ -39,7 +40,7 @@ def conclude(
         learning_rate=rate,
         companions=companions_of(options, choice.batch_size, evidence.training_samples, source),
         micro_batch_size=micro,
-        accumulation_steps=1 if micro is None else math.ceil(choice.batch_size / micro),
+        accumulation_steps=1 if micro is None else math.ceil(held / micro),
         evaluation_batch_size=_evaluation_size(evidence.memory),
         reasons=reasons_of(evidence),
         alerts=[*alerts_of(evidence), *_overrun(settings["budget_seconds"], seconds_spent)],
@@ -60,6 +61,7 @@ def conclude(
             "reference_batch_size": REFERENCE_BATCH_SIZE,
         },
         provenance=provenance,
+        ranks=evidence.ranks,
     )
 
 

@@ -12,12 +12,15 @@ from rightbatch.advice.law import Law
 from rightbatch.advice.memory import Memory
 from rightbatch.advice.noise_scale import Noise, noise_text
 from rightbatch.advice.pilot_result import Pilot
+from rightbatch.advice.rank_shares import RankShares
 from rightbatch.advice.timing import Speed, half_batch_text, time_text
 from rightbatch.byte_sizes import bytes_text
 
 # Where making the batches takes this share of the loop's time, the model waits for them.
 _LOADER_LIMIT = 0.8
 _POOR_FIT = 0.10
+# Below, several ranks are no faster than one of them, within what times are known to.
+_LEAST_SPEEDUP = 1.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,8 @@ class Evidence:
 
     `coupled` says why the model's samples can not be told apart, None where they can;
     `has_validation` whether there is a validation part; `training_samples` the samples of train;
-    `branch_alerts` what is to be said of where branches ran.
+    `branch_alerts` what is to be said of where branches ran. `micro_batch_size` is that of a rank's
+    share; `ranks` is None for one process.
     """
 
     goal: Goal
@@ -43,6 +47,7 @@ class Evidence:
     model: str
     loss: str
     branch_alerts: Sequence[str] = ()
+    ranks: RankShares | None = None
 
     @property
     def seconds_per_sample(self) -> float:
@@ -70,19 +75,29 @@ def reasons_of(evidence: Evidence) -> list[str]:
     if evidence.is_limited_by_loader:
         reasons.append(_loader_reason(evidence))
     if evidence.memory is not None and evidence.memory.declined is None:
-        reasons.append(_memory_reason(evidence.memory))
+        reasons.append(_memory_reason(evidence.memory, evidence.ranks))
     reasons.append(_speed_reason(evidence.speed))
+    if evidence.ranks is not None:
+        reasons.append(_ranks_reason(evidence.ranks))
     if evidence.coupled is None:
         reasons.append(_statistics_reason(evidence))
     reasons.append(_choice_reason(evidence))
     if evidence.micro_batch_size is not None:
-        pieces = math.ceil(evidence.choice.batch_size / evidence.micro_batch_size)
-        reasons.append(
-            f"Memory holds {evidence.micro_batch_size:,} samples at a time: a batch of "
-            f"{evidence.choice.batch_size:,} is worked through in {pieces:,} micro-batches, with "
-            "the same gradient; each of them pays the latency of a step"
-        )
+        reasons.append(_micro_batch_reason(evidence, evidence.micro_batch_size))
     return reasons
+
+
+def _micro_batch_reason(evidence: Evidence, micro_batch_size: int) -> str:
+    size = evidence.choice.batch_size
+    what, where = f"a batch of {size:,}", ""
+    if evidence.ranks is not None:
+        size = evidence.ranks.largest_share
+        what, where = f"a rank's share of {size:,}", " of a rank"
+    return (
+        f"Memory{where} holds {micro_batch_size:,} samples at a time: {what} is worked through in "
+        f"{math.ceil(size / micro_batch_size):,} micro-batches, with the same gradient; each of "
+        "them pays the latency of a step"
+    )
 
 
 def alerts_of(evidence: Evidence) -> list[str]:
@@ -93,6 +108,8 @@ def alerts_of(evidence: Evidence) -> list[str]:
             "The loader is the limit, not the model: a faster one changes this advice. Load "
             "smaller or already decoded samples, attach fewer transforms, or keep them in memory"
         )
+    if evidence.ranks is not None:
+        alerts += _rank_alerts(evidence.ranks)
     if evidence.coupled is not None:
         alerts.append(
             f"No critical batch size: {evidence.coupled}. The size is chosen by memory and speed "
@@ -157,7 +174,31 @@ def _loader_reason(evidence: Evidence) -> str:
     )
 
 
-def _memory_reason(memory: Memory) -> str:
+def _ranks_reason(ranks: RankShares) -> str:
+    return (
+        f"A batch of {ranks.batch_size:,} is {ranks.shares_text}: {ranks.times_text}. The rate is "
+        f"that of {ranks.world_size:,} ranks, and another number of them may call for another size"
+    )
+
+
+def _rank_alerts(ranks: RankShares) -> list[str]:
+    alerts = []
+    if ranks.idle_ranks:
+        alerts.append(
+            f"A batch of {ranks.batch_size:,} leaves {ranks.idle_ranks:,} of {ranks.world_size:,} "
+            "ranks without a sample: start fewer of them"
+        )
+    if ranks.speedup < _LEAST_SPEEDUP:
+        alerts.append(
+            f"{ranks.world_size:,} ranks do not pay here: together they take "
+            f"{time_text(ranks.step_seconds)} for a step of {ranks.batch_size:,}, and one of them "
+            f"alone {time_text(ranks.single_seconds)}. Train in one process, or with a model whose "
+            "steps take longer than communication does"
+        )
+    return alerts
+
+
+def _memory_reason(memory: Memory, ranks: RankShares | None) -> str:
     limit = "" if memory.limit_bytes is None else f" in {bytes_text(memory.limit_bytes)}"
     source = f" ({memory.limit_source})" if memory.limit_source else ""
     above = f"; the process takes {bytes_text(memory.loaded_bytes)} before the first batch"
@@ -170,7 +211,11 @@ def _memory_reason(memory: Memory) -> str:
     # Time ended the probes before memory did, where the next size would fit as well.
     has_more = memory.cap is not None and memory.holds(2 * memory.cap)
     probed = ", the largest that was probed," if has_more else ""
-    return f"Fits up to {memory.cap:,}{probed}{limit}{source}{above}"
+    told = f"Fits up to {memory.cap:,}{probed}{limit}{source}{above}"
+    if ranks is not None and memory.cap is not None:
+        share = memory.cap // ranks.world_size
+        told = f"{told}. That is of one rank, which holds {max(1, share):,} of {memory.cap:,}"
+    return told
 
 
 def _speed_reason(speed: Speed) -> str:

@@ -16,6 +16,7 @@ from rightbatch.advice.timing import Speed, SpeedPoint
 from rightbatch.errors import is_out_of_memory
 from rightbatch.plan.hashing import derive_key
 from rightbatch.training.provenance import Provenance
+from rightbatch.training.ranks import Ranks
 
 _READING_SECONDS = 0.02
 _LEAST_STEPS = 3
@@ -45,6 +46,7 @@ def measure_loop(
     seconds: float,
     until_saturated: bool = True,
     progress: LoopWatcher | None = None,
+    ranks: Ranks | None = None,
 ) -> Speed:
     """Time steps of the real training loop at each batch size, smallest first.
 
@@ -53,7 +55,11 @@ def measure_loop(
     `until_saturated` those after the throughput has stopped growing. Then rounds follow for
     `seconds`, each with a reading of every size in a new random order; a point is the median, with
     its 95 % bootstrap interval.
+
+    Several `ranks` call it alike and take the steps of a global batch together, communication
+    included: a reading is that of the slowest, rank 0 says when to end, and all have one result.
     """
+    ranks = ranks or Ranks()
     loading = loading_seconds(
         ground.train,
         min(_LOADING_BATCH, len(ground.train)),
@@ -61,30 +67,66 @@ def measure_loop(
         seed=ground.options.seed,
         device=ground.device,
     )
-    loops: list[_Loop] = []
+    # Ranks make their shares side by side.
+    loading = slowest(ranks, loading) / ranks.world_size
+    loops: list[Loop] = []
     try:
-        notes = _warm_up(loops, ground, sorted(batch_sizes), loading, until_saturated)
-        readings = _read_rounds(loops, ground, seconds, progress)
+        notes = _warm_up(loops, ground, sorted(batch_sizes), loading, until_saturated, ranks)
+        readings = _read_rounds(loops, ground, seconds, progress, ranks)
     finally:
         for loop in loops:
             loop.branch.close()
     return _speed(ground, [loop.branch.batch_size for loop in loops], readings, loading, notes)
 
 
-class _Loop:
-    """The training loop at one batch size, which goes on from reading to reading."""
+def slowest(ranks: Ranks, seconds: float) -> float:
+    """The longest that any rank took."""
+    return float(ranks.gather([seconds]).max())
 
-    def __init__(self, ground: Ground, batch_size: int, loading: float) -> None:
+
+class Loop:
+    """The training loop at one batch size, which goes on from reading to reading.
+
+    `loading` are the seconds of making the batch of a sample. Several `ranks` read together, so
+    many steps as rank 0 has found to be enough.
+    """
+
+    def __init__(
+        self, ground: Ground, batch_size: int, loading: float, ranks: Ranks | None = None
+    ) -> None:
         self.branch = Branch(
-            ground, batch_size=batch_size, learning_rate=_IDLE_RATE, seed=ground.options.seed
+            ground,
+            batch_size=batch_size,
+            learning_rate=_IDLE_RATE,
+            seed=ground.options.seed,
+            ranks=ranks,
         )
+        self._ranks = ranks or Ranks()
+        self._steps = 0
         self._epoch_steps = math.ceil(len(ground.train) / batch_size)
         self._lead_steps = _LEAD_SLABS * self.branch.batches_per_slab
         self._loading = loading * batch_size
 
     def read(self) -> float:
-        """Seconds a step, over some hundredths of a second at least."""
-        return self.branch.run(self._is_enough)
+        """Seconds a step, over some hundredths of a second at least; of ranks, this one's own."""
+        if self._ranks.is_alone:
+            return self.branch.run(self._is_enough)
+        # The first steps set up what the others use, and say little.
+        for _ in range(0 if self._steps else 2):
+            self._steps = self._agreed_steps(self._run(self._steps or _LEAST_STEPS))
+        return self._run(self._steps)
+
+    def _run(self, steps: int) -> float:
+        # Whoever comes first would count the time in which the others are not there yet.
+        self._ranks.gather([0.0])
+        return self.branch.run(lambda taken, _: taken >= steps)
+
+    def _agreed_steps(self, step_seconds: float) -> int:
+        """The least steps that are enough at this time a step, by rank 0."""
+        steps = _LEAST_STEPS
+        while not self._is_enough(steps, steps * step_seconds):
+            steps += max(1, steps // 8)
+        return int(self._ranks.gather([steps])[0, 0])
 
     def _is_enough(self, steps: int, seconds: float) -> bool:
         if seconds < _READING_SECONDS or steps < _LEAST_STEPS:
@@ -99,19 +141,22 @@ class _Loop:
 
 
 def _warm_up(
-    loops: list[_Loop],
+    loops: list[Loop],
     ground: Ground,
     sizes: Sequence[int],
     loading: float,
     until_saturated: bool,
+    ranks: Ranks,
 ) -> list[str]:
     """Append the loops worth timing to `loops`; gives what is to be told of the others."""
     a_sample: list[float] = []
     for size in sizes:
         try:
-            loop = _Loop(ground, size, loading)
+            loop = Loop(ground, size, loading, ranks)
             loops.append(loop)
-            step_seconds = loop.read()
+            # Ranks wait for whichever is held up, and one slow reading must not end the search.
+            readings = range(1 if ranks.is_alone else 2)
+            step_seconds = min(slowest(ranks, loop.read()) for _ in readings)
         except Exception as error:
             if not is_out_of_memory(error) or not a_sample:
                 raise
@@ -127,7 +172,11 @@ def _warm_up(
 
 
 def _read_rounds(
-    loops: Sequence[_Loop], ground: Ground, seconds: float, progress: LoopWatcher | None
+    loops: Sequence[Loop],
+    ground: Ground,
+    seconds: float,
+    progress: LoopWatcher | None,
+    ranks: Ranks,
 ) -> Floats:
     """Seconds a step, (rounds, sizes): every round reads each loop once, in a new order."""
     generator = np.random.default_rng(derive_key("loop", ground.options.seed))
@@ -139,11 +188,14 @@ def _read_rounds(
         row = np.empty(len(loops))
         for position in generator.permutation(len(loops)):
             row[position] = loops[position].read()
-        rows.append(row)
         now = time.perf_counter()
         longest = max(longest, now - before)
         spent = now - began
-        is_last = spent + longest > (seconds if len(rows) >= LEAST_ROUNDS else 3 * seconds)
+        has_enough = len(rows) + 1 >= LEAST_ROUNDS
+        is_last = spent + longest > (seconds if has_enough else 3 * seconds)
+        told = ranks.gather([*row, is_last])
+        rows.append(told[:, :-1].max(axis=0))
+        is_last = bool(told[0, -1])
         if progress is not None:
             total = max(seconds, LEAST_ROUNDS * longest)
             progress(

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from typing import Any
 
 import torch
 
@@ -25,6 +26,7 @@ from rightbatch.advice.pilot_result import Pilot
 from rightbatch.advice.pilot_summary import infer_from_pilot, law_of, summarise
 from rightbatch.advice.placement import Placement
 from rightbatch.advice.progress import AdviceProgress, AdviceWatcher
+from rightbatch.advice.rank_shares import RankShares
 from rightbatch.advice.rates import REFERENCE_BATCH_SIZE, rate_at
 from rightbatch.advice.samples_posterior import prior_samples
 from rightbatch.advice.sent_branches import SentBranches
@@ -33,6 +35,7 @@ from rightbatch.advice.timing import Speed
 from rightbatch.errors import OptionError
 from rightbatch.loading.parts import Parts
 from rightbatch.training.options import FitOptions
+from rightbatch.training.ranks import Ranks
 
 # B_simple is a biased predictor of B_crit: the ratio was 0.05 to 8 in McCandlish et al. (2018,
 # table 1) and 0.6 to 5 on the sweeps of benchmarks/advice_regret.py, with 2.5 about the middle; a
@@ -51,6 +54,8 @@ _LEAST_PILOT_SECONDS = 0.5
 
 class Measuring:
     """Measures memory, speed and noise, trains the branches of a pilot, and chooses."""
+
+    _ranks = Ranks()
 
     def __init__(
         self,
@@ -105,13 +110,23 @@ class Measuring:
             pilot=pilot,
             law=law,
             coupled=coupled,
-            micro_batch_size=ground.micro_batch_size(choice.batch_size),
+            micro_batch_size=ground.micro_batch_size(self._share(choice.batch_size)),
+            ranks=self._shares(ground, choice.batch_size, speed),
             has_validation=self._parts.val is not None,
             training_samples=len(self._parts.train),
             model=ground.name,
             loss=ground.task.loss.name,
             branch_alerts=self._branch_alerts,
         )
+
+    def _share(self, batch_size: int) -> int:
+        """The samples of a batch that a process holds."""
+        return -(-batch_size // self._ranks.world_size)
+
+    def _shares(self, ground: Ground, batch_size: int, speed: Speed) -> RankShares | None:
+        """What several ranks make of the chosen batch; None for one process."""
+        del ground, batch_size, speed
+        return None
 
     def _within_memory(
         self, ground: Ground, sizes: Sequence[int], memory: Memory | None, coupled: str | None
@@ -180,6 +195,11 @@ class Measuring:
             )
 
     def _memory(self, sizes: Sequence[int], limit: str | int | float | None) -> Memory:
+        return self._measure_memory(sizes, limit)
+
+    def _measure_memory(
+        self, sizes: Sequence[int], limit: str | int | float | None, **of_ranks: Any
+    ) -> Memory:
         self._tell("memory", "starting the process of the probes")
         return measure_memory(
             self._model,
@@ -192,6 +212,7 @@ class Measuring:
             progress=lambda probe: self._tell(
                 "memory", f"{probe.kind} at batch size {probe.batch_size:,}"
             ),
+            **of_ranks,
         )
 
     def _check_start(self, ground: Ground) -> None:
@@ -218,10 +239,12 @@ class Measuring:
             sizes,
             seconds=min(seconds, self._budget / 5),
             progress=lambda rounds: self._tell("speed", f"round {rounds.rounds:,}"),
+            ranks=self._ranks,
         )
 
     def _noise(self, ground: Ground, speed: Speed, coupled: str | None) -> Noise:
-        size = min(REFERENCE_BATCH_SIZE, len(self._parts.train))
+        # Ranks without samples would tell nothing.
+        size = min(max(REFERENCE_BATCH_SIZE, self._ranks.world_size), len(self._parts.train))
         if coupled is not None:
             return Noise(
                 scale=None,
@@ -235,7 +258,7 @@ class Measuring:
         self._tell("noise", "a short run")
         epoch = speed.fastest.seconds_per_sample * len(self._parts.train)
         seconds = min(max(_SPEED_EPOCHS * epoch, _LEAST_NOISE_SECONDS), _MOST_NOISE_SECONDS)
-        return measure_noise(
+        return self._measure_noise(
             ground,
             batch_size=size,
             learning_rate=self._options.learning_rate,
@@ -244,6 +267,9 @@ class Measuring:
             target_loss=self._goal.target_loss or 0.0,
             progress=lambda _: self._tell("noise", "a short run"),
         )
+
+    def _measure_noise(self, ground: Ground, **how: Any) -> Noise:
+        return measure_noise(ground, **how)
 
     @property
     def _objective(self) -> TargetGoal | EpochsGoal:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -35,7 +35,7 @@ class Loader:
     that is larger; but an epoch of `samples` samples has no more than it has.
     """
 
-    sample_bytes: int
+    sample_bytes: float
     samples: int
     slabs: int
     slab_bytes: int
@@ -125,6 +125,26 @@ class MemoryFit:
             else:
                 high = middle
         return low
+
+    def of_ranks(self, world_size: int) -> MemoryFit:
+        """The law of a rank's share as one of the global batch, which so many ranks share.
+
+        >>> fit = fit_memory([100, 200, 400], [200e6, 300e6, 500e6])
+        >>> fit.of_ranks(4).bytes(1200) == fit.bytes(300)
+        True
+        """
+        loader = self.loader
+        if loader is not None:
+            # Of an epoch's samples a rank reads its share, too.
+            loader = replace(loader, sample_bytes=loader.sample_bytes / world_size)
+        return replace(
+            self,
+            bytes_per_sample=self.bytes_per_sample / world_size,
+            mean=self.mean + math.log(world_size),
+            loader=loader,
+            bends=tuple((size * world_size, factor) for size, factor in self.bends),
+            held=tuple((size * world_size, factor) for size, factor in self.held),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As one JSON-able object."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from rightbatch.byte_sizes import parse_bytes
 from rightbatch.free_memory import Limit, free_memory
 
@@ -20,19 +22,43 @@ def given_limit(memory_limit: str | int | float | None) -> Limit | None:
     return Limit(bytes=parse_bytes(memory_limit), source=GIVEN)
 
 
-def find_limit(memory_limit: str | int | float | None) -> Limit | None:
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What is free on a machine beside the processes there, `processes` of which are to train."""
+
+    free: Limit | None
+    processes: int = 1
+
+    @classmethod
+    def here(cls) -> Room:
+        """That of this process alone."""
+        return cls(free=free_memory())
+
+
+def find_limit(
+    memory_limit: str | int | float | None, room: Room | None = None, *, loaded_bytes: int = 0
+) -> Limit | None:
     """The limit for the training process as a whole; None where nobody can tell.
 
     Without a given one it is what the machine, or the control group that this process is in, has
     free, less 10 %. A given one that is larger than that is cut down to it: a probe must not drive
-    the machine out of memory.
+    the machine out of memory. Of several processes in the `room`, each may take its part of what is
+    free for its batches, beside the `loaded_bytes` that it holds by then.
 
     >>> find_limit("1MB")
     Limit(bytes=1000000, source='given')
+    >>> room = Room(free=Limit(bytes=10_000, source="free on this machine"), processes=4)
+    >>> find_limit(None, room, loaded_bytes=300)  # 300 + 9,000 / 4
+    Limit(bytes=2550, source='free on this machine, less 10%, shared by 4 processes')
     """
     given = given_limit(memory_limit)
-    free = free_memory()
-    if free is None:
+    room = Room.here() if room is None else room
+    if room.free is None:
         return given
-    spare = Limit(bytes=int(free.bytes * (1 - MARGIN)), source=f"{free.source}, less {MARGIN:.0%}")
+    spare_bytes = int(room.free.bytes * (1 - MARGIN))
+    source = f"{room.free.source}, less {MARGIN:.0%}"
+    if room.processes > 1:
+        spare_bytes = min(spare_bytes, loaded_bytes + spare_bytes // room.processes)
+        source += f", shared by {room.processes:,} processes"
+    spare = Limit(bytes=spare_bytes, source=source)
     return spare if given is None or spare.bytes < given.bytes else given

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from rightbatch.advice.memory import Memory, MemoryPoint
-from rightbatch.advice.memory_limit import GIVEN, find_limit, given_limit
+from rightbatch.advice.memory_limit import GIVEN, Room, find_limit, given_limit
 from rightbatch.advice.memory_probes import Measurement, MemoryWatcher, is_within
 from rightbatch.advice.probe_client import ProbeFailure, Prober
 from rightbatch.advice.probe_pages import memory_bytes
@@ -41,6 +41,8 @@ def measure_memory(
     seconds: float = 15.0,
     patience_seconds: float | None = None,
     progress: MemoryWatcher | None = None,
+    room: Room | None = None,
+    is_rank: bool = False,
 ) -> Memory:
     """Measure what training and evaluation take at several batch sizes, and find what fits.
 
@@ -65,6 +67,10 @@ def measure_memory(
     would take longer are not run, which `notes` tells. A probe that has not ended after
     `patience_seconds` is taken for one that hangs.
 
+    Of several ranks one measures for all: `is_rank` has the probes train as one of them, with what
+    torch's DistributedDataParallel holds, and `room` is that of the rank which has least. Batch
+    sizes are then those of a rank's share.
+
     Where nothing can be measured (a model that can not be sent, one that hangs or crashes, another
     system than Linux), `declined` says why.
 
@@ -80,14 +86,18 @@ def measure_memory(
     """
     if not math.isfinite(seconds) or seconds <= 0:
         raise OptionError(f"seconds={seconds!r} is not valid; give a number of seconds above 0")
-    job = _job(model, parts, options, device)
+    job = replace(_job(model, parts, options, device), is_rank=is_rank)
     sizes = _sizes(batch_sizes, len(parts.train))
+    room = Room.here() if room is None else room
     # What the machine has free says nothing of a GPU: a probe will ask there.
-    limit = given_limit(memory_limit) if job.on_gpu else find_limit(memory_limit)
+    limit = given_limit(memory_limit) if job.on_gpu else find_limit(memory_limit, room)
     reason = why_not_here()
     if reason is None:
         try:
             with Prober(job) as prober:
+                limit = find_limit(memory_limit, room, loaded_bytes=prober.loaded_bytes)
+                if job.on_gpu and memory_limit is None:
+                    limit = None  # that of the machine says nothing of the GPU: a probe asks there
                 return Measurement(
                     prober, parts, sizes, limit, seconds, patience_seconds, progress
                 ).run()

@@ -98,20 +98,29 @@ def measure_noise(
     finally:
         branch.close()
     if branch.has_diverged:
-        return Noise(
-            scale=None,
-            low=None,
-            high=None,
-            method=method,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            trajectory=looks,
-            refused=(
-                f"the run at batch size {batch_size:,} diverged at the rate {learning_rate:g}, so "
-                "its gradients say nothing of training: lower the learning rate"
-            ),
+        return diverged_noise(
+            looks, method=method, batch_size=batch_size, learning_rate=learning_rate
         )
     return summarise(looks, method=method, batch_size=batch_size, learning_rate=learning_rate)
+
+
+def diverged_noise(
+    looks: Sequence[NoisePoint], *, method: str, batch_size: int, learning_rate: float
+) -> Noise:
+    """The refusal of a run that ran away."""
+    return Noise(
+        scale=None,
+        low=None,
+        high=None,
+        method=method,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        trajectory=list(looks),
+        refused=(
+            f"the run at batch size {batch_size:,} diverged at the rate {learning_rate:g}, so "
+            "its gradients say nothing of training: lower the learning rate"
+        ),
+    )
 
 
 def summarise(
@@ -271,12 +280,25 @@ class _Groups:
             kept = everything.copy()
             kept[place] = False
             left_out.append(_inverse_scale(inner, sizes, squares, kept))
-        parts = np.array(left_out)
-        count = len(parts)
-        estimate = float(count * whole - (count - 1) * parts.mean())
-        error = math.sqrt((count - 1) / count * float(np.square(parts - parts.mean()).sum()))
-        reach = float(stdtrit(count - 1, 1 - _TAIL)) * error
-        return estimate, estimate - reach, estimate + reach
+        return jackknife_interval(whole, left_out)
+
+
+def jackknife_interval(whole: float, left_out: Sequence[float]) -> tuple[float, float, float]:
+    """A statistic of several groups without its first-order bias, and its 95 % interval.
+
+    `whole` is the statistic of all, `left_out` that of all but one, for each of them.
+
+    >>> values = np.array([1.0, 2.0, 3.0, 6.0])
+    >>> means = [float(np.delete(values, place).mean()) for place in range(4)]
+    >>> [round(number, 2) for number in jackknife_interval(3.0, means)]
+    [3.0, -0.44, 6.44]
+    """
+    parts = np.array(left_out)
+    count = len(parts)
+    estimate = float(count * whole - (count - 1) * parts.mean())
+    error = math.sqrt((count - 1) / count * float(np.square(parts - parts.mean()).sum()))
+    reach = float(stdtrit(count - 1, 1 - _TAIL)) * error
+    return estimate, estimate - reach, estimate + reach
 
 
 def _inverse_scale(

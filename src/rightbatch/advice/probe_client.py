@@ -121,6 +121,8 @@ class Prober:
             # children could not use it then.
             "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
         }
+        # It is none of the ranks that torchrun has begun.
+        environment.pop("TORCHELASTIC_RUN_ID", None)
         # The job in a file, not in the pipe: a process that hangs while it loads would leave this
         # one hanging while it writes.
         with tempfile.TemporaryFile() as file:

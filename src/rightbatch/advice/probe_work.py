@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ from rightbatch.plan.row_set import RowSet
 from rightbatch.training.building import build
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, score
 from rightbatch.training.options import FitOptions
+from rightbatch.training.process_group import ProcessGroup
+from rightbatch.training.ranks import Ranks
 from rightbatch.training.settings import run_settings, threads_for
 from rightbatch.training.task import Task
 from rightbatch.training.trainer import Trainer
@@ -52,7 +55,8 @@ _MOST_EPOCHS = 4
 class ProbeJob:
     """What all probes of a measurement share; it travels to their process once.
 
-    `threads` is the number that torch has in the caller's process.
+    `threads` is the number that torch has in the caller's process. `is_rank` says that it is one of
+    several ranks that will train.
     """
 
     model: str | nn.Module | Callable[[int], nn.Module]
@@ -60,6 +64,7 @@ class ProbeJob:
     options: FitOptions
     device: str | None
     threads: int
+    is_rank: bool = False
 
     @property
     def on_gpu(self) -> bool:
@@ -105,6 +110,9 @@ def load(job: ProbeJob) -> Loaded:
     if isinstance(job.model, str):
         network, task = build(job.model, job.parts.train, job.options)
         return Loaded(job=job, network=network, task=task)
+    if job.is_rank:
+        # DistributedDataParallel imports it when it is made: 80 MB, and no part of a batch.
+        importlib.import_module("torch._dynamo.utils")
     own = job.model if isinstance(job.model, nn.Module) else job.model(job.options.seed)
     return Loaded(job=job, network=own, task=None)
 
@@ -121,6 +129,7 @@ def probe(loaded: Loaded, request: ProbeRequest) -> dict[str, Any]:
     """
     job = loaded.job
     torch.set_num_threads(job.threads)
+    ranks = _group_of_one(job) if job.is_rank else Ranks()
     meter = find_meter(
         loaded.network,
         None if job.device is None else find_device(job.device),
@@ -128,8 +137,10 @@ def probe(loaded: Loaded, request: ProbeRequest) -> dict[str, Any]:
     )
     began = time.perf_counter()
     with run_settings(job.options.seed):
-        work = _evaluate if request.kind == "evaluation" else _train
-        told = work(loaded, request, meter)
+        if request.kind == "evaluation":
+            told = _evaluate(loaded, request, meter)
+        else:
+            told = _train(loaded, request, meter, ranks)
     meter.refuse_thrashing()
     return {
         **told,
@@ -142,7 +153,21 @@ def probe(loaded: Loaded, request: ProbeRequest) -> dict[str, Any]:
     }
 
 
-def _train(loaded: Loaded, request: ProbeRequest, meter: Meter) -> dict[str, Any]:
+def _group_of_one(job: ProbeJob) -> Ranks:
+    """A process group for this process alone: what it holds for the others does not depend on them.
+
+    The buckets of DistributedDataParallel are a copy of all gradients, with any number of ranks.
+    """
+    from torch import distributed
+
+    public: Any = distributed  # torch does not type what it exports
+    public.init_process_group(
+        "nccl" if job.on_gpu else "gloo", store=public.HashStore(), rank=0, world_size=1
+    )
+    return ProcessGroup.default()
+
+
+def _train(loaded: Loaded, request: ProbeRequest, meter: Meter, ranks: Ranks) -> dict[str, Any]:
     job, size = loaded.job, request.batch_size
     micro = job.options.micro_batch_size
     options = replace(
@@ -153,6 +178,8 @@ def _train(loaded: Loaded, request: ProbeRequest, meter: Meter) -> dict[str, Any
         learning_rate=_LEARNING_RATE,
         early_stopping=None,
         micro_batch_size=None if micro is None or micro >= size else micro,
+        # What ranks do with layers that couple samples is another's to ask.
+        batch_statistics="rank" if job.is_rank else None,
         checkpoint_seconds=_NEVER,
         evaluation_batch_size=request.evaluation_batch_size,
     )
@@ -201,6 +228,7 @@ def _train(loaded: Loaded, request: ProbeRequest, meter: Meter) -> dict[str, Any
         device=None if job.device is None else find_device(job.device),
         watcher=None,
         observer=watch,
+        ranks=ranks,
     )
     watch.trainer = trainer
     trainer.train = cast(Batches, _Settled(trainer.train, watch))

@@ -16,6 +16,7 @@ from rightbatch.cli.options import (
     network_options,
     order_options,
     output_options,
+    rank_options,
     report_options,
     thread_options,
     update_options,
@@ -24,6 +25,7 @@ from rightbatch.cli.output import Output, command_line, refuse_unwritable
 from rightbatch.cli.parameters import ThemedCommand, batch_sizes, stacked, themed
 from rightbatch.cli.progress import advice_display
 from rightbatch.cli.results import advice_texts
+from rightbatch.launch import launched_rank
 from rightbatch.options import AdviceOptions, DataOptions, TrainOptions
 
 _goal = themed("Goal")
@@ -68,9 +70,10 @@ JSON keys: batch_size, interval [low, high], grade, goal, learning_rate, micro_b
 evaluation_batch_size, memory {cap, predicted [{batch_size, bytes, high}], measured
 [{batch_size, bytes, held_bytes}]}, speed {points, fit}, noise {scale, low, high, trajectory},
 law {critical_batch_size, low, high, samples_min}, reasons, alerts, tested, seconds_spent, and
-accumulation_steps, companions, pilot, costs, model, training_samples, settings, provenance.
+accumulation_steps, companions, pilot, costs, model, training_samples, settings, provenance, ranks.
 memory, pilot and law are null where they could not be had; alerts say why. `rightbatch report`
-reads this JSON again.
+reads this JSON again. torchrun --nproc-per-node=4 -m rightbatch advise DATA measures what several
+ranks take together: sizes are of the global batch, ranks {world_size, largest_share, …}.
 """,
 )
 @click.argument("data")
@@ -82,6 +85,7 @@ reads this JSON again.
 @network_options
 @update_options
 @order_options
+@rank_options
 @thread_options
 @device_options
 @report_options
@@ -114,7 +118,7 @@ def advise(
             progress=progress,
         )
     output.result(advice_texts(advice), advice.to_json())
-    if report is not None:
+    if report is not None and launched_rank() == 0:
         from rightbatch.report.page import write_report
 
         output.note(f"Report: {write_report(report, advice)}")

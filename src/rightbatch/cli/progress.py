@@ -280,8 +280,11 @@ class AdviceDisplay:
 
 @contextmanager
 def advice_display(*, quiet: bool) -> Iterator[AdviceDisplay | None]:
-    """The display of an advice that suits stderr as it is now; None for `--quiet`."""
-    if quiet:
+    """The display of an advice that suits stderr as it is now; None for `--quiet`.
+
+    Of several ranks the first one tells.
+    """
+    if quiet or launched_rank() > 0:
         yield None
     elif sys.stderr.isatty():
         with Bar() as bar:

@@ -134,6 +134,8 @@ def train_and_print(
 
 def _advised_text(advice: Advice) -> str:
     pieces = "" if advice.micro_batch_size is None else f" in pieces of {advice.micro_batch_size:,}"
+    if advice.ranks is not None:
+        pieces = advice.shares_text
     return (
         f"Advised: batch size {advice.batch_size:,}{pieces}, learning rate "
         f"{advice.learning_rate:.3g}. Training begins."

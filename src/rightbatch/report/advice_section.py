@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import altair
 
 from rightbatch.advice.advice import Advice
+from rightbatch.advice.rank_shares import largest_share
 from rightbatch.advice.timing import time_text
 from rightbatch.byte_sizes import bytes_text
 from rightbatch.report.advice_captions import (
@@ -102,7 +103,8 @@ def advice_facts(advice: Advice) -> list[str]:
     """What the advice says, in two sentences for the summary."""
     full = ", the full batch" if advice.is_full else ""
     return [
-        f"Advised batch size: {advice.batch_size:,}{full}, for {advice.goal.text}. "
+        f"Advised batch size: {advice.batch_size:,}{full}{advice.shares_text}, for "
+        f"{advice.goal.text}. "
         f"{interval_text(advice)}",
         f"Learning rate to start from: {advice.learning_rate:.3g} "
         f"({advice.companions.learning_rate_source}).",
@@ -120,6 +122,8 @@ def tested_table(advice: Advice) -> Table:
     rows = []
     for size in sorted({*advice.tested, advice.batch_size}):
         texts = {"batch size": f"{size:,}"}
+        if advice.ranks is not None:
+            texts["on a rank"] = f"{largest_share(size, advice.ranks.world_size):,}"
         if size in memory:
             texts["memory"] = bytes_text(memory[size].bytes)
         if size in timed:
@@ -142,6 +146,7 @@ def tested_table(advice: Advice) -> Table:
             texts["place"] = "in the interval"
         rows.append(texts)
     known = (
+        "on a rank",
         "memory",
         "a step",
         "samples a second",
@@ -162,6 +167,8 @@ def tested_table(advice: Advice) -> Table:
 
 def _about(advice: Advice) -> str:
     full = "the full batch; " if advice.is_full else ""
+    if advice.ranks is not None:
+        full += f"{advice.ranks.shares_text}; "
     told = interval_text(advice)
     return f"{full}{told[0].lower()}{told[1:]}" if full else told
 
@@ -179,6 +186,8 @@ def _pairs(advice: Advice) -> Pairs:
     if companions.beta2 is not None:
         pairs.append(("Adam's β₂", f"{companions.beta2:.6g} to start from"))
     pairs.append(("schedule", companions.schedule))
+    if advice.ranks is not None:
+        pairs += [("ranks", advice.ranks.shares_text), ("communication", advice.ranks.times_text)]
     if advice.micro_batch_size is not None:
         pairs.append(
             (
@@ -201,7 +210,7 @@ def _stack(advice: Advice, prefix: str) -> Iterator[Figure | Absence]:
         why = memory.declined or "no size was run"
         yield Absence(title="Memory", words=f"There is no advice on memory: {sentence(why)}")
     else:
-        yield _figure(advice, f"{prefix}memory", "Memory", memory_caption(memory), memory_chart)
+        yield _figure(advice, f"{prefix}memory", "Memory", _memory_caption(advice), memory_chart)
     yield _figure(
         advice, f"{prefix}speed", "Speed", advice_speed_caption(advice), advice_speed_chart
     )
@@ -229,6 +238,17 @@ def _stack(advice: Advice, prefix: str) -> Iterator[Figure | Absence]:
             words="Not predicted: it takes the samples to the goal. The batch size is the smallest "
             "of nearly the highest throughput.",
         )
+
+
+def _memory_caption(advice: Advice) -> str:
+    assert advice.memory is not None  # asked by the caller
+    caption = memory_caption(advice.memory)
+    if advice.ranks is None:
+        return caption
+    return (
+        f"{caption} It is the memory of one of {advice.ranks.world_size:,} ranks, which hold a "
+        "share each of a batch in training; a pass without gradients takes batches of its own."
+    )
 
 
 def _more(advice: Advice, prefix: str) -> Iterator[Figure | Absence]:

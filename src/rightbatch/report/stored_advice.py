@@ -119,7 +119,7 @@ _memory_law = maybe(
             "loader": maybe(
                 record(
                     {
-                        "sample_bytes": _size,
+                        "sample_bytes": _positive,
                         "samples": _size,
                         "slabs": whole(0),
                         "slab_bytes": whole(0),
@@ -188,6 +188,20 @@ pilot_fields = record(
         "seconds": number(least=0),
     }
 )
+_rank_shares = record(
+    {
+        "world_size": whole(2),
+        "batch_size": _size,
+        "largest_share": _size,
+        "smallest_share": whole(0),
+        "micro_batch_size": maybe(_size),
+        "step_seconds": _positive,
+        "share_seconds": _positive,
+        "single_seconds": _positive,
+        "communication_share": number(least=0),
+        "speedup": _positive,
+    }
+)
 _cost = every(
     record(
         {
@@ -239,7 +253,9 @@ advice_fields = record(
         "training_samples": _size,
         "settings": named(anything),
         "provenance": provenance_fields,
-    }
+    },
+    # Advice of before is of one process.
+    {"ranks": maybe(_rank_shares)},
 )
 
 

@@ -177,9 +177,15 @@ class ProcessGroup(Ranks):
                 self.broadcast(json.dumps(_described(error)).encode())
                 raise
         told = json.loads(self.broadcast(json.dumps(told).encode()))
+        while "goes_on" in told:
+            told = json.loads(self.broadcast(None))
         if "error" in told:
             raise _error(told, rank=0)
         return told["value"]
+
+    @override
+    def keep_waiting(self) -> None:
+        self.broadcast(json.dumps({"goes_on": True}).encode())
 
     @override
     def agree(self, aim: str = "train one model", /, **described: Any) -> None:

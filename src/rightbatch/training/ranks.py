@@ -103,9 +103,13 @@ class Ranks:
         """What `function` gives on rank 0, as JSON, on every rank; so is what it raises.
 
         An error that a user can meet is raised on every rank; of another one the others learn that
-        rank 0 has failed.
+        rank 0 has failed. They wait as long as the group's time-out allows, half an hour unless it
+        was given: what takes longer says `keep_waiting` now and then.
         """
         return function()
+
+    def keep_waiting(self) -> None:
+        """Inside the function of `on_first`, on rank 0 alone: tell the others that it goes on."""
 
     def agree(self, aim: str = "train one model", /, **described: Any) -> None:
         """Raise RankError, naming what differs, unless all ranks describe themselves alike."""
