@@ -70,10 +70,13 @@ RUN = (
     | {
         *("--batch-size", "--batch-tokens", "--evaluation-batch-size", "--early-stopping"),
         *("--target-loss", "--out", "--epoch-samples", "--device", "--precision", "--compile"),
+        "--batch-statistics",
     }
 )
 TRAINING = RUN | {"--resume"}
-ADVICE = (DESCENT | SEARCH | {"--batch-sizes", "--target-loss", "--device"}) - {
+ADVICE = (
+    DESCENT | SEARCH | {"--batch-sizes", "--target-loss", "--device", "--batch-statistics"}
+) - {
     *("--micro-batch-size", "--steps"),
 }
 COMPARISON = DESCENT | {
