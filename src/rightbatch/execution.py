@@ -15,7 +15,6 @@ from rightbatch.advice.landscape import PathMap
 from rightbatch.data.opening_files import names_a_set
 from rightbatch.data.remote_url import shown_url
 from rightbatch.errors import OptionError
-from rightbatch.launch import restart_count
 from rightbatch.loading.parts import Parts
 from rightbatch.loading.quarantine import Quarantine
 from rightbatch.loading.token_batches import parts_with_padding
@@ -27,6 +26,7 @@ from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE
 from rightbatch.training.fit import evaluate, fit
 from rightbatch.training.history import finite_json
 from rightbatch.training.progress import Watcher
+from rightbatch.training.rank_agreement import is_own
 from rightbatch.training.ranks import Ranks
 from rightbatch.training.run_folder import RunFolder
 
@@ -147,7 +147,8 @@ def refuse_taken(run: Path) -> None:
 
     A job that torchrun has started anew goes on with its own.
     """
-    if restart_count() == 0 and RunFolder(run).config.exists():
+    folder = RunFolder(run)
+    if folder.config.exists() and not is_own(folder):
         raise OptionError(
             f"{run} holds a run already: go on with it (--resume {run}) or choose another folder"
         )

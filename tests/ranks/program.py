@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.distributed import destroy_process_group, init_process_group
+from torch.distributed import destroy_process_group, init_process_group, is_initialized
 
 import rightbatch as rb
 from rightbatch.errors import BadSampleError
@@ -51,7 +51,8 @@ class Process:
         try:
             yield True
         finally:
-            destroy_process_group()
+            if is_initialized():
+                destroy_process_group()
 
 
 def table() -> rb.Parts:
@@ -200,6 +201,16 @@ def refusals(process: Process) -> dict[str, Any]:
         ),
         "coupled": lambda: rb.fit(Coupled(), table()),
         "contrastive": lambda: rb.fit(dense(), table(), loss=spread_loss),
+        "loss": lambda: rb.fit(
+            dense(),
+            table(),
+            loss=nn.BCEWithLogitsLoss(pos_weight=None, reduction="mean") if is_other else squared,
+        ),
+        "setting of a loss": lambda: rb.fit(
+            "softmax", table(), loss=nn.CrossEntropyLoss(label_smoothing=0.1 * is_other)
+        ),
+        "closure": lambda: rb.fit(dense(), table(), loss=scaled_loss(2.0 if is_other else 1.0)),
+        "setting of a model": lambda: rb.fit(Scaled(2.0 if is_other else 1.0), table()),
         "unused": lambda: rb.fit(Unused(), table(), steps=3),
         "wrapped": lambda: rb.fit(wrapped(), table()),
         "no run": lambda: rb.fit("mlp:4", table(), out=process.folder / "none", resume=True),
@@ -246,6 +257,39 @@ class Coupled(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return self.linear(inputs - inputs.mean(0))
+
+
+class Scaled(nn.Module):
+    """A model whose shapes say nothing of a number in it."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.linear, self.factor = nn.Linear(30, 1), factor
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.linear(inputs) * self.factor
+
+
+def squared(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return (outputs.reshape(-1) - target).square()
+
+
+def scaled_loss(factor: float) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    return lambda outputs, target: factor * squared(outputs, target)
+
+
+class Stumbling(nn.Module):
+    """A model that fails on one rank alone."""
+
+    def __init__(self, fails: bool) -> None:
+        super().__init__()
+        self.linear, self._fails, self.passes = nn.Linear(30, 1), fails, 0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.__dict__["passes"] += self.training
+        if self._fails and self.passes > 8:
+            raise ValueError("a layer that stumbles")
+        return self.linear(inputs)
 
 
 class Unused(nn.Module):
@@ -298,6 +342,15 @@ def together(process: Process) -> dict[str, Any]:
             few = {"batch_size": 9, "epochs": 2, "on_bad_sample": "quarantine"}
             result = rb.fit("logistic", bad, **few, max_bad=9)
             found["bad"] = {**described(result), "rows": [s.row for s in result.bad_samples]}
+    with process.group(2) as is_member:
+        if is_member:
+            told = []
+            for _ in range(2):  # the second time by a program that has caught the first error
+                try:
+                    rb.fit(Stumbling(process.rank == 1), table(), batch_size=50)
+                except (ValueError, rb.RankError) as error:
+                    told.append([type(error).__name__, str(error)])
+            found["stumbled"] = told
     with process.group(3) as is_member:
         if is_member:
             try:

@@ -142,3 +142,14 @@ def test_ctrl_c_keeps_the_checkpoint_and_other_ranks_go_on_from_it(
     for name, tensor in uninterrupted.items():
         # The same mean gradients, added up in another order.
         assert torch.allclose(found[name], tensor, atol=1e-4), name
+
+
+def test_a_job_that_starts_anew_leaves_the_run_of_another_alone(tmp_path: Path) -> None:
+    few = [*DATA, *TRAINING[:-1], "1"]
+    with job(tmp_path, *few, "--out", "run") as process:
+        assert process.wait(PATIENCE_SECONDS) == 0, (tmp_path / "errors").read_text()
+    before = {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()}
+    with job(tmp_path, *DATA, *TRAINING, "--out", "run", restarts=1) as process:
+        assert process.wait(PATIENCE_SECONDS) != 0
+    assert (tmp_path / "errors").read_text().count("holds a run already") == 2
+    assert {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()} == before

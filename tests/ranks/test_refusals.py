@@ -14,6 +14,10 @@ DIFFERING = {
     "option": ["RankError", "learning_rate is 0.2 on rank 1 and 0.1 on rank 0"],
     "model": ["RankError", "model is 'mlp:8' on rank 1 and 'mlp:4' on rank 0"],
     "transforms": ["RankError", "transforms is ["],
+    "loss": ["RankError", "what the loss is made of is '"],
+    "setting of a loss": ["RankError", "what the loss is made of is '"],
+    "closure": ["RankError", "what the loss is made of is '"],
+    "setting of a model": ["RankError", "what the model is made of is '"],
     "version": ["RankError", "the version of rightbatch is '9.9' on rank 1"],
 }
 REFUSED = {
@@ -41,5 +45,5 @@ def test_every_rank_is_told(scenarios: Scenarios, name: str) -> None:
 @pytest.mark.parametrize("name", DIFFERING)
 def test_what_is_alike_is_not_named(scenarios: Scenarios, name: str) -> None:
     _, words = scenarios["refusals"][0][name]
-    assert words.count(" on rank 1 ") == 1 or name in ("data", "transforms")
+    assert words.count(" on rank 1 ") == 1 or name in ("data", "transforms", "model", "loss")
     assert "Start all of them with the same program" in words

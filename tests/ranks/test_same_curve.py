@@ -112,3 +112,14 @@ def test_bad_samples_of_all_ranks_are_left_out_and_counted_together(scenarios: S
     told = [each["too bad"] for each in found]
     assert {kind for kind, _ in told} <= {"BadSampleError", "RankError"}
     assert any(kind == "BadSampleError" and "max_bad allows 2" in words for kind, words in told)
+
+
+def test_an_error_of_one_rank_ends_the_others_and_is_not_paired_up_with_later_exchanges(
+    scenarios: Scenarios,
+) -> None:
+    first, second = (scenarios["together"][rank]["stumbled"] for rank in range(2))
+    assert [kind for kind, _ in second] == ["ValueError", "RankError"]
+    assert [kind for kind, _ in first] == ["RankError", "RankError"]
+    assert "has ended, or can not be reached" in first[0][1]
+    for told in (first, second):
+        assert "has left its process group after an error" in told[1][1]

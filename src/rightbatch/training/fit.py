@@ -32,7 +32,13 @@ from rightbatch.training.matching import match
 from rightbatch.training.options import FitOptions
 from rightbatch.training.progress import StepObserver, Watcher
 from rightbatch.training.provenance import describe_transforms
-from rightbatch.training.rank_agreement import agree_on, is_restarted, synchronised
+from rightbatch.training.rank_agreement import (
+    agree_on,
+    is_restarted,
+    leaving_on_error,
+    marked_as_own,
+    synchronised,
+)
 from rightbatch.training.ranks import Ranks
 from rightbatch.training.remote_objects import describe_objects, refuse_changed_objects
 from rightbatch.training.result import FitResult
@@ -257,7 +263,7 @@ def fit(
             **(config or {}),
         }
         transforms = describe_transforms(parts.train, parts.held_out_transforms)
-        agree_on(ranks, asked, transforms)
+        agree_on(ranks, asked, transforms, model=network, loss=options.loss)
         trainer = Trainer(
             network,
             parts,
@@ -280,9 +286,10 @@ def fit(
                 changes = {"options": asked["options"], **(config or {})}
                 ranks.on_first(lambda: folder.note_changes(changes))
         elif folder is not None:
-            ranks.on_first(lambda: folder.begin(asked, transforms))
+            ranks.on_first(lambda: folder.begin({**asked, **marked_as_own()}, transforms))
             trainer.save()
-        trainer.run()
+        with leaving_on_error(ranks):
+            trainer.run()
         if folder is not None:
             tensors = model_tensors(network, "model")
             ranks.on_first(lambda: save_checkpoint(folder.weights, tensors, {}))

@@ -40,6 +40,9 @@ class ProcessGroup(Ranks):
     takes. Where a rank is gone the others raise RankError.
     """
 
+    was_abandoned = False
+    """Whether this process has left a group after an error, and is in none since."""
+
     _made: ProcessGroup | None = None
     _next_step = _RESUME
     # What the others know of, or can not be told any more.
@@ -66,6 +69,7 @@ class ProcessGroup(Ranks):
         """The ranks of the default group, made once for each."""
         from torch import distributed
 
+        cls.was_abandoned = False
         if cls._made is None or cls._made._default() is not distributed.group.WORLD:
             if cls._made is None:
                 # Where a program forgets to, torch 2.13 ends every third one with SIGABRT.
@@ -202,6 +206,11 @@ class ProcessGroup(Ranks):
                 f"the {self.world_size} ranks can not {aim}: {'; '.join(differing)}. "
                 "Start all of them with the same program, options and data"
             )
+
+    @override
+    def abandon(self) -> None:
+        ProcessGroup.was_abandoned = True
+        leave()
 
     @override
     def union(self, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:

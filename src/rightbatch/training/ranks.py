@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -10,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rightbatch.errors import OptionError
+from rightbatch.errors import OptionError, RankError
 from rightbatch.launch import launched_world_size
 
 
@@ -42,6 +44,14 @@ class Ranks:
             from rightbatch.training.process_group import ProcessGroup
 
             return ProcessGroup.default()
+        group = sys.modules.get("rightbatch.training.process_group")
+        if group is not None and group.ProcessGroup.was_abandoned:
+            # What the error's frames held keeps the connections, and the others waiting.
+            gc.collect()
+            raise RankError(
+                "this rank has left its process group after an error, and can not train with the "
+                "others any more: let the error end the program, or make a group anew on all ranks"
+            )
         if launched_world_size() > 1:
             raise OptionError(
                 f"this is one of {launched_world_size()} processes that torchrun began, and they "
@@ -113,6 +123,13 @@ class Ranks:
 
     def agree(self, aim: str = "train one model", /, **described: Any) -> None:
         """Raise RankError, naming what differs, unless all ranks describe themselves alike."""
+
+    def abandon(self) -> None:
+        """Leave after an error of this rank alone: it can not train with the others any more.
+
+        They learn of it once the connections are closed: when the error has ended the process, or
+        a program that has caught it trains again, which is refused.
+        """
 
     def union(self, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The bits that any rank has set, on every rank."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -47,6 +48,26 @@ def process_group() -> Iterator[Ranks]:
         leave()
 
 
+def job_mark() -> str | None:
+    """A text that all starts of this job of torchrun have in common, and no other job has.
+
+    None where torchrun has begun nothing. A run's folder keeps it, so that ranks which are started
+    anew go on with a run of their own alone: others may be called the same (`--rdzv-id`).
+    """
+    run = os.environ.get("TORCHELASTIC_RUN_ID")
+    if run is None or not has_agent_store():
+        return run
+    # The first to ask settles it, in the store that torchrun keeps for all starts.
+    settled: bytes = _agent_store().compare_set("rightbatch-job", "", secrets.token_hex(8))
+    return f"{run}-{settled.decode()}"
+
+
+def _agent_store() -> Any:
+    distributed: Any = torch.distributed  # which exports its stores to programs, not to checkers
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return distributed.TCPStore(host, port, launched_world_size(), is_master=False)
+
+
 def _meeting_place() -> dict[str, Any]:
     """Where the processes of this start meet, as options of init_process_group.
 
@@ -55,13 +76,9 @@ def _meeting_place() -> dict[str, Any]:
     """
     if not has_agent_store():
         return {}
-    distributed: Any = torch.distributed  # which exports its stores to programs, not to checkers
-    rank, world_size = launched_rank(), launched_world_size()
-    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = distributed.TCPStore(host, port, world_size, is_master=False)
-    prefix = f"rightbatch-{restart_count()}"
+    distributed: Any = torch.distributed  # see above
     return {
-        "store": distributed.PrefixStore(prefix, store),
-        "rank": rank,
-        "world_size": world_size,
+        "store": distributed.PrefixStore(f"rightbatch-{restart_count()}", _agent_store()),
+        "rank": launched_rank(),
+        "world_size": launched_world_size(),
     }
