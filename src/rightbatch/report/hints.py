@@ -53,6 +53,7 @@ OTHER_FLAGS = frozenset(
         "--no-neighbours",
         "--json",
         "--quiet",
+        "--compile",
     }
 )
 # `train` goes on with these of `advise`.
