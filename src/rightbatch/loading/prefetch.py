@@ -18,7 +18,7 @@ def in_order(
     """Yield the result of every task, in the order of the tasks.
 
     `threads` work ahead, with at most `ahead` results (by default `threads + 2`) finished or under
-    way; a consumer that comes too early does a task itself instead of waiting. With 0 threads it
+    way; a consumer that comes too early does tasks itself instead of waiting. With 0 threads it
     does them all.
     What a task raises is raised here, at its place in the order. Closing the generator (a `break`,
     an exception, Ctrl-C) drops what was not begun and waits for what was: no thread is left.
@@ -54,9 +54,10 @@ def in_order(
         hand_out(threads + 2 if ahead is None else ahead)
         while waiting:
             first = waiting.popleft()
-            if not first.is_done:
-                # Sleeping and being woken costs about as much as a small slab, so help.
-                any(pending.run() for pending in (first, *waiting))
+            # Sleeping and being woken costs about as much as a small slab, so help as long as
+            # there is something left to do.
+            while not first.is_done and any(pending.run() for pending in (first, *waiting)):
+                pass
             result = first.wait()
             hand_out(1)
             yield result
