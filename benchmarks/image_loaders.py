@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -70,17 +71,19 @@ class ThreadWork(Work):
         waiting = iter(self._files)
         lock = threading.Lock()
         errors: list[BaseException] = []
+        done: list[int] = []
 
         def work() -> None:
             try:
                 while True:
                     # A few at a time, so that the lock costs nothing.
                     with lock:
-                        some = [path for path, _ in zip(waiting, range(8), strict=False)]
+                        some = list(islice(waiting, 8))
                     if not some:
                         return
                     for path in some:
                         self._of_file(Path(path).read_bytes())
+                    done.append(len(some))
             except BaseException as error:
                 errors.append(error)
 
@@ -90,6 +93,7 @@ class ThreadWork(Work):
         for thread in threads:
             thread.join()
         assert not errors, errors[0]
+        assert sum(done) == len(self._files), f"{sum(done):,} files were read"
 
 
 def decode_alone() -> Callable[[bytes], Any]:

@@ -10,22 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rightbatch.errors import DataError
+from rightbatch.loading.crops import Box
+from rightbatch.loading.jpeg import JPEG, ORIENTATION, Jpeg, valid_orientation
 
 # As Pillow: what is larger than this is taken for an attack on the memory.
 MOST_PIXELS = 178_956_970
 # All that Pillow opens but for those that run other programs or have no use here.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
-_JPEG = b"\xff\xd8\xff"
-_EXIF = b"Exif\x00\x00"
-_ORIENTATION = 0x0112
-_APP1 = 0xE1
-_PIXELS_BEGIN = 0xDA
-# Most of what stands before the pixels is in as many bytes; where it is not, more are looked at.
-_HEAD_BYTES = 1 << 11
-_MOST_SEGMENT_BYTES = 1 << 16
 # Reduced scales for which the decoder has fast code.
 _DIVISORS = (8, 4, 2)
-_HARMLESS = "extraneous bytes before marker 0xd9"
 
 
 class EncodedImage:
@@ -38,9 +31,10 @@ class EncodedImage:
     def __init__(self, content: NDArray[np.uint8]) -> None:
         self._content = content
         self._opened: Any = None
+        self._jpeg: Jpeg | None = None
         self.orientation = 1
         start = content[:3].tobytes()
-        if start == _JPEG:
+        if start == JPEG:
             height, width = self._read_jpeg_header()
         else:
             height, width = self._open_with_pillow(start)
@@ -49,62 +43,42 @@ class EncodedImage:
                 f"the image has {height:,} x {width:,} pixels, more than {MOST_PIXELS:,}: it would "
                 "fill the memory. Make it smaller"
             )
-        self._is_turned = self.orientation >= 5
-        self.height, self.width = (width, height) if self._is_turned else (height, width)
+        is_turned = self.orientation >= 5
+        self.height, self.width = (width, height) if is_turned else (height, width)
 
-    def pixels(
-        self, least_height: float, least_width: float, memory: NDArray[np.uint8] | None = None
+    def piece(
+        self, box: Box, height: int, width: int, memory: NDArray[np.uint8] | None = None
     ) -> NDArray[np.uint8]:
-        """The upright image, (height, width, 3) uint8 RGB, in `memory` where it is there and fits.
+        """A box of the upright image, (height, width, 3) uint8 RGB, which is to be resized.
 
-        A JPEG is decoded at a half, a quarter or an eighth where that leaves `least_height` and
-        `least_width` pixels: fewer coefficients are read, which takes less time.
+        A JPEG is decoded at a half, a quarter or an eighth where that leaves the piece as large as
+        the `height` and `width` that it will have in the end: fewer coefficients are read, which
+        takes less time. It may be in `memory`, where it is there and fits.
         """
-        if self._opened is not None:
-            pixels = _to_rgb(self._opened)
-        else:
-            if self._is_turned:
-                least_height, least_width = least_width, least_height
-            pixels = self._decode_jpeg(least_height, least_width, memory)
-        return _upright(pixels, self.orientation)
+        if self._jpeg is None:
+            upright = _upright(_to_rgb(self._opened), self.orientation)
+            return upright[box.top : box.top + box.height, box.left : box.left + box.width]
+        least_height = min(self.height, height * self.height / box.height)
+        least_width = min(self.width, width * self.width / box.width)
+        divisor = 1
+        for one in _DIVISORS:
+            if self.height >= least_height * one and self.width >= least_width * one:
+                divisor = one
+                break
+        high, wide = -(-self.height // divisor), -(-self.width // divisor)
+        scaled = _scaled(box, high / self.height, wide / self.width, high, wide)
+        stored = _stored(scaled, high, wide, self.orientation)
+        return _upright(self._jpeg.decode(divisor, stored, memory), self.orientation)
 
     def _read_jpeg_header(self) -> tuple[int, int]:
-        import simplejpeg
-
-        try:
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(self._content)
-        except ValueError as error:
-            raise DataError(f"the JPEG is damaged or cut off: {error}") from error
-        self.orientation = _jpeg_orientation(self._content)
-        if colours in ("CMYK", "YCCK"):
+        jpeg = Jpeg(self._content)
+        if jpeg.is_ink:
             # The colours of ink, which Adobe writes inverted: Pillow knows.
-            orientation = self.orientation
-            self._open_with_pillow(_JPEG)
-            self.orientation = orientation
-        return int(height), int(width)
-
-    def _decode_jpeg(
-        self, least_height: float, least_width: float, memory: NDArray[np.uint8] | None
-    ) -> NDArray[np.uint8]:
-        import simplejpeg
-
-        height, width = (self.width, self.height) if self._is_turned else (self.height, self.width)
-        options: dict[str, Any] = {}
-        for divisor in _DIVISORS:
-            if height >= least_height * divisor and width >= least_width * divisor:
-                height, width = -(-height // divisor), -(-width // divisor)
-                options = {"min_height": height, "min_width": width}
-                break
-        if memory is not None and height * width * 3 <= memory.size:
-            options["buffer"] = memory
-        try:
-            pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(self._content, "RGB", **options)
-        except ValueError as error:
-            if _HARMLESS not in str(error):
-                raise DataError(f"the JPEG is damaged or cut off: {error}") from error
-            # Bytes after the last pixel, which some cameras write: the image is whole.
-            pixels = simplejpeg.decode_jpeg(self._content, "RGB", strict=False, **options)
-        return pixels
+            self._open_with_pillow(JPEG)
+        else:
+            self._jpeg = jpeg
+        self.orientation = jpeg.orientation
+        return jpeg.height, jpeg.width
 
     def _open_with_pillow(self, start: bytes) -> tuple[int, int]:
         from PIL import Image, UnidentifiedImageError
@@ -134,7 +108,7 @@ class EncodedImage:
             if image.format == "PNG":
                 _check_png(self._content.tobytes())
             image.load()
-            self.orientation = _valid_orientation(image.getexif().get(_ORIENTATION))
+            self.orientation = valid_orientation(image.getexif().get(ORIENTATION))
         except MemoryError:
             raise
         except Exception as error:
@@ -186,32 +160,21 @@ def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels)
 
 
-def _jpeg_orientation(content: NDArray[np.uint8]) -> int:
-    """What the EXIF segment of a JPEG says of its orientation; 1 where there is none."""
-    # From segment to segment: looking for the word in all of the head takes ten times as long.
-    head = content[:_HEAD_BYTES].tobytes()
-    place = 2
-    while True:
-        if place + 10 > len(head) and len(head) < len(content):
-            head = content[: place + _MOST_SEGMENT_BYTES].tobytes()
-        if place + 10 > len(head) or head[place] != 0xFF or head[place + 1] == _PIXELS_BEGIN:
-            return 1
-        length = int.from_bytes(head[place + 2 : place + 4], "big")
-        if head[place + 1] == _APP1 and head.startswith(_EXIF, place + 4):
-            return _exif_orientation(content[place + 4 : place + 2 + length].tobytes())
-        place += 2 + max(2, length)
+def _scaled(box: Box, down: float, across: float, height: int, width: int) -> Box:
+    """Where a box is at a reduced scale, at which the image has `height` and `width`."""
+    if down == 1 and across == 1:
+        return box
+    top, left = round(box.top * down), round(box.left * across)
+    high = max(1, min(height - top, round(box.height * down)))
+    wide = max(1, min(width - left, round(box.width * across)))
+    return Box(top, left, high, wide)
 
 
-def _exif_orientation(segment: bytes) -> int:
-    from PIL import Image
-
-    exif = Image.Exif()
-    try:
-        exif.load(segment)
-        return _valid_orientation(exif.get(_ORIENTATION))
-    except Exception:
-        return 1  # what can not be read says nothing, and the pixels are whole
-
-
-def _valid_orientation(value: object) -> int:
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+def _stored(box: Box, height: int, width: int, orientation: int) -> Box:
+    """Where a box of the upright image, of `height` and `width`, is before it is turned."""
+    top, left, high, wide = box
+    if orientation in (3, 4, 7, 8):
+        top = height - top - high
+    if orientation in (2, 3, 6, 7):
+        left = width - left - wide
+    return Box(left, top, wide, high) if orientation >= 5 else Box(top, left, high, wide)

@@ -1,0 +1,141 @@
+"""A JPEG as it lies in its file: its header, and its pixels or a piece of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rightbatch.errors import DataError
+from rightbatch.loading.crops import Box
+
+JPEG = b"\xff\xd8\xff"
+ORIENTATION = 0x0112
+_EXIF = b"Exif\x00\x00"
+_APP1 = 0xE1
+_PIXELS_BEGIN = 0xDA
+_END = b"\xff\xd9"
+# Most of what stands before the pixels is in as many bytes; where it is not, more are looked at.
+_HEAD_BYTES = 1 << 11
+_MOST_SEGMENT_BYTES = 1 << 16
+_HARMLESS = "extraneous bytes before marker 0xd9"
+
+
+def _piece_decoder() -> Callable[[Any, int, Box, Any], bool] | None:
+    try:
+        from rightbatch.loading._jpeg_pieces import decode
+    except ImportError:  # there was no compiler, or no libjpeg-turbo, where it was installed
+        return None
+    return decode
+
+
+_decode_piece = _piece_decoder()
+
+
+def decodes_pieces() -> bool:
+    """Whether a piece is decoded without what lies around it: rightbatch was built to do so."""
+    return _decode_piece is not None
+
+
+class Jpeg:
+    """A JPEG whose header has been read; `height` and `width` are those before it is turned.
+
+    `is_ink` says that its colours are those of ink (CMYK), which `decode` knows nothing of. Raises
+    DataError, saying what is wrong, where the header is damaged.
+    """
+
+    def __init__(self, content: NDArray[np.uint8]) -> None:
+        import simplejpeg
+
+        self._content = content
+        try:
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+        except ValueError as error:
+            raise _damaged(error) from error
+        self.height, self.width = int(height), int(width)
+        self.is_ink = colours in ("CMYK", "YCCK")
+        self.orientation = _orientation(content)
+
+    def decode(
+        self, divisor: int, box: Box, memory: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
+        """A box of the image at one `divisor`-th of its size, (height, width, 3) uint8 RGB.
+
+        It is in `memory` where it is there and fits. Raises DataError where the JPEG is damaged or
+        cut off. Damage past the last row of a box goes unnoticed where rightbatch was built to
+        decode a box alone.
+        """
+        height, width = -(-self.height // divisor), -(-self.width // divisor)
+        # Without its end it is cut off, perhaps below the box: the whole of it tells.
+        if (
+            _decode_piece is not None
+            and box != (0, 0, height, width)
+            and self._content[-2:].tobytes() == _END
+        ):
+            piece = _room(memory, box.height, box.width)
+            if _decode_piece(self._content, divisor, box, piece):
+                return piece
+        pixels = self._whole(height, width, memory)
+        return pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+
+    def _whole(
+        self, height: int, width: int, memory: NDArray[np.uint8] | None
+    ) -> NDArray[np.uint8]:
+        import simplejpeg
+
+        options: dict[str, Any] = {"buffer": _room(memory, height, width)}
+        if height < self.height or width < self.width:
+            options |= {"min_height": height, "min_width": width}
+        try:
+            pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(self._content, "RGB", **options)
+        except ValueError as error:
+            if _HARMLESS not in str(error):
+                raise _damaged(error) from error
+            # Bytes after the last pixel, which some cameras write: the image is whole.
+            pixels = simplejpeg.decode_jpeg(self._content, "RGB", strict=False, **options)
+        return pixels
+
+
+def _room(memory: NDArray[np.uint8] | None, height: int, width: int) -> NDArray[np.uint8]:
+    size = height * width * 3
+    if memory is None or memory.size < size:
+        return np.empty((height, width, 3), np.uint8)
+    return memory[:size].reshape(height, width, 3)
+
+
+def _damaged(error: ValueError) -> DataError:
+    return DataError(f"the JPEG is damaged or cut off: {error}")
+
+
+def _orientation(content: NDArray[np.uint8]) -> int:
+    """What the EXIF segment of a JPEG says of its orientation; 1 where there is none."""
+    # From segment to segment: looking for the word in all of the head takes ten times as long.
+    head = content[:_HEAD_BYTES].tobytes()
+    place = 2
+    while True:
+        if place + 10 > len(head) and len(head) < len(content):
+            head = content[: place + _MOST_SEGMENT_BYTES].tobytes()
+        if place + 10 > len(head) or head[place] != 0xFF or head[place + 1] == _PIXELS_BEGIN:
+            return 1
+        length = int.from_bytes(head[place + 2 : place + 4], "big")
+        if head[place + 1] == _APP1 and head.startswith(_EXIF, place + 4):
+            return _exif_orientation(content[place + 4 : place + 2 + length].tobytes())
+        place += 2 + max(2, length)
+
+
+def _exif_orientation(segment: bytes) -> int:
+    from PIL import Image
+
+    exif = Image.Exif()
+    try:
+        exif.load(segment)
+        return valid_orientation(exif.get(ORIENTATION))
+    except Exception:
+        return 1  # what can not be read says nothing, and the pixels are whole
+
+
+def valid_orientation(value: object) -> int:
+    """An orientation that EXIF knows (1 to 8); 1, upright, of anything else."""
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
