@@ -1,5 +1,5 @@
-/* A piece of a JPEG as RGB: rows above it are skipped, rows below it and columns beside it never
- * made. Optional: without it images are decoded whole, to the same numbers.
+/* The header of a JPEG, and a piece of it as RGB: rows above the piece are skipped, rows below it and
+ * columns beside it never made. Optional: without it images are decoded whole, to the same numbers.
  *
  * In C, because libjpeg-turbo reports what is wrong by leaving the call with a jump. */
 #define PY_SSIZE_T_CLEAN
@@ -64,14 +64,19 @@ static int fits(Box box, JDIMENSION height, JDIMENSION width) {
          box.left <= width - box.width;
 }
 
-static int decode_piece(Decoder *decoder, const unsigned char *content, size_t length,
-                        unsigned divisor, Box box, unsigned char *out) {
+/* What every image begins with; what goes wrong later jumps back to the caller. */
+static void begin(Decoder *decoder) {
   struct jpeg_decompress_struct *image = &decoder->image;
-  memset(decoder, 0, sizeof *decoder);
   image->err = jpeg_std_error(&decoder->errors);
   image->err->error_exit = give_up;
   image->err->emit_message = give_up_if_damaged;
   image->client_data = decoder;
+}
+
+static int decode_piece(Decoder *decoder, const unsigned char *content, size_t length,
+                        unsigned divisor, Box box, unsigned char *out) {
+  struct jpeg_decompress_struct *image = &decoder->image;
+  begin(decoder);
   if (setjmp(decoder->given_up)) {
     jpeg_destroy_decompress(image);
     return 0;
@@ -87,10 +92,10 @@ static int decode_piece(Decoder *decoder, const unsigned char *content, size_t l
     give_up((j_common_ptr)image);
 
   /* Colours stored at half the width are interpolated between neighbours, which are missing at the
-   * edge of what is decoded: so a block more on either side. It is widened to whole blocks. */
-  JDIMENSION block = DCTSIZE * image->max_h_samp_factor;
-  JDIMENSION first = box.left > block ? box.left - block : 0;
-  JDIMENSION end = box.left + box.width + block;
+   * edge of what is decoded: so more is, on either side. It is widened to whole blocks. */
+  JDIMENSION margin = image->max_h_samp_factor > 1 ? DCTSIZE * image->max_h_samp_factor : 0;
+  JDIMENSION first = box.left > margin ? box.left - margin : 0;
+  JDIMENSION end = box.left + box.width + margin;
   JDIMENSION width = (end < image->output_width ? end : image->output_width) - first;
   if (width < image->output_width)
     jpeg_crop_scanline(image, &first, &width);
@@ -125,7 +130,7 @@ static PyObject *decode(PyObject *Py_UNUSED(module), PyObject *arguments) {
     PyErr_SetString(PyExc_ValueError, "the divisor is not 1 to 8, or out not (height, width, 3)");
   } else {
     Py_BEGIN_ALLOW_THREADS;
-    Decoder decoder;
+    Decoder decoder = {0};
     is_decoded = decode_piece(&decoder, content.buf, content.len, divisor, box, out.buf);
     Py_END_ALLOW_THREADS;
   }
@@ -134,7 +139,40 @@ static PyObject *decode(PyObject *Py_UNUSED(module), PyObject *arguments) {
   return is_decoded < 0 ? NULL : PyBool_FromLong(is_decoded);
 }
 
+static PyObject *header(PyObject *Py_UNUSED(module), PyObject *arguments) {
+  static const char exif[] = "Exif\0";
+  Py_buffer content;
+  if (!PyArg_ParseTuple(arguments, "y*", &content))
+    return NULL;
+  Decoder decoder = {0};
+  struct jpeg_decompress_struct *image = &decoder.image;
+  PyObject *volatile found = NULL;
+  begin(&decoder);
+  if (setjmp(decoder.given_up)) {
+    found = Py_NewRef(Py_None);
+  } else {
+    jpeg_create_decompress(image);
+    jpeg_mem_src(image, content.buf, content.len);
+    jpeg_save_markers(image, JPEG_APP0 + 1, 0xFFFF);
+    jpeg_read_header(image, TRUE);
+    jpeg_saved_marker_ptr marker = image->marker_list;
+    while (marker != NULL && (marker->data_length < sizeof exif ||
+                              memcmp(marker->data, exif, sizeof exif) != 0))
+      marker = marker->next;
+    found = Py_BuildValue("IIiy#", image->image_height, image->image_width, image->num_components,
+                          marker == NULL ? exif : (const char *)marker->data,
+                          (Py_ssize_t)(marker == NULL ? 0 : marker->data_length));
+  }
+  jpeg_destroy_decompress(image);
+  PyBuffer_Release(&content);
+  return found;
+}
+
 static PyMethodDef functions[] = {
+    {"header", header, METH_VARARGS,
+     "header(content)\n--\n\n"
+     "The height, width and number of colours of a JPEG, and its EXIF segment, empty where there is\n"
+     "none; None where its header is damaged."},
     {"decode", decode, METH_VARARGS,
      "decode(content, divisor, (top, left, height, width), out)\n--\n\n"
      "Decode a piece of a JPEG, at one divisor-th of its size, into (height, width, 3) bytes.\n\n"

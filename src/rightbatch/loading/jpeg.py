@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ ORIENTATION = 0x0112
 _EXIF = b"Exif\x00\x00"
 _APP1 = 0xE1
 _PIXELS_BEGIN = 0xDA
+_INKS = 4
 _END = b"\xff\xd9"
 # Most of what stands before the pixels is in as many bytes; where it is not, more are looked at.
 _HEAD_BYTES = 1 << 11
@@ -23,20 +24,20 @@ _MOST_SEGMENT_BYTES = 1 << 16
 _HARMLESS = "extraneous bytes before marker 0xd9"
 
 
-def _piece_decoder() -> Callable[[Any, int, Box, Any], bool] | None:
+def _built() -> ModuleType | None:
     try:
-        from rightbatch.loading._jpeg_pieces import decode
+        from rightbatch.loading import _jpeg_pieces
     except ImportError:  # there was no compiler, or no libjpeg-turbo, where it was installed
         return None
-    return decode
+    return _jpeg_pieces
 
 
-_decode_piece = _piece_decoder()
+_pieces = _built()
 
 
 def decodes_pieces() -> bool:
     """Whether a piece is decoded without what lies around it: rightbatch was built to do so."""
-    return _decode_piece is not None
+    return _pieces is not None
 
 
 class Jpeg:
@@ -47,16 +48,24 @@ class Jpeg:
     """
 
     def __init__(self, content: NDArray[np.uint8]) -> None:
+        self._content = content
+        found = None if _pieces is None else _pieces.header(content)
+        if found is None:
+            self._read_header()
+            return
+        self.height, self.width, colours, exif = found
+        self.is_ink = colours == _INKS
+        self.orientation = _exif_orientation(exif) if exif else 1
+
+    def _read_header(self) -> None:
         import simplejpeg
 
-        self._content = content
         try:
-            height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+            self.height, self.width, colours, _ = simplejpeg.decode_jpeg_header(self._content)
         except ValueError as error:
             raise _damaged(error) from error
-        self.height, self.width = int(height), int(width)
         self.is_ink = colours in ("CMYK", "YCCK")
-        self.orientation = _orientation(content)
+        self.orientation = _orientation(self._content)
 
     def decode(
         self, divisor: int, box: Box, memory: NDArray[np.uint8] | None = None
@@ -70,12 +79,12 @@ class Jpeg:
         height, width = -(-self.height // divisor), -(-self.width // divisor)
         # Without its end it is cut off, perhaps below the box: the whole of it tells.
         if (
-            _decode_piece is not None
+            _pieces is not None
             and box != (0, 0, height, width)
             and self._content[-2:].tobytes() == _END
         ):
             piece = _room(memory, box.height, box.width)
-            if _decode_piece(self._content, divisor, box, piece):
+            if _pieces.decode(self._content, divisor, box, piece):
                 return piece
         pixels = self._whole(height, width, memory)
         return pixels[box.top : box.top + box.height, box.left : box.left + box.width]
