@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Its age says when the environment was last installed; only what is named here makes it stale.
+COMPILED := setup.py src/rightbatch/loading/_jpeg_pieces.c
 STAMP := $(VENV)/.installed
 
 # One arithmetic thread a test process: two processes already fill two cores.
@@ -16,7 +17,7 @@ help:  ## list the targets
 
 install: $(STAMP)  ## create .venv and install rightbatch with its development tools
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt $(COMPILED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "rightbatch needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version`." \
 	  "Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
@@ -87,4 +88,5 @@ bench: $(STAMP)  ## install the peers and measure against them
 
 clean:  ## remove the environment, the demo and every cache; runs/ stays
 	rm -rf $(VENV) $(DEMO) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf src/*.egg-info src/rightbatch/loading/*.so
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

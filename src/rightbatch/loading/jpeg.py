@@ -17,6 +17,7 @@ _EXIF = b"Exif\x00\x00"
 _APP1 = 0xE1
 _PIXELS_BEGIN = 0xDA
 _INKS = 4
+_BLOCK = 8
 _END = b"\xff\xd9"
 # Most of what stands before the pixels is in as many bytes; where it is not, more are looked at.
 _HEAD_BYTES = 1 << 11
@@ -76,26 +77,29 @@ class Jpeg:
         cut off. Damage past the last row of a box goes unnoticed where rightbatch was built to
         decode a box alone.
         """
-        height, width = -(-self.height // divisor), -(-self.width // divisor)
-        # Without its end it is cut off, perhaps below the box: the whole of it tells.
-        if (
-            _pieces is not None
-            and box != (0, 0, height, width)
-            and self._content[-2:].tobytes() == _END
-        ):
+        if _pieces is not None and self._is_for_pieces(divisor, box):
             piece = _room(memory, box.height, box.width)
             if _pieces.decode(self._content, divisor, box, piece):
                 return piece
-        pixels = self._whole(height, width, memory)
+        pixels = self._whole(divisor, memory)
         return pixels[box.top : box.top + box.height, box.left : box.left + box.width]
 
-    def _whole(
-        self, height: int, width: int, memory: NDArray[np.uint8] | None
-    ) -> NDArray[np.uint8]:
+    def _is_for_pieces(self, divisor: int, box: Box) -> bool:
+        # Without its end it is cut off, perhaps below the box: the whole of it tells.
+        is_cut_off = self._content[-2:].tobytes() != _END
+        # Of a few pixels several scales make the same size, and simplejpeg takes any.
+        is_tiny = max(self.height, self.width) <= _BLOCK
+        return not is_cut_off and not is_tiny and box != (0, 0, *self._size(divisor))
+
+    def _size(self, divisor: int) -> tuple[int, int]:
+        return -(-self.height // divisor), -(-self.width // divisor)
+
+    def _whole(self, divisor: int, memory: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
         import simplejpeg
 
+        height, width = self._size(divisor)
         options: dict[str, Any] = {"buffer": _room(memory, height, width)}
-        if height < self.height or width < self.width:
+        if divisor > 1:
             options |= {"min_height": height, "min_width": width}
         try:
             pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(self._content, "RGB", **options)
