@@ -89,10 +89,12 @@ def test_a_piece_has_the_pixels_of_the_whole(content, drawn):
     image = Jpeg(array_of(content))
     box = boxes(drawn.draw, image, divisor)
     memory = drawn.draw(st.sampled_from([None, np.empty(5, np.uint8), np.empty(30_000, np.uint8)]))
-    found = image.decode(divisor, box, memory)
+    orientation = drawn.draw(st.integers(1, 8))
+    found = image.decode(divisor, box, orientation, memory)
     with as_if_not_built():
-        expected = image.decode(divisor, box)
-    assert found.shape == (box.height, box.width, 3)
+        expected = image.decode(divisor, box, orientation)
+    shape = (box.height, box.width) if orientation < 5 else (box.width, box.height)
+    assert found.shape == (*shape, 3)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -102,16 +104,16 @@ def test_usual_jpegs_are_decoded_in_pieces_and_unusual_ones_whole():
     out = np.empty((10, 10, 3), np.uint8)
     for sampling in ("444", "422", "420", "440", "Gray"):
         content = simplejpeg.encode_jpeg(pixels, colorsubsampling=sampling)
-        assert jpeg._pieces.decode(content, 1, box, out), sampling
+        assert jpeg._pieces.decode(content, 1, box, False, out), sampling
     unusual = simplejpeg.encode_jpeg(pixels, colorsubsampling="411")
-    assert not jpeg._pieces.decode(unusual, 1, box, out)
+    assert not jpeg._pieces.decode(unusual, 1, box, False, out)
     progressive = io.BytesIO()
     Image.fromarray(pixels).save(progressive, "JPEG", progressive=True)
     content = progressive.getvalue()
-    assert jpeg._pieces.decode(content, 1, box, out)
+    assert jpeg._pieces.decode(content, 1, box, False, out)
     # Without its last scan it is a whole image of less detail, which is smoothed.
     less = content[: content.rindex(b"\xff\xda")] + b"\xff\xd9"
-    assert not jpeg._pieces.decode(less, 1, box, out)
+    assert not jpeg._pieces.decode(less, 1, box, False, out)
     np.testing.assert_array_equal(
         Jpeg(array_of(less)).decode(1, box), simplejpeg.decode_jpeg(less)[20:30, 20:30]
     )
@@ -162,12 +164,12 @@ def test_what_fits_no_image_is_refused_before_memory_is_written():
     decode = jpeg._pieces.decode
     out = np.zeros((5, 5, 3), np.uint8)
     for box in [(16, 0, 5, 5), (0, 26, 5, 5), (2**32 - 1, 0, 5, 5), (0, 2**32 - 5, 5, 5)]:
-        assert not decode(content, 1, box, out)
+        assert not decode(content, 1, box, False, out)
     for divisor, box in [(0, (0, 0, 5, 5)), (9, (0, 0, 5, 5)), (1, (0, 0, 5, 6))]:
         with pytest.raises(ValueError, match="divisor is not 1 to 8, or out not"):
-            decode(content, divisor, box, out)
+            decode(content, divisor, box, False, out)
     with pytest.raises((TypeError, BufferError)):
-        decode(content, 1, (0, 0, 5, 5), bytes(75))
+        decode(content, 1, (0, 0, 5, 5), False, bytes(75))
     assert not out.any()
 
 

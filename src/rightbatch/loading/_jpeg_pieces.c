@@ -73,8 +73,20 @@ static void begin(Decoder *decoder) {
   image->client_data = decoder;
 }
 
+static void copy_row(unsigned char *out, const unsigned char *row, unsigned width, int is_mirrored) {
+  if (!is_mirrored) {
+    memcpy(out, row, (size_t)width * CHANNELS);
+    return;
+  }
+  const unsigned char *pixel = row + (size_t)width * CHANNELS;
+  for (; width > 0; width--, out += CHANNELS) {
+    pixel -= CHANNELS;
+    memcpy(out, pixel, CHANNELS);
+  }
+}
+
 static int decode_piece(Decoder *decoder, const unsigned char *content, size_t length,
-                        unsigned divisor, Box box, unsigned char *out) {
+                        unsigned divisor, Box box, int is_mirrored, unsigned char *out) {
   struct jpeg_decompress_struct *image = &decoder->image;
   begin(decoder);
   if (setjmp(decoder->given_up)) {
@@ -109,7 +121,7 @@ static int decode_piece(Decoder *decoder, const unsigned char *content, size_t l
     unsigned left = box.height - done;
     unsigned made = jpeg_read_scanlines(image, rows, left < ROWS ? left : ROWS);
     for (unsigned row = 0; row < made; row++, done++)
-      memcpy(out + done * row_bytes, rows[row] + begin, row_bytes);
+      copy_row(out + done * row_bytes, rows[row] + begin, box.width, is_mirrored);
   }
   /* To finish would be to decode the rest. */
   jpeg_destroy_decompress(image);
@@ -120,8 +132,9 @@ static PyObject *decode(PyObject *Py_UNUSED(module), PyObject *arguments) {
   Py_buffer content, out;
   unsigned divisor;
   Box box;
-  if (!PyArg_ParseTuple(arguments, "y*I(IIII)w*", &content, &divisor, &box.top, &box.left,
-                        &box.height, &box.width, &out))
+  int is_mirrored;
+  if (!PyArg_ParseTuple(arguments, "y*I(IIII)pw*", &content, &divisor, &box.top, &box.left,
+                        &box.height, &box.width, &is_mirrored, &out))
     return NULL;
   int is_decoded = -1;
   if (divisor < 1 || divisor > DCTSIZE || box.height > JPEG_MAX_DIMENSION ||
@@ -131,7 +144,8 @@ static PyObject *decode(PyObject *Py_UNUSED(module), PyObject *arguments) {
   } else {
     Py_BEGIN_ALLOW_THREADS;
     Decoder decoder = {0};
-    is_decoded = decode_piece(&decoder, content.buf, content.len, divisor, box, out.buf);
+    is_decoded =
+        decode_piece(&decoder, content.buf, content.len, divisor, box, is_mirrored, out.buf);
     Py_END_ALLOW_THREADS;
   }
   PyBuffer_Release(&content);
@@ -174,8 +188,9 @@ static PyMethodDef functions[] = {
      "The height, width and number of colours of a JPEG, and its EXIF segment, empty where there is\n"
      "none; None where its header is damaged."},
     {"decode", decode, METH_VARARGS,
-     "decode(content, divisor, (top, left, height, width), out)\n--\n\n"
-     "Decode a piece of a JPEG, at one divisor-th of its size, into (height, width, 3) bytes.\n\n"
+     "decode(content, divisor, (top, left, height, width), is_mirrored, out)\n--\n\n"
+     "Decode a piece of a JPEG, at one divisor-th of its size, into (height, width, 3) bytes, from\n"
+     "right to left where it is mirrored.\n\n"
      "False where it must be decoded whole, to find out what is wrong with it or because it is\n"
      "an unusual one; `out` holds anything then."},
     {NULL, NULL, 0, NULL},

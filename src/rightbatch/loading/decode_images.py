@@ -25,9 +25,6 @@ Channels = Literal["first", "last"]
 _MOST_SIDE = 1 << 14
 _CHANNELS = 3
 _SCRATCH_BYTES = 2 << 20
-# What has more elements than this torch hands to its other threads, which then keep a processor
-# busy waiting for more: two threads that decode lose a twentieth.
-_ROWS_ELEMENTS = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -108,9 +105,8 @@ class DecodeImages(Transform):
         """
         image = EncodedImage(entry)
         box = self._box(image, place, draws)
-        piece = image.piece(box, *self.size, _scratch.memory)
         is_flipped = self.flip and draws is not None and draws.is_flipped(place)
-        _resize(piece, out, is_flipped=is_flipped)
+        _resize(image.piece(box, *self.size, is_mirrored=is_flipped, memory=_scratch.memory), out)
 
     def _box(self, image: EncodedImage, place: int, draws: CropDraws | None) -> Box:
         if self.crop == "none":
@@ -230,7 +226,7 @@ def _range(name: str, value: Sequence[float]) -> tuple[float, float]:
 
 
 class _Scratch(threading.local):
-    """Memory of a thread: for an image before it is resized, and for one that is mirrored after.
+    """Memory of a thread, for an image before it is resized.
 
     The same memory for each image stays in the processor's cache: 2 % of the time. What is larger
     gets memory of its own, so that a thread keeps little.
@@ -238,48 +234,24 @@ class _Scratch(threading.local):
 
     def __init__(self) -> None:
         self.memory = np.empty(_SCRATCH_BYTES, np.uint8)
-        self.images: dict[tuple[int, ...], Any] = {}
 
 
 _scratch = _Scratch()
 
 
-def _resize(piece: NDArray[np.uint8], out: NDArray[np.uint8], *, is_flipped: bool) -> None:
-    """Resize a piece into `out`, both (height, width, 3), mirrored left to right where asked."""
+def _resize(piece: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    """Resize a piece into `out`, both (height, width, 3)."""
     if piece.shape == out.shape:
-        out[...] = piece[:, ::-1] if is_flipped else piece
+        out[...] = piece
         return
     import torch
 
-    resize: Any = torch.ops.aten._upsample_bilinear2d_aa.out
-    source, target = _as_tensor(torch, piece), _as_tensor(torch, out)
-    size = list(out.shape[:2])
     # torch's public `interpolate` is this function without `out`: writing straight into the batch
     # takes 80 us for 224 x 224, making a new image and copying it 280. OpenCV takes 75 without
     # antialiasing and 145 with it, Pillow 430.
-    if not is_flipped:
-        resize(source, size, False, None, None, out=target)
-        return
-    # Mirrored where it is smaller, by torch: NumPy copies pixels of three bytes backwards in ten
-    # times the time.
-    if piece.size <= out.size:
-        mirrored = torch.empty_like(source)
-        _mirror(torch, source, mirrored)
-        resize(mirrored, size, False, None, None, out=target)
-        return
-    if out.shape not in _scratch.images:
-        _scratch.images.clear()
-        _scratch.images[out.shape] = _as_tensor(torch, np.empty(out.shape, np.uint8))
-    straight = _scratch.images[out.shape]
-    resize(source, size, False, None, None, out=straight)
-    _mirror(torch, straight, target)
-
-
-def _mirror(torch: Any, image: Any, out: Any) -> None:
-    """Mirror (1, 3, height, width) left to right, some rows at a time."""
-    rows = max(1, _ROWS_ELEMENTS // (image.shape[1] * image.shape[3]))
-    for piece, place in zip(image.split(rows, 2), out.split(rows, 2), strict=True):
-        torch.ops.aten.flip.out(piece, [3], out=place)
+    resize: Any = torch.ops.aten._upsample_bilinear2d_aa.out
+    size = list(out.shape[:2])
+    resize(_as_tensor(torch, piece), size, False, None, None, out=_as_tensor(torch, out))
 
 
 def _as_tensor(torch: Any, image: NDArray[np.uint8]) -> Any:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rightbatch.errors import DataError
 from rightbatch.loading.crops import Box
-from rightbatch.loading.jpeg import JPEG, ORIENTATION, Jpeg, valid_orientation
+from rightbatch.loading.jpeg import JPEG, ORIENTATION, Jpeg, turned, valid_orientation
 
 # As Pillow: what is larger than this is taken for an attack on the memory.
 MOST_PIXELS = 178_956_970
@@ -19,6 +19,8 @@ MOST_PIXELS = 178_956_970
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 # Reduced scales for which the decoder has fast code.
 _DIVISORS = (8, 4, 2)
+# The orientation of an image that is mirrored after it has been turned.
+_MIRRORED = {1: 2, 2: 1, 3: 4, 4: 3, 5: 6, 6: 5, 7: 8, 8: 7}
 
 
 class EncodedImage:
@@ -47,17 +49,25 @@ class EncodedImage:
         self.height, self.width = (width, height) if is_turned else (height, width)
 
     def piece(
-        self, box: Box, height: int, width: int, memory: NDArray[np.uint8] | None = None
+        self,
+        box: Box,
+        height: int,
+        width: int,
+        *,
+        is_mirrored: bool = False,
+        memory: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]:
         """A box of the upright image, (height, width, 3) uint8 RGB, which is to be resized.
 
         A JPEG is decoded at a half, a quarter or an eighth where that leaves the piece as large as
         the `height` and `width` that it will have in the end: fewer coefficients are read, which
-        takes less time. It may be in `memory`, where it is there and fits.
+        takes less time. It may be in `memory`, where it is there and fits. `is_mirrored`: left to
+        right, when it has been cut out.
         """
+        orientation = _MIRRORED[self.orientation] if is_mirrored else self.orientation
         if self._jpeg is None:
-            upright = _upright(_to_rgb(self._opened), self.orientation)
-            return upright[box.top : box.top + box.height, box.left : box.left + box.width]
+            top, left, high, wide = _stored(box, self.height, self.width, self.orientation)
+            return turned(_to_rgb(self._opened)[top : top + high, left : left + wide], orientation)
         least_height = min(self.height, height * self.height / box.height)
         least_width = min(self.width, width * self.width / box.width)
         divisor = 1
@@ -68,7 +78,7 @@ class EncodedImage:
         high, wide = -(-self.height // divisor), -(-self.width // divisor)
         scaled = _scaled(box, high / self.height, wide / self.width, high, wide)
         stored = _stored(scaled, high, wide, self.orientation)
-        return _upright(self._jpeg.decode(divisor, stored, memory), self.orientation)
+        return self._jpeg.decode(divisor, stored, orientation, memory)
 
     def _read_jpeg_header(self) -> tuple[int, int]:
         jpeg = Jpeg(self._content)
@@ -145,19 +155,6 @@ def _to_rgb(image: Any) -> NDArray[np.uint8]:
         # The palette's own colours, where some are transparent as well.
         image = image.convert("RGBA")
     return np.array(image.convert("RGB"))
-
-
-def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """The image turned as EXIF's orientation (1 to 8) says."""
-    if orientation == 1:
-        return pixels
-    if orientation >= 5:
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
 
 
 def _scaled(box: Box, down: float, across: float, height: int, width: int) -> Box:

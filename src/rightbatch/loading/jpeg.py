@@ -69,20 +69,28 @@ class Jpeg:
         self.orientation = _orientation(self._content)
 
     def decode(
-        self, divisor: int, box: Box, memory: NDArray[np.uint8] | None = None
+        self,
+        divisor: int,
+        box: Box,
+        orientation: int = 1,
+        memory: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]:
         """A box of the image at one `divisor`-th of its size, (height, width, 3) uint8 RGB.
 
-        It is in `memory` where it is there and fits. Raises DataError where the JPEG is damaged or
-        cut off. Damage past the last row of a box goes unnoticed where rightbatch was built to
-        decode a box alone.
+        The box is that of the image as it is stored; it is turned as `orientation` (EXIF's, 1 to 8)
+        says when it has been cut out. It is in `memory` where it is there and fits. Raises
+        DataError where the JPEG is damaged or cut off. Damage past the last row of a box goes
+        unnoticed where rightbatch was built to decode a box alone.
         """
         if _pieces is not None and self._is_for_pieces(divisor, box):
             piece = _room(memory, box.height, box.width)
-            if _pieces.decode(self._content, divisor, box, piece):
-                return piece
+            # Mirrored row by row, while it is in the processor's cache.
+            is_mirrored = orientation == 2
+            if _pieces.decode(self._content, divisor, box, is_mirrored, piece):
+                return piece if is_mirrored else turned(piece, orientation)
         pixels = self._whole(divisor, memory)
-        return pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+        piece = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+        return turned(piece, orientation)
 
     def _is_for_pieces(self, divisor: int, box: Box) -> bool:
         # Without its end it is cut off, perhaps below the box: the whole of it tells.
@@ -109,6 +117,21 @@ class Jpeg:
             # Bytes after the last pixel, which some cameras write: the image is whole.
             pixels = simplejpeg.decode_jpeg(self._content, "RGB", strict=False, **options)
         return pixels
+
+
+def turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """An image (height, width, 3) upright, if EXIF says `orientation` (1 to 8) of it."""
+    if orientation == 1:
+        return pixels
+    # As pixels, not as bytes: a fifth of the time.
+    image = pixels.view("V3")[..., 0]
+    if orientation >= 5:
+        image = image.T
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image).view(np.uint8).reshape(*image.shape, 3)
 
 
 def _room(memory: NDArray[np.uint8] | None, height: int, width: int) -> NDArray[np.uint8]:
