@@ -15,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import rightbatch as rb
 from rightbatch.errors import DataError
 from rightbatch.loading import jpeg
 from rightbatch.loading.crops import Box
+from rightbatch.loading.image_sizes import image_notes
 from rightbatch.loading.jpeg import Jpeg, decodes_pieces
 
 needs_pieces = pytest.mark.skipif(
@@ -182,3 +184,33 @@ def test_threads_decode_at_once():
         found = pool.map(lambda content: Jpeg(array_of(content)).decode(1, box), contents)
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+@needs_pieces
+def test_batches_and_their_bad_samples_are_those_of_whole_images(pictures, tmp_path):
+    folder = pictures.folder(tmp_path / "pets", 40)
+    damaged = folder / "cat" / "000.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:-60])
+    parts = rb.split(rb.open(folder), seed=1).transform(
+        rb.decode_images(12, crop="random", flip=True)
+    )
+
+    def epoch() -> tuple[list[np.ndarray], list]:
+        batches = rb.Batches(parts.train, 8, seed=3, on_bad_sample="quarantine", max_bad=1)
+        return [np.array(images) for images, *_ in batches.epoch(0)], batches.bad_samples
+
+    found, bad = epoch()
+    with as_if_not_built():
+        expected, bad_of_whole = epoch()
+    assert bad == bad_of_whole
+    assert len(bad) == 1
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_inspect_says_where_pieces_are_not_decoded_alone(pictures, tmp_path):
+    data = rb.open(pictures.folder(tmp_path / "pets", 9))
+    with as_if_not_built():
+        assert any("JPEGs are decoded whole" in note for note in image_notes(data))
+    if decodes_pieces():
+        assert not any("JPEGs are decoded whole" in note for note in image_notes(data))

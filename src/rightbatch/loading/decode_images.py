@@ -157,7 +157,8 @@ def decode_images(
 
     Images are turned as their EXIF orientation says. Grey, palette, CMYK and 16-bit images become
     RGB of 8 bits; transparency is dropped; of an animation it is the first image. A JPEG is decoded
-    at a half, a quarter or an eighth where the piece stays as large as what comes out.
+    at a half, a quarter or an eighth where the piece stays as large as what comes out, and no
+    further down than the piece reaches: damage below it goes unnoticed.
 
     Raises OptionError where an option is not valid. While batches are made, DataError with file and
     row where an image is damaged, cut off, of another kind or of more than 178,956,970 pixels;

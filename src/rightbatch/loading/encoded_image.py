@@ -48,6 +48,11 @@ class EncodedImage:
         is_turned = self.orientation >= 5
         self.height, self.width = (width, height) if is_turned else (height, width)
 
+    @property
+    def is_jpeg(self) -> bool:
+        """Whether it is a JPEG that is decoded at a reduced scale and in pieces."""
+        return self._jpeg is not None
+
     def piece(
         self,
         box: Box,

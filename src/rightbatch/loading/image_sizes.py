@@ -8,12 +8,13 @@ from rightbatch.data.dataset import Dataset
 from rightbatch.errors import DataError
 from rightbatch.loading.decode_images import DecodeImages
 from rightbatch.loading.encoded_image import EncodedImage
+from rightbatch.loading.jpeg import decodes_pieces
 
 _MOST_LOOKED_AT = 500
 
 
 def image_notes(data: Dataset) -> list[str]:
-    """A sentence on the sizes of each input column of encoded images; none where there is none.
+    """Sentences on each input column of encoded images, the first on sizes; none where there is none.
 
     Up to 500 images across the data are looked at. Those that can not be opened are counted, and
     the first one is named; where none can be, the column holds no images, and nothing is said.
@@ -29,11 +30,13 @@ def image_notes(data: Dataset) -> list[str]:
 def _notes_of(data: Dataset, name: str) -> list[str]:
     rows = np.unique(np.linspace(0, len(data) - 1, _MOST_LOOKED_AT).astype(np.int64))
     sizes = []
+    has_jpegs = False
     wrong = ""
     for row in rows.tolist():
         try:
             image = EncodedImage(data.rows(np.array([row]))[name][0])
             sizes.append((image.height, image.width))
+            has_jpegs |= image.is_jpeg
         except DataError as error:
             wrong = wrong or f"the first is {data.locate(row)}: {error}"
     if not sizes:
@@ -46,4 +49,9 @@ def _notes_of(data: Dataset, name: str) -> list[str]:
     ]
     if wrong:
         notes.append(f"{len(rows) - len(sizes):,} of them can not be opened; {wrong}.")
+    if has_jpegs and not decodes_pieces():
+        notes.append(
+            "JPEGs are decoded whole, where a piece is wanted too: rightbatch was installed without "
+            "the headers of libjpeg-turbo (docs/images.md, Speed)."
+        )
     return notes
