@@ -14,7 +14,7 @@ _MOST_LOOKED_AT = 500
 
 
 def image_notes(data: Dataset) -> list[str]:
-    """Sentences on each input column of encoded images, the first on sizes; none where there is none.
+    """Sentences on each input column of encoded images, on sizes first; none where there is none.
 
     Up to 500 images across the data are looked at. Those that can not be opened are counted, and
     the first one is named; where none can be, the column holds no images, and nothing is said.
@@ -51,7 +51,7 @@ def _notes_of(data: Dataset, name: str) -> list[str]:
         notes.append(f"{len(rows) - len(sizes):,} of them can not be opened; {wrong}.")
     if has_jpegs and not decodes_pieces():
         notes.append(
-            "JPEGs are decoded whole, where a piece is wanted too: rightbatch was installed without "
-            "the headers of libjpeg-turbo (docs/images.md, Speed)."
+            "JPEGs are decoded whole, also where a piece is wanted: rightbatch was installed "
+            "without the headers of libjpeg-turbo (docs/images.md, Speed)."
         )
     return notes
