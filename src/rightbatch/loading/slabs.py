@@ -10,10 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rightbatch.data.dataset import Dataset
-from rightbatch.data.file_region import cut_off
 from rightbatch.data.ragged import Ragged
-from rightbatch.errors import BadSampleError, RemoteError
 from rightbatch.loading.ahead import RowsAhead, TokenRows
 from rightbatch.loading.decoded_slab import (
     DecodedSlab,
@@ -27,7 +24,8 @@ from rightbatch.loading.device_copies import DeviceCopies
 from rightbatch.loading.empty_batch import none_of
 from rightbatch.loading.parts import Part
 from rightbatch.loading.pipeline import Pipeline
-from rightbatch.loading.quarantine import Quarantine, fillers, read_around
+from rightbatch.loading.quarantine import Quarantine
+from rightbatch.loading.readable_rows import ReadableRows
 from rightbatch.loading.resident_slabs import Residence
 from rightbatch.loading.row_reader import RowReader
 from rightbatch.loading.tensors import aligned, find_device, to_torch
@@ -120,7 +118,7 @@ class SlabReader:
         self._reader = reader
         self._windows = windows
         self._quarantine = quarantine
-        self._good_row: NDArray[np.int64] | None = None
+        self._rows = ReadableRows(part, pipeline, reader, quarantine)
         size = plan.mean_batch_size if isinstance(plan, TokenPlan) else plan.batch_size
         self.batches_per_slab = batches_per_slab(pipeline, size, memory_bytes)
         longest = self.batches_per_slab * plan.batch_size
@@ -246,7 +244,7 @@ class SlabReader:
         rows = (
             self._part.rows.take(np.array([0]))
             if self._quarantine is None
-            else self._any_good_row(1)
+            else self._rows.any_good(1)
         )
         # Not by the reader's pipeline: it may stack all samples, which a budget has no room for.
         fields = self._part.pipeline.gather(rows, seed=self._plan.seed)
@@ -275,75 +273,11 @@ class SlabReader:
         ).tasks()
 
     def _gather_some(self, rows: NDArray[np.int64], start: int, stop: int, length: int) -> Gathered:
-        return self._gather(rows[start:stop], start, stop, length)
+        return self._rows.gather(rows[start:stop], length)
 
-    def _gather(
-        self, rows: NDArray[np.int64], start: int, stop: int, length: int
-    ) -> tuple[NDArray[np.int64], list[Values]]:
-        """The values of rows that are known, from arrays of all samples or the data's own rows.
-
-        A row that is left out becomes -1, and has the values of another one.
-        """
-        del start, stop
-        self._look_for_cut_files(rows)
-        quarantine = self._quarantine
-        if quarantine is None:
-            return rows, self._pipeline.gather_entries(_padded(rows, length))
-        while True:
-            is_bad = quarantine.is_bad(rows)
-            readable = rows
-            if is_bad.any():
-                good = rows[fillers(is_bad)] if not is_bad.all() else self._any_good_row(len(rows))
-                readable = np.where(is_bad, good, rows)
-            try:
-                values = self._pipeline.gather_entries(_padded(readable, length))
-            except (MemoryError, RemoteError):
-                raise
-            except Exception:
-                self._look_for_bad(rows)
-                if np.array_equal(quarantine.is_bad(rows), is_bad):
-                    raise  # the samples can be read, and what is made of them fails
-                continue
-            return np.where(is_bad, -1, rows), values
-
-    def _look_for_cut_files(self, rows: NDArray[np.int64]) -> None:
-        """DataError, or quarantine, where a mapped file has lost some of `rows`."""
-        region = self._reader.cut_off()
-        if region is None:
-            return
-        for row in rows[rows >= region.whole_rows].tolist():
-            error = cut_off(region, row)
-            if self._quarantine is None:
-                raise error
-            self._quarantine.add(row, str(error))
-
-    def _look_for_bad(self, rows: NDArray[np.int64]) -> None:
-        assert self._quarantine is not None  # else nobody looks
-        data = self._part.data
-        read_around(
-            lambda first, last: _look_at(data, rows[first:last]),
-            len(rows),
-            self._quarantine,
-            rows,
-        )
-
-    def _any_good_row(self, count: int) -> NDArray[np.int64]:
-        """A row of the part that can be read, as often as asked: of a slab no row can."""
-        assert self._quarantine is not None  # else nothing is left out
-        if self._good_row is None:
-            self._good_row = self._find_good_row(self._quarantine)
-        return np.repeat(self._good_row, count)
-
-    def _find_good_row(self, quarantine: Quarantine) -> NDArray[np.int64]:
-        for rows in self._part.rows.chunks():
-            for row in rows[~quarantine.is_bad(rows)].reshape(-1, 1):
-                self._look_for_bad(row)
-                if not quarantine.is_bad(row).any():
-                    return row
-        raise BadSampleError(
-            f"no sample of {self._part.data.name} can be read; repair the data",
-            rows=quarantine.rows.tolist(),
-        )
+    def _gather(self, rows: NDArray[np.int64], start: int, stop: int, length: int) -> Gathered:
+        del start, stop  # the rows are all of them
+        return self._rows.gather(rows, length)
 
     def _load(self, gather: Gather, spans: Spans, epoch: int) -> Slab:
         plan = self._plan
@@ -419,16 +353,6 @@ class SlabReader:
 def _from(gather: Gather, first: int, start: int, stop: int, length: int) -> Gathered:
     """Gather places of a slab that begins at place `first` of the epoch."""
     return gather(first + start, first + stop, length)
-
-
-def _padded(rows: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Rows filled up by the last one, so that values of padding are valid; it weighs nothing."""
-    missing = length - len(rows)
-    return np.concatenate([rows, np.repeat(rows[-1:], missing)]) if missing else rows
-
-
-def _look_at(data: Dataset, rows: NDArray[np.int64]) -> None:
-    data.rows(rows)
 
 
 def _cut(

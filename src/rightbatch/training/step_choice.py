@@ -1,19 +1,24 @@
-"""Which kind of step a run takes: the CPU's, or one whose losses stay on the device."""
+"""Which step a run takes: one whose loss is read at once, one on a device, or one of ranks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rightbatch.errors import OptionError
+from rightbatch.training.agreement import Agreement
 from rightbatch.training.captured_step import Capture, CapturedStep
 from rightbatch.training.device_step import DeviceStep
 from rightbatch.training.losses import CustomLoss
 from rightbatch.training.memory import HalvingStep
 from rightbatch.training.optimizers import Optimizer
 from rightbatch.training.options import FitOptions
+from rightbatch.training.process_group import ProcessGroup
+from rightbatch.training.rank_step import RankStep
 from rightbatch.training.step import DenseGradient, Gradient, Step
 
 _DEVICES = ("cuda",)
@@ -22,7 +27,7 @@ _DEVICES = ("cuda",)
 def choose_step(
     gradient: Gradient, optimizer: Optimizer, options: FitOptions, *, batch_size: int
 ) -> HalvingStep:
-    """The step for this gradient, where its parameters are.
+    """The step of one process for this gradient, where its parameters are.
 
     Raises OptionError where `capture=True` and there is no GPU.
     """
@@ -51,6 +56,39 @@ def choose_step(
         l1=options.l1,
         l2=options.l2,
         micro_batch_size=options.micro_batch_size,
+    )
+
+
+def step_of_ranks(
+    gradient: Gradient,
+    optimizer: Optimizer,
+    options: FitOptions,
+    *,
+    ranks: ProcessGroup,
+    agreement: Agreement,
+    stand_in: Callable[[], tuple[Any, Tensor]],
+) -> RankStep:
+    """The step that several ranks take together.
+
+    `stand_in` gives a sample as a batch of one, for a rank that has no share of a batch. Raises
+    OptionError where `capture=True`.
+    """
+    if options.capture is True:
+        raise OptionError(
+            "capture=True records steps of one rank, and here several exchange their gradients in "
+            "each step: leave capture at 'auto'"
+        )
+    return RankStep(
+        gradient,
+        optimizer,
+        l1=options.l1,
+        l2=options.l2,
+        micro_batch_size=options.micro_batch_size,
+        ranks=ranks,
+        stand_in=stand_in,
+        seed=options.seed,
+        allows_coupling=options.batch_statistics is not None,
+        agreement=agreement,
     )
 
 

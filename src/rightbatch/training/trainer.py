@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rightbatch.errors import DataError, OptionError
-from rightbatch.loading.batches import Batches
+from rightbatch.errors import DataError
 from rightbatch.loading.parts import Parts
 from rightbatch.loading.quarantine import BadSample, Quarantine
 from rightbatch.loading.tensors import to_torch
@@ -24,7 +23,7 @@ from rightbatch.training.coupling import (
     refuse_single_samples,
 )
 from rightbatch.training.device_step import DeviceStep
-from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, Evaluation, Reading, without_fillers
+from rightbatch.training.evaluate import Reading, without_fillers
 from rightbatch.training.forward import gradient_for
 from rightbatch.training.history import Row, StepLosses
 from rightbatch.training.interrupts import Interrupts
@@ -32,6 +31,7 @@ from rightbatch.training.leakage import ReadRows
 from rightbatch.training.losses import is_tokens
 from rightbatch.training.optimizers import build_optimizer
 from rightbatch.training.options import FitOptions
+from rightbatch.training.part_readers import training_batches, validation_of
 from rightbatch.training.process_group import ProcessGroup
 from rightbatch.training.progress import Progress, StepObserver, Watcher
 from rightbatch.training.rank_step import RankStep
@@ -39,8 +39,8 @@ from rightbatch.training.ranks import Ranks
 from rightbatch.training.run_checkpoint import join_bad_samples, join_marks, restore_run, save_run
 from rightbatch.training.run_folder import RunFolder
 from rightbatch.training.standing import Standing, non_finite_loss
-from rightbatch.training.step import Gradient, Step
-from rightbatch.training.step_choice import choose_step
+from rightbatch.training.step import Step
+from rightbatch.training.step_choice import choose_step, step_of_ranks
 from rightbatch.training.task import Task
 from rightbatch.training.unread_losses import LaunchedStep, UnreadLosses
 
@@ -82,38 +82,9 @@ class Trainer:
             options.on_bad_sample, options.max_bad, len(parts.data)
         )
         reading = Reading(memory=options.memory, quarantine=self.quarantine)
-        self.train = Batches(
-            task.prepare(parts.train),
-            options.batch_size if options.batch_tokens is None else None,
-            batch_tokens=options.batch_tokens,
-            seed=options.seed,
-            shuffle=options.shuffle,
-            window=options.window,
-            block=options.block,
-            weights=options.weights,
-            epoch_samples=options.epoch_samples,
-            **reading.options,
-            with_rows=True,
-            output="torch",
-            device=device,
-            device_memory=options.device_memory,
-            threads=1,
-            rank=ranks.rank,
-            world_size=ranks.world_size,
-        )
+        self.train = training_batches(parts.train, task, options, reading, device, ranks)
         self.batch_size = self.train.batch_size
-        self.validation = None
-        if parts.val is not None:
-            self.validation = Evaluation(
-                task.prepare(parts.val),
-                options.batch_tokens
-                or min(options.evaluation_batch_size or EVALUATION_BATCH_SIZE, len(parts.val)),
-                by_tokens=options.batch_tokens is not None,
-                device=device,
-                threads=1,
-                reading=reading,
-                ranks=ranks,
-            )
+        self.validation = validation_of(parts.val, task, options, reading, device, ranks)
         model.train()
         refuse_coupling(model, options.micro_batch_size)
         refuse_single_samples(model, self.train)
@@ -126,7 +97,18 @@ class Trainer:
             momentum=options.momentum,
         )
         self.agreement = Agreement(ranks, save_seconds=options.checkpoint_seconds)
-        self.step = self._make_step(gradient)
+        self.step: Step = (
+            step_of_ranks(
+                gradient,
+                self.optimizer,
+                options,
+                ranks=ranks,
+                agreement=self.agreement,
+                stand_in=self._first_sample,
+            )
+            if isinstance(ranks, ProcessGroup)
+            else choose_step(gradient, self.optimizer, options, batch_size=self.batch_size)
+        )
         self.unread = UnreadLosses(self.step) if isinstance(self.step, DeviceStep) else None
         self.standing = Standing()
         self.history: list[Row] = []
@@ -135,28 +117,6 @@ class Trainer:
         self.training_seconds = 0.0
         self.trained_samples = 0
         self.best_weights: dict[str, torch.Tensor] = {}
-
-    def _make_step(self, gradient: Gradient) -> Step:
-        options = self.options
-        if not isinstance(self.ranks, ProcessGroup):
-            return choose_step(gradient, self.optimizer, options, batch_size=self.batch_size)
-        if options.capture is True:
-            raise OptionError(
-                "capture=True records steps of one rank, and here several exchange their "
-                "gradients in each step: leave capture at 'auto'"
-            )
-        return RankStep(
-            gradient,
-            self.optimizer,
-            l1=options.l1,
-            l2=options.l2,
-            micro_batch_size=options.micro_batch_size,
-            ranks=self.ranks,
-            stand_in=self._first_sample,
-            seed=options.seed,
-            allows_coupling=options.batch_statistics is not None,
-            agreement=self.agreement,
-        )
 
     def _first_sample(self) -> tuple[Any, torch.Tensor]:
         """The first sample of the training part, as a batch of one."""
