@@ -41,7 +41,7 @@ from advice_sweep import CACHE, MOST_GIVEN_UP, Sweep, SweepRun, read_runs, sizes
 from advice_workloads import WORKLOADS, Workload
 from executors import add_executor_options, open_executor
 from rightbatch.advice.advise import advise
-from rightbatch.advice.branch import Ground
+from rightbatch.advice.ground import Ground
 from rightbatch.advice.law import StepTime, fit_samples_to_target, fit_step_time
 from rightbatch.advice.loop_speed import measure_loop
 from rightbatch.training.options import FitOptions

@@ -32,8 +32,10 @@ import torch
 
 from advice_workloads import WORKLOADS, Workload
 from executors import add_executor_options, open_executor
-from rightbatch.advice.branch import Branch, Ground, samples_to
+from rightbatch.advice.branch import Branch
 from rightbatch.advice.branch_work import BranchRequest, result_of
+from rightbatch.advice.ground import Ground
+from rightbatch.advice.loss_points import samples_to
 from rightbatch.advice.sent_branches import SentBranches
 from rightbatch.training.options import FitOptions
 

@@ -59,7 +59,8 @@ if TYPE_CHECKING:
     from rightbatch.loading.transforms import cast, flatten, one_hot, scale, standardize
     from rightbatch.report.page import write_report
     from rightbatch.run_report import RunReport
-    from rightbatch.training.fit import evaluate, fit
+    from rightbatch.training.evaluate_part import evaluate
+    from rightbatch.training.fit import fit
     from rightbatch.training.predict import predict
     from rightbatch.training.prediction import Prediction
     from rightbatch.training.result import FitResult
@@ -108,7 +109,7 @@ _HOMES = {
     "one_hot": "loading.transforms",
     "scale": "loading.transforms",
     "standardize": "loading.transforms",
-    "evaluate": "training.fit",
+    "evaluate": "training.evaluate_part",
     "Prediction": "training.prediction",
     "predict": "training.predict",
     "process_group": "training.torchrun",

@@ -23,7 +23,8 @@ from rightbatch.preparation import model_to_fit
 from rightbatch.report.page import write_report
 from rightbatch.run_report import RunReport
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE
-from rightbatch.training.fit import evaluate, fit
+from rightbatch.training.evaluate_part import evaluate
+from rightbatch.training.fit import fit
 from rightbatch.training.history import finite_json
 from rightbatch.training.progress import Watcher
 from rightbatch.training.rank_agreement import is_own

@@ -21,7 +21,7 @@ from torch.distributed import destroy_process_group, init_device_mesh, init_proc
 from torch.distributed.fsdp import fully_shard
 
 import rightbatch as rb
-from rightbatch.advice.branch import Ground
+from rightbatch.advice.ground import Ground
 from rightbatch.advice.rank_noise import PairBranch
 from rightbatch.training.losses import find_loss
 from rightbatch.training.options import FitOptions

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from rightbatch.advice.branch import Branch, Ground
+from rightbatch.advice.branch import Branch
+from rightbatch.advice.ground import Ground
 from rightbatch.advice.loop_speed import measure_loop
 from rightbatch.loading.parts import Parts
 from rightbatch.training import captured_step, step_choice

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from rightbatch.advice.branch import Ground
+from rightbatch.advice.ground import Ground
 from rightbatch.advice.loop_speed import measure_loop
 from rightbatch.advice.stopwatch import SpeedProgress
 from rightbatch.advice.timing import Speed

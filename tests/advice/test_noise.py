@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import rightbatch as rb
-from rightbatch.advice.branch import Ground
+from rightbatch.advice.ground import Ground
 from rightbatch.advice.noise import _Groups, measure_noise, summarise
 from rightbatch.advice.noise_scale import Noise, NoisePoint
 from rightbatch.advice.sample_norms import find_sample_norms

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from rightbatch.advice.branch import Branch, Ground, LossPoint, samples_to
+from rightbatch.advice.branch import Branch
 from rightbatch.advice.choice import EpochsGoal, TargetGoal
+from rightbatch.advice.ground import Ground
 from rightbatch.advice.law import Law, StepTime, best_batch_size
+from rightbatch.advice.loss_points import LossPoint, samples_to
 from rightbatch.advice.pilot import PilotSearch
 from rightbatch.advice.pilot_outcome import Outcome
 from rightbatch.advice.pilot_result import Pilot

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rightbatch.advice.branch import LossPoint
+from rightbatch.advice.loss_points import LossPoint
 from rightbatch.advice.pilot_result import PilotRun
 from rightbatch.advice.rate_choice import best_rate, log_samples
 

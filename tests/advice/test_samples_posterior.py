@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from rightbatch.advice.branch import LossPoint
+from rightbatch.advice.loss_points import LossPoint
 from rightbatch.advice.pilot_outcome import Outcome, observations_of
 from rightbatch.advice.pilot_result import PilotRun
 from rightbatch.advice.samples_posterior import Observation, infer_samples

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import rightbatch as rb
-from rightbatch.advice.branch import Branch, Ground
+from rightbatch.advice.branch import Branch
 from rightbatch.advice.branch_work import BranchRequest, BranchWork, result_of
 from rightbatch.advice.choice import EpochsGoal, TargetGoal
+from rightbatch.advice.ground import Ground
 from rightbatch.advice.pilot import PilotSearch
 from rightbatch.advice.placement import Placement
 from rightbatch.advice.sent_branches import SentBranches

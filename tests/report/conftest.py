@@ -14,11 +14,11 @@ import pytest
 
 import rightbatch as rb
 from rightbatch.advice.advice import Advice, Companions, Goal
-from rightbatch.advice.branch import LossPoint
 from rightbatch.advice.choice import EpochsGoal, TargetGoal
 from rightbatch.advice.comparison import Comparison, Curve
 from rightbatch.advice.landscape_map import DescentPath, Landscape
 from rightbatch.advice.law import fit_samples_to_target, fit_step_time
+from rightbatch.advice.loss_points import LossPoint
 from rightbatch.advice.memory import Memory, MemoryPoint, MemoryPrediction
 from rightbatch.advice.memory_law import fit_memory
 from rightbatch.advice.noise_scale import Noise, NoisePoint

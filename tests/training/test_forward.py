@@ -55,7 +55,8 @@ def test_the_gradient_in_bfloat16_is_that_of_float32_within_its_rounding(
     loss = find_loss("cross_entropy")
     gradients = []
     for precision in ("float32", "bfloat16"):
-        model = build_model(kind, inputs=6, outputs=3, seed=seed)
+        # Smooth: a ReLU whose sum is near 0 may be open in one precision and shut in the other.
+        model = build_model(kind, inputs=6, outputs=3, activation="tanh", seed=seed)
         gradient = ForwardGradient(model, loss, is_compiled=False, precision=precision)
         found = torch.zeros(())
         for start in range(0, samples, micro):

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from rightbatch.advice.advice import Advice, Goal
-from rightbatch.advice.branch import Model
 from rightbatch.advice.conclusion import conclude
+from rightbatch.advice.ground import Model
 from rightbatch.advice.measuring import Measuring
 from rightbatch.advice.progress import AdviceWatcher
 from rightbatch.advice.rank_measuring import RankMeasuring, agree_on_advice

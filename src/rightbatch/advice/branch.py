@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
-from math import prod
+from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rightbatch.advice.subject import Pool, name_of, own_copy, refused
-from rightbatch.errors import OptionError
+from rightbatch.advice.ground import Ground
+from rightbatch.advice.loss_points import LossPoint, samples_to, smoothed_at
+from rightbatch.advice.subject import refused
 from rightbatch.loading.batches import Batches
-from rightbatch.loading.parts import Parts
-from rightbatch.loading.tensors import find_device, to_torch
 from rightbatch.training.agreement import Agreement
-from rightbatch.training.building import build
-from rightbatch.training.coupling import why_not_cut
 from rightbatch.training.device_step import MOST_UNREAD, DeviceStep
-from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, evaluation_mode
 from rightbatch.training.history import StepLosses
 from rightbatch.training.leakage import ReadRows
 from rightbatch.training.losses import is_tokens
-from rightbatch.training.models import build_model
 from rightbatch.training.optimizers import Optimizer, build_optimizer
-from rightbatch.training.options import FitOptions
 from rightbatch.training.process_group import ProcessGroup
 from rightbatch.training.rank_step import RankStep
 from rightbatch.training.ranks import Ranks
-from rightbatch.training.settings import RandomState, run_settings, threads_for
+from rightbatch.training.settings import run_settings
 from rightbatch.training.step import Gradient, Step, find_gradient
 from rightbatch.training.step_choice import choose_step, why_not_launched
 
@@ -39,139 +32,12 @@ from rightbatch.training.step_choice import choose_step, why_not_launched
 # target a look every 4 % reads a crossing to about 1 %, by interpolation; early on fewer will do.
 _FAR_GROWTH, _NEAR_GROWTH = 1.15, 1.04
 _NEAR = 1.25
-# A single look may dip below the target by chance, at a rate so high that the loss jumps about: the
-# looks of the last eighth of the samples are averaged, three of them at least.
-_SMOOTHED, _LEAST_LOOKS = 0.88, 3
 # A loss above this many times that of the initial weights comes back too late to be of use.
 _RUNAWAY = 4.0
-_MOST_EVALUATION_SAMPLES = 4096
 # Small enough that thousands of steps lead nowhere; the time of a step does not depend on it.
 _IDLE_RATE = 1e-6
 # Nothing of a branch is kept, so no checkpoint is ever due.
 _NEVER = math.inf
-
-Model = str | nn.Module | Callable[[int], nn.Module]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossPoint:
-    """The validation loss after so many samples and seconds of training (evaluation apart)."""
-
-    samples: int
-    seconds: float
-    loss: float
-
-
-class Ground:
-    """What branches have in common: model, data, options, and the validation samples in memory.
-
-    The validation part is looked at in full up to 4,096 samples. Where there is none, the first
-    samples of the training part in a shuffled order take its place.
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        parts: Parts,
-        options: FitOptions,
-        *,
-        device: str | torch.device | None = None,
-    ) -> None:
-        self.model = model
-        self.parts = parts
-        self.options = options
-        # The samples that memory holds at a time; larger batches go in micro-batches of it.
-        self.most_together: int | None = None
-        self.device = torch.device("cpu")
-        own = model if isinstance(model, str) else self._make(options.seed)
-        network, self.task = build(own, parts.train, options)
-        self._inputs = prod(parts.train.input_shape) if isinstance(model, str) else 0
-        if device is not None:
-            self.device = find_device(device)
-        elif isinstance(model, nn.Module):
-            self.device = next(iter(network.parameters())).device
-        self.name = model if isinstance(model, str) else name_of(network)
-        self.network_size = sum(parameter.numel() for parameter in network.parameters())
-        part = parts.train if parts.val is None else parts.val
-        samples = min(len(part), _MOST_EVALUATION_SAMPLES)
-        prepared = self.task.prepare(part)
-        self.train = self.task.prepare(parts.train)
-        self._pool = Pool(prepared, samples, seed=options.seed, device=self.device)
-        with run_settings(options.seed):
-            torch.set_num_threads(self.threads(EVALUATION_BATCH_SIZE))
-            self.initial_loss = self.loss(network.to(self.device))
-
-    def build(self, seed: int) -> nn.Module:
-        """A network of its own, with the initial weights of `seed`."""
-        if isinstance(self.model, str):
-            # Looking through the labels for the task, as `build` does, takes longer than a branch.
-            network: nn.Module = build_model(
-                self.model,
-                inputs=self._inputs,
-                outputs=self.task.outputs,
-                activation=self.options.activation,  # type: ignore[arg-type]  # FitOptions has checked it
-                init=self.options.init,
-                seed=seed,
-            )
-        else:
-            network = self._make(seed)
-        return network.to(self.device)
-
-    def _make(self, seed: int) -> nn.Module:
-        """A copy of the user's module, or what their function makes."""
-        if isinstance(self.model, nn.Module):
-            return own_copy(self.model)
-        assert not isinstance(self.model, str)  # names are built
-        with run_settings(seed):
-            return self.model(seed)
-
-    def micro_batch_size(self, batch_size: int) -> int | None:
-        """The micro-batch that a batch of this size is cut into; None where it stays whole."""
-        together = self.most_together
-        return together if together is not None and batch_size > together else None
-
-    def first_sample(self) -> tuple[Any, torch.Tensor]:
-        """The first sample of the training part, as a batch of one."""
-        part = self.train
-        inputs, target = (to_torch(values, part.data, self.device) for values in part.example())
-        return inputs, target
-
-    def epoch_seconds(self, batch_size: int) -> float:
-        """About what an epoch takes at this size, from a few steps."""
-        branch = Branch(self, batch_size=batch_size, learning_rate=_IDLE_RATE, seed=0)
-        branch.advance(target=0.0, most_samples=2 * batch_size, most_seconds=1.0)
-        before, samples = branch.seconds, branch.samples
-        branch.advance(target=0.0, most_samples=6 * batch_size, most_seconds=before + 1.0)
-        branch.close()
-        return (branch.seconds - before) / max(branch.samples - samples, 1) * len(self.train)
-
-    def why_coupled(self) -> str | None:
-        """Why the model's samples can not be told apart; None where they can."""
-        network = self.build(self.options.seed)
-        network.train()
-        inputs, target = next(self._pool.pieces(min(16, self._pool.samples)))
-        assert target is not None  # the task has refused data without a target
-        with run_settings(self.options.seed):
-            devices = [self.device] if self.device.type == "cuda" else []
-            return why_not_cut(network, self.task.loss, inputs, target, RandomState(devices))
-
-    def threads(self, batch_size: int) -> int:
-        """The threads that `fit` would take."""
-        if self.options.threads is not None:
-            return self.options.threads
-        work = nn.Module()
-        work.weights = nn.Parameter(torch.empty(self.network_size, device="meta"))
-        return threads_for(work, batch_size, self.parts)
-
-    def loss(self, network: nn.Module) -> float:
-        """The mean loss over the validation samples."""
-        total, count = 0.0, 0
-        with evaluation_mode(network), torch.inference_mode():
-            for inputs, target in self._pool.pieces(EVALUATION_BATCH_SIZE):
-                assert target is not None  # the task has refused data without a target
-                total += self.task.loss.per_sample(network(inputs), target).double().sum().item()
-                count += self.task.loss.weight(target)
-        return total / count
 
 
 class Branch:
@@ -403,46 +269,11 @@ class Branch:
             self.points.append(LossPoint(samples=self.samples, seconds=self.seconds, loss=loss))
 
 
-def smoothed_at(points: Sequence[LossPoint], position: int) -> float:
-    """The mean loss of a point and those before it in the last eighth of its samples, or of three.
-
-    >>> points = [LossPoint(samples=n, seconds=0.0, loss=l) for n, l in
-    ...           ((0, 2.3), (100, 1.0), (104, 0.5), (200, 0.4), (208, 0.3))]
-    >>> round(smoothed_at(points, 4), 3), smoothed_at(points, 1)
-    (0.4, 1.65)
-    """
-    last = points[position]
-    total, count = last.loss, 1
-    for point in reversed(points[:position]):
-        if count >= _LEAST_LOOKS and point.samples < _SMOOTHED * last.samples:
-            break
-        total, count = total + point.loss, count + 1
-    return total / count
-
-
-def samples_to(points: Sequence[LossPoint], loss: float) -> float | None:
-    """The samples after which a curve first came down to `loss`; None where it never did.
-
-    The curve is smoothed, see `smoothed_at`; between two looks it is read on a straight line over
-    the logarithm of the samples.
-
-    >>> points = [LossPoint(samples=n, seconds=0.0, loss=l) for n, l in
-    ...           ((0, 2.5), (100, 1.0), (200, 1.0), (400, 0.5), (800, 0.25))]
-    >>> round(samples_to(points, 1.0)), samples_to(points, 0.5)
-    (336, None)
-    """
-    if not math.isfinite(loss):
-        raise OptionError(f"loss={loss} is not finite")
-    before = points[0].loss
-    if before <= loss:
-        return 0.0
-    for position in range(1, len(points)):
-        after = smoothed_at(points, position)
-        if after <= loss:
-            share = (before - loss) / (before - after)
-            start, end = points[position - 1].samples, points[position].samples
-            if start == 0:
-                return end * share
-            return float(start * (end / start) ** share)
-        before = after
-    return None
+def epoch_seconds(ground: Ground, batch_size: int) -> float:
+    """About what an epoch takes at this size, from a few steps."""
+    branch = Branch(ground, batch_size=batch_size, learning_rate=_IDLE_RATE, seed=0)
+    branch.advance(target=0.0, most_samples=2 * batch_size, most_seconds=1.0)
+    before, samples = branch.seconds, branch.samples
+    branch.advance(target=0.0, most_samples=6 * batch_size, most_seconds=before + 1.0)
+    branch.close()
+    return (branch.seconds - before) / max(branch.samples - samples, 1) * len(ground.train)

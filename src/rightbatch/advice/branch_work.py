@@ -6,7 +6,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rightbatch.advice.branch import Branch, Ground, LossPoint, Model
+from rightbatch.advice.branch import Branch
+from rightbatch.advice.ground import Ground, Model
+from rightbatch.advice.loss_points import LossPoint
 from rightbatch.loading.parts import Parts
 from rightbatch.training.options import FitOptions
 

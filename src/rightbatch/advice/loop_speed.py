@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rightbatch.advice.branch import Branch, Ground
+from rightbatch.advice.branch import Branch
+from rightbatch.advice.ground import Ground
 from rightbatch.advice.law import StepTime, fit_step_time
 from rightbatch.advice.speed import loading_seconds
 from rightbatch.advice.stopwatch import LEAST_ROUNDS, Floats, SpeedProgress, median_intervals

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from rightbatch.advice.advice import Goal
-from rightbatch.advice.branch import Branch, Ground, Model
+from rightbatch.advice.branch import Branch, epoch_seconds
 from rightbatch.advice.choice import Choice, EpochsGoal, TargetGoal, choose_for_speed
 from rightbatch.advice.evidence import Evidence
+from rightbatch.advice.ground import Ground, Model
 from rightbatch.advice.law import Law
 from rightbatch.advice.loop_speed import measure_loop
 from rightbatch.advice.memory import Memory
@@ -232,7 +233,7 @@ class Measuring:
 
     def _speed(self, ground: Ground, sizes: Sequence[int]) -> Speed:
         self._tell("speed", "warming up")
-        epoch = ground.epoch_seconds(min(256, max(sizes)))
+        epoch = epoch_seconds(ground, min(256, max(sizes)))
         seconds = min(max(_SPEED_EPOCHS * epoch, _LEAST_SPEED_SECONDS), _MOST_SPEED_SECONDS)
         return measure_loop(
             ground,

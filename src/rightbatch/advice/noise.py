@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 from torch import Tensor
 
-from rightbatch.advice.branch import Branch, Ground
+from rightbatch.advice.branch import Branch
+from rightbatch.advice.ground import Ground
 from rightbatch.advice.noise_scale import Noise, NoisePoint
 from rightbatch.advice.sample_norms import SampleNorms, find_sample_norms
 from rightbatch.advice.subject import Pool

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from rightbatch.advice.branch import LossPoint, smoothed_at
 from rightbatch.advice.branch_work import BranchRequest
 from rightbatch.advice.choice import EpochsGoal, TargetGoal
 from rightbatch.advice.law import NEAR_BEST
+from rightbatch.advice.loss_points import LossPoint, smoothed_at
 from rightbatch.advice.pilot_effort import Effort
 from rightbatch.advice.pilot_outcome import Outcome, is_better, observations_of
 from rightbatch.advice.pilot_record import FINE, Record, a_step_at_least

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rightbatch.advice.branch import smoothed_at
+from rightbatch.advice.loss_points import smoothed_at
 from rightbatch.advice.pilot_result import PilotRun
 from rightbatch.advice.samples_posterior import Observation
 

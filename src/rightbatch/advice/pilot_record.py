@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from rightbatch.advice.branch import samples_to
+from rightbatch.advice.loss_points import samples_to
 from rightbatch.advice.pilot_result import PilotRun
 from rightbatch.advice.rate_choice import best_rate, log_samples
 

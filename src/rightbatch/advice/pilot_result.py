@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from rightbatch.advice.branch import LossPoint
 from rightbatch.advice.law import Law
+from rightbatch.advice.loss_points import LossPoint
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from rightbatch.advice.branch import samples_to
 from rightbatch.advice.law import Law, fit_samples_to_target
+from rightbatch.advice.loss_points import samples_to
 from rightbatch.advice.pilot_outcome import Outcome, observations_of
 from rightbatch.advice.pilot_result import LevelLaw, Pilot, PilotRun, PilotSize
 from rightbatch.advice.samples_posterior import SamplesPosterior, infer_samples

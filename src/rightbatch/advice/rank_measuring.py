@@ -10,8 +10,8 @@ from typing import Any
 from typing_extensions import override
 
 from rightbatch.advice.advice import CostPoint
-from rightbatch.advice.branch import Ground, Model
 from rightbatch.advice.choice import Choice
+from rightbatch.advice.ground import Ground, Model
 from rightbatch.advice.law import Law
 from rightbatch.advice.measuring import Measuring
 from rightbatch.advice.memory import Memory

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from rightbatch.advice.branch import Branch, Ground
+from rightbatch.advice.branch import Branch
 from rightbatch.advice.gradient_pair import GradientPairs
+from rightbatch.advice.ground import Ground
 from rightbatch.advice.noise import diverged_noise, summarise
 from rightbatch.advice.noise_scale import Noise, NoisePoint
 from rightbatch.training.optimizers import Optimizer

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from rightbatch.advice.branch import Ground
+from rightbatch.advice.ground import Ground
 from rightbatch.advice.loop_speed import Loop
 from rightbatch.advice.rank_shares import RankShares, largest_share
 from rightbatch.training.ranks import Ranks

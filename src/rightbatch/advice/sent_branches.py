@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 
-from rightbatch.advice.branch import Branch, Ground, LossPoint, samples_to
+from rightbatch.advice.branch import Branch
 from rightbatch.advice.branch_work import BranchRequest, BranchResult, BranchWork, result_of
+from rightbatch.advice.ground import Ground
+from rightbatch.advice.loss_points import LossPoint, samples_to
 from rightbatch.advice.placement import Placement
 from rightbatch.advice.sending import code_of, to_bytes
 from rightbatch.advice.sent_task import LocalTask, Raised, SentTask
