@@ -11,9 +11,10 @@ from rightbatch.data.dataset import Arrays, Dataset
 from rightbatch.data.file_region import FileRegion
 from rightbatch.data.ragged import Ragged
 from rightbatch.data.ragged_region import RaggedRegion
+from rightbatch.data.row_view import RowView
 
 
-class WithoutInput(Dataset):
+class WithoutInput(RowView):
     """The same samples, in which the column `hidden` is no longer an input.
 
     A column that says which samples belong together (a patient, a session) is needed to split
@@ -27,25 +28,13 @@ class WithoutInput(Dataset):
 
     def __init__(self, data: Dataset, hidden: str) -> None:
         data.column(hidden)
-        super().__init__(
-            name=data.name,
-            columns=data.columns,
-            target=data.target,
-            own_parts=data.own_parts,
-            notes=data.notes,
-        )
+        super().__init__(data, data.columns, data.target)
         self.transforms = data.transforms
-        self.files = data.files
-        self.remote_objects = data.remote_objects
-        self.source_rows = data.source_rows
-        self.overlap = data.overlap
-        self.runs_others_code = data.runs_others_code
         if any(column.name == hidden for column in data.inputs):
             # Samples that differed in the hidden column alone are equal now.
             self.known_duplicates = None
         else:
             self.known_duplicates = data.known_duplicates
-        self._data = data
         self._hidden = hidden
 
     @property
@@ -58,9 +47,6 @@ class WithoutInput(Dataset):
         """That of the data, and the name of what is hidden."""
         return f"{self._data.fingerprint}-without-{self._hidden}"
 
-    def __len__(self) -> int:
-        return len(self._data)
-
     def rows(self, indices: ArrayLike) -> Arrays:
         """The samples at `indices`, every column."""
         return self._data.rows(indices)
@@ -72,18 +58,6 @@ class WithoutInput(Dataset):
     def ragged_bytes(self, name: str) -> int | None:
         """The bytes of all values of a ragged column where the data know them."""
         return self._data.ragged_bytes(name)
-
-    def locate(self, row: int) -> str:
-        """Where a row stands, as the data say."""
-        return self._data.locate(row)
-
-    def refuse_cut_off(self, stop: int) -> None:
-        """Raise DataError where a file was cut off since, and lacks samples before `stop`."""
-        self._data.refuse_cut_off(stop)
-
-    def release_pages(self) -> None:
-        """Let the process forget what it has read through memory maps."""
-        self._data.release_pages()
 
     def region(self, name: str) -> FileRegion | None:
         """Where the rows of a column lie in a file, else None."""

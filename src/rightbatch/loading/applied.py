@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike
 from rightbatch.data.column import Column
 from rightbatch.data.dataset import Arrays, Dataset, check_span, valid_rows
 from rightbatch.data.ragged import Ragged
+from rightbatch.data.row_view import RowView
 from rightbatch.errors import OptionError
 from rightbatch.loading.pipeline import Pipeline
 from rightbatch.loading.transform import Transform
 
 
-class Applied(Dataset):
+class Applied(RowView):
     """The fields of `data`'s batches as columns, after fitted transforms of single samples.
 
     Several stacked inputs are one column here, `inputs`. A `transform` has run already: the
@@ -33,7 +34,6 @@ class Applied(Dataset):
     """
 
     def __init__(self, data: Dataset, transforms: Sequence[object]) -> None:
-        self._data = data
         self._transforms = [_applicable(transform) for transform in transforms]
         pipeline = Pipeline(_Unmapped(data), self._transforms)
         first: list[Any] = list(pipeline.gather(np.arange(1)))
@@ -55,18 +55,7 @@ class Applied(Dataset):
                 f"{data.name}: the stacked inputs are packed as the column {data.target!r}, and so "
                 "the target is called; give the target another name"
             )
-        super().__init__(
-            name=data.name,
-            columns=columns,
-            target=data.target,
-            own_parts=data.own_parts,
-            notes=data.notes,
-        )
-        self.files = data.files
-        self.remote_objects = data.remote_objects
-        self.source_rows = data.source_rows
-        self.overlap = data.overlap
-        self.runs_others_code = data.runs_others_code
+        super().__init__(data, columns, data.target)
         self._pipeline = pipeline
 
     @property
@@ -74,9 +63,6 @@ class Applied(Dataset):
         """That of the data, and the transforms."""
         described = [transform.to_json() for transform in self._transforms]
         return f"{self._data.fingerprint}-applied-{described}"
-
-    def __len__(self) -> int:
-        return len(self._data)
 
     def rows(self, indices: ArrayLike) -> Arrays:
         """The samples at `indices`, transformed."""
@@ -97,22 +83,18 @@ class Applied(Dataset):
         return {column.name: found for column, found in zip(self.columns, values, strict=True)}
 
 
-class _Unmapped(Dataset):
+class _Unmapped(RowView):
     """The same data without whole columns: nothing of the source is stacked in memory.
 
     Consecutive rows are read as a span, which a source that streams can do.
     """
 
     def __init__(self, data: Dataset) -> None:
-        super().__init__(name=data.name, columns=data.columns, target=data.target)
-        self._data = data
+        super().__init__(data, data.columns, data.target)
 
     @property
     def fingerprint(self) -> str:
         return self._data.fingerprint
-
-    def __len__(self) -> int:
-        return len(self._data)
 
     def rows(self, indices: ArrayLike) -> Arrays:
         rows = np.asarray(indices)
@@ -125,9 +107,6 @@ class _Unmapped(Dataset):
 
     def ragged_bytes(self, name: str) -> int | None:
         return self._data.ragged_bytes(name)
-
-    def locate(self, row: int) -> str:
-        return self._data.locate(row)
 
 
 def _applicable(transform: object) -> Transform:

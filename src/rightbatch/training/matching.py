@@ -14,6 +14,7 @@ from rightbatch.data.column import Column
 from rightbatch.data.dataset import Arrays, Dataset
 from rightbatch.data.ragged import Ragged
 from rightbatch.data.ragged_region import RaggedRegion
+from rightbatch.data.row_view import RowView
 from rightbatch.errors import DataError, did_you_mean
 from rightbatch.loading.parts import Part
 from rightbatch.training.recoding import Recoding, codes_of_numbers
@@ -40,7 +41,7 @@ class Source:
         return values if self.recoding is None else self.recoding(values)
 
 
-class MatchedData(Dataset):
+class MatchedData(RowView):
     """The samples of `data` under other columns: chosen, renamed, in another order, recoded.
 
     `sources` says of each column where its values come from; None stands for zeros.
@@ -53,24 +54,9 @@ class MatchedData(Dataset):
         sources: Mapping[str, Source | None],
         target: str | None,
     ) -> None:
-        super().__init__(
-            name=data.name,
-            columns=columns,
-            target=target,
-            own_parts=data.own_parts,
-            notes=data.notes,
-        )
-        self.files = data.files
-        self.remote_objects = data.remote_objects
-        self.source_rows = data.source_rows
-        self.overlap = data.overlap
-        self.runs_others_code = data.runs_others_code
-        self._data = data
+        super().__init__(data, columns, target)
         self._sources = dict(sources)
         self._arrays: dict[str, NDArray[Any]] = {}
-
-    def __len__(self) -> int:
-        return len(self._data)
 
     @property
     def fingerprint(self) -> str:
@@ -102,18 +88,6 @@ class MatchedData(Dataset):
         """The whole ragged column where the data have it at hand, else None."""
         source = self._sources[name]
         return None if source is None else self._data.ragged(source.name)
-
-    def locate(self, row: int) -> str:
-        """Where a row stands, as the data say."""
-        return self._data.locate(row)
-
-    def refuse_cut_off(self, stop: int) -> None:
-        """Raise DataError where a file was cut off since, and lacks samples before `stop`."""
-        self._data.refuse_cut_off(stop)
-
-    def release_pages(self) -> None:
-        """Let the process forget what it has read through memory maps."""
-        self._data.release_pages()
 
     def ragged_bytes(self, name: str) -> int | None:
         """The bytes of all values of a ragged column where the data know them."""
