@@ -79,7 +79,7 @@ def test_what_is_known_of_rows_is_passed_on(kind):
     view.refuse_cut_off(6)
     data.is_cut_off = True
     view.refuse_cut_off(4)
-    with pytest.raises(DataError, match="told.npy was cut off"):
+    with pytest.raises(DataError, match="was cut off"):
         view.refuse_cut_off(5)
     released = data.released
     view.release_pages()
