@@ -350,3 +350,12 @@ def test_a_report_that_can_not_be_written_is_refused_before_training(rightbatch,
     assert done.code == 2
     assert "there is no folder" in done.err
     assert not run.exists()
+
+
+def test_no_folder_is_named_of_a_run_that_is_refused(rightbatch, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = rightbatch("train", "breast_cancer", "--epoch-samples", 50)
+    assert done.code == 2
+    assert "give weights as well" in done.err
+    assert "Run folder" not in done.err
+    assert list(tmp_path.iterdir()) == []

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rightbatch.advice.advice import Advice
+    from rightbatch.training.progress import Progress, Watcher
 
 
 @click.command(
@@ -97,17 +98,19 @@ def train_and_print(
 
     def started(run: Path) -> None:
         runs.append(run)
-        output.note(f"{'Going on with' if resumed else 'Run folder:'} {run}")
+        if resumed is not None:
+            output.note(f"Going on with {run}")
 
     try:
         with run_display(quiet=output.quiet) as display:
+            progress = _telling_of_the_folder(runs, output, display.training, resumed)
             if resumed is not None:
                 trained = resumption.resume(
                     resumed,
                     _given(context),
                     report=report,
                     started=started,
-                    progress=display.training,
+                    progress=progress,
                 )
             else:
                 trained = workflow.train(
@@ -121,7 +124,7 @@ def train_and_print(
                         advice=display.advice,
                         advised=lambda advice: output.note(_advised_text(advice)),
                         started=started,
-                        training=display.training,
+                        training=progress,
                     ),
                 )
     except KeyboardInterrupt:
@@ -130,6 +133,23 @@ def train_and_print(
     output.result(training_texts(trained), trained.to_json())
     if trained.report is not None:
         output.note(f"Report: {trained.report}")
+
+
+def _telling_of_the_folder(
+    runs: list[Path], output: Output, display: Watcher | None, resumed: str | None
+) -> Watcher | None:
+    """The display, before which a new run's folder is named: what is refused leaves none."""
+    if display is None or resumed is not None:
+        return display
+    told: list[Path] = []
+
+    def progress(where: Progress) -> None:
+        if not told:
+            told.extend(runs)
+            output.note(f"Run folder: {runs[0]}")
+        display(where)
+
+    return progress
 
 
 def _advised_text(advice: Advice) -> str:
