@@ -135,7 +135,10 @@ _MEANINGS = {
     "header": "it says whether the first row of a CSV file holds the column names",
     "missing": "it is the policy for missing values of CSV, Parquet and frames",
     "categories": "it says what becomes of the text columns of CSV, Parquet and frames",
-    "on_bad_sample": "it says what becomes of CSV rows of the wrong length",
+    "on_bad_sample": (
+        "here it says what becomes of CSV rows of the wrong length; a sample that can not be read "
+        "is left out where batches are made: train, Batches"
+    ),
 }
 
 
