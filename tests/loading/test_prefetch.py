@@ -77,6 +77,43 @@ def test_a_failure_is_raised_at_its_place_in_the_order(threads: int) -> None:
     assert loader_threads() == []
 
 
+def test_a_consumer_helps_until_what_it_waits_for_is_there() -> None:
+    helped = threading.Semaphore(0)
+    begun = threading.Event()
+
+    def slow() -> str:
+        begun.set()
+        return "slow" if all(helped.acquire(timeout=20) for _ in range(3)) else "nobody helped"
+
+    def quick() -> str:
+        helped.release()
+        return threading.current_thread().name
+
+    results = in_order([str, slow, quick, quick, quick], threads=1, ahead=5)
+    next(results)
+    assert begun.wait(20)
+    assert list(results) == ["slow", *[threading.current_thread().name] * 3]
+
+
+def test_ctrl_c_while_the_consumer_helps_does_not_wait_for_a_batch() -> None:
+    begun, interrupted = threading.Event(), threading.Event()
+
+    def slow() -> bool:
+        begun.set()
+        return interrupted.wait(20)
+
+    def interrupt() -> bool:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    results = in_order([bool, slow, interrupt, bool], threads=1, ahead=4)
+    next(results)
+    assert begun.wait(20)
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+    assert loader_threads() == []
+
+
 def test_an_epoch_gone_through_leaves_no_thread() -> None:
     for _ in batches():
         pass

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rightbatch.errors import DataError
 
 # The system takes this much in one call, and no more.
-_MOST_BYTES = 1 << 30
+MOST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ class FileReader:
         done = 0
         while done < len(view):
             try:
-                count = os.preadv(descriptor, [view[done : done + _MOST_BYTES]], at + done)
+                count = os.preadv(descriptor, [view[done : done + MOST_BYTES]], at + done)
             except OSError as error:
                 row = start + done // stride
                 raise DataError(

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rightbatch.data.column import Column
 from rightbatch.data.dataset import Arrays, Dataset, RemoteObject, check_span, valid_rows
+from rightbatch.data.file_region import MOST_BYTES
 from rightbatch.data.options import OpenOptions
 from rightbatch.data.ragged import Ragged, offsets_of
 from rightbatch.data.remote_path import is_remote
@@ -341,11 +342,11 @@ def _read_into(path: str, room: memoryview) -> int:
     With one call where nothing has changed: `Path.read_bytes` makes five, each of which lets go of
     the interpreter's lock, and takes twice as long.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        found = read = os.readv(descriptor, [room])
+        found = read = os.readv(descriptor, [room[:MOST_BYTES]])
         while read and found < len(room) - 1:
-            read = os.readv(descriptor, [room[found:]])
+            read = os.readv(descriptor, [room[found : found + MOST_BYTES]])
             found += read
         return found if found < len(room) else os.fstat(descriptor).st_size
     finally:

@@ -97,16 +97,22 @@ class DecodeImages(Transform):
         place: int,
         draws: CropDraws | None,
         out: NDArray[np.uint8],
+        *,
+        is_whole: bool = False,
     ) -> None:
         """Decode one image into `out`, (height, width, 3), uint8, RGB.
 
         `place` is that of the sample among the draws. Raises DataError, saying what is wrong, where
-        it is no image or not whole; `out` holds anything then.
+        it is no image or not whole; `out` holds anything then. `is_whole` says that it is known to
+        be, since it was decoded before: what is not needed of it is not looked at again.
         """
         image = EncodedImage(entry)
         box = self._box(image, place, draws)
         is_flipped = self.flip and draws is not None and draws.is_flipped(place)
-        _resize(image.piece(box, *self.size, is_mirrored=is_flipped, memory=_scratch.memory), out)
+        piece = image.piece(
+            box, *self.size, is_mirrored=is_flipped, is_whole=is_whole, memory=_scratch.memory
+        )
+        _resize(piece, out)
 
     def _box(self, image: EncodedImage, place: int, draws: CropDraws | None) -> Box:
         if self.crop == "none":
@@ -157,8 +163,7 @@ def decode_images(
 
     Images are turned as their EXIF orientation says. Grey, palette, CMYK and 16-bit images become
     RGB of 8 bits; transparency is dropped; of an animation it is the first image. A JPEG is decoded
-    at a half, a quarter or an eighth where the piece stays as large as what comes out, and no
-    further down than the piece reaches: damage below it goes unnoticed.
+    at a half, a quarter or an eighth where the piece stays as large as what comes out.
 
     Raises OptionError where an option is not valid. While batches are made, DataError with file and
     row where an image is damaged, cut off, of another kind or of more than 178,956,970 pixels;

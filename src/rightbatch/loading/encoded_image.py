@@ -60,6 +60,7 @@ class EncodedImage:
         width: int,
         *,
         is_mirrored: bool = False,
+        is_whole: bool = False,
         memory: NDArray[np.uint8] | None = None,
     ) -> NDArray[np.uint8]:
         """A box of the upright image, (height, width, 3) uint8 RGB, which is to be resized.
@@ -67,7 +68,7 @@ class EncodedImage:
         A JPEG is decoded at a half, a quarter or an eighth where that leaves the piece as large as
         the `height` and `width` that it will have in the end: fewer coefficients are read, which
         takes less time. It may be in `memory`, where it is there and fits. `is_mirrored`: left to
-        right, when it has been cut out.
+        right, when it has been cut out. `is_whole`: it is known not to be damaged.
         """
         orientation = _MIRRORED[self.orientation] if is_mirrored else self.orientation
         if self._jpeg is None:
@@ -76,14 +77,14 @@ class EncodedImage:
         least_height = min(self.height, height * self.height / box.height)
         least_width = min(self.width, width * self.width / box.width)
         divisor = 1
-        for one in _DIVISORS:
+        for one in _DIVISORS if self._jpeg.has_scales else ():
             if self.height >= least_height * one and self.width >= least_width * one:
                 divisor = one
                 break
         high, wide = -(-self.height // divisor), -(-self.width // divisor)
         scaled = _scaled(box, high / self.height, wide / self.width, high, wide)
         stored = _stored(scaled, high, wide, self.orientation)
-        return self._jpeg.decode(divisor, stored, orientation, memory)
+        return self._jpeg.decode(divisor, stored, orientation, memory, is_whole=is_whole)
 
     def _read_jpeg_header(self) -> tuple[int, int]:
         jpeg = Jpeg(self._content)

@@ -52,6 +52,6 @@ def _notes_of(data: Dataset, name: str) -> list[str]:
     if has_jpegs and not decodes_pieces():
         notes.append(
             "JPEGs are decoded whole, also where a piece is wanted: rightbatch was installed "
-            "without the headers of libjpeg-turbo (docs/images.md, Speed)."
+            "without its compiled part (docs/images.md, Speed)."
         )
     return notes

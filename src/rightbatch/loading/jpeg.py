@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -14,11 +15,13 @@ from rightbatch.loading.crops import Box
 JPEG = b"\xff\xd8\xff"
 ORIENTATION = 0x0112
 _EXIF = b"Exif\x00\x00"
+_MARKER = 0xFF
 _APP1 = 0xE1
+# Baseline, extended and progressive, with Huffman or arithmetic coding: images made of frequencies.
+_LOSSY = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _PIXELS_BEGIN = 0xDA
-_INKS = 4
 _BLOCK = 8
-_END = b"\xff\xd9"
 # Most of what stands before the pixels is in as many bytes; where it is not, more are looked at.
 _HEAD_BYTES = 1 << 11
 _MOST_SEGMENT_BYTES = 1 << 16
@@ -44,19 +47,21 @@ def decodes_pieces() -> bool:
 class Jpeg:
     """A JPEG whose header has been read; `height` and `width` are those before it is turned.
 
-    `is_ink` says that its colours are those of ink (CMYK), which `decode` knows nothing of. Raises
-    DataError, saying what is wrong, where the header is damaged.
+    `is_ink` says that its colours are those of ink (CMYK), which `decode` knows nothing of, and
+    `has_scales` that it can be decoded at a reduced scale. Raises DataError, saying what is wrong,
+    where the header is damaged.
     """
 
     def __init__(self, content: NDArray[np.uint8]) -> None:
         self._content = content
         found = None if _pieces is None else _pieces.header(content)
+        self._is_usual = found is not None
         if found is None:
             self._read_header()
             return
-        self.height, self.width, colours, exif = found
-        self.is_ink = colours == _INKS
-        self.orientation = _exif_orientation(exif) if exif else 1
+        self.height, self.width, exif = found
+        self.is_ink, self.has_scales = False, True
+        self.orientation = _orientation(exif) if exif else 1
 
     def _read_header(self) -> None:
         import simplejpeg
@@ -66,7 +71,15 @@ class Jpeg:
         except ValueError as error:
             raise _damaged(error) from error
         self.is_ink = colours in ("CMYK", "YCCK")
-        self.orientation = _orientation(self._content)
+        self.has_scales, self.orientation = False, 1
+        has_exif = False
+        for marker, start, end in _segments(self._content):
+            # simplejpeg writes past the end of its memory when it scales a lossless image.
+            self.has_scales |= marker in _LOSSY
+            if marker == _APP1 and not has_exif:
+                segment = self._content[start:end].tobytes()
+                has_exif = segment.startswith(_EXIF)
+                self.orientation = _orientation(segment) if has_exif else 1
 
     def decode(
         self,
@@ -74,30 +87,30 @@ class Jpeg:
         box: Box,
         orientation: int = 1,
         memory: NDArray[np.uint8] | None = None,
+        *,
+        is_whole: bool = False,
     ) -> NDArray[np.uint8]:
         """A box of the image at one `divisor`-th of its size, (height, width, 3) uint8 RGB.
 
         The box is that of the image as it is stored; it is turned as `orientation` (EXIF's, 1 to 8)
         says when it has been cut out. It is in `memory` where it is there and fits. Raises
-        DataError where the JPEG is damaged or cut off. Damage past the last row of a box goes
-        unnoticed where rightbatch was built to decode a box alone.
+        DataError where the JPEG is damaged or cut off, in the box or elsewhere; `is_whole` says
+        that it is known not to be, and what lies below the box need not be looked at.
         """
         if _pieces is not None and self._is_for_pieces(divisor, box):
             piece = _room(memory, box.height, box.width)
             # Mirrored row by row, while it is in the processor's cache.
             is_mirrored = orientation == 2
-            if _pieces.decode(self._content, divisor, box, is_mirrored, piece):
+            if _pieces.decode(self._content, divisor, box, is_mirrored, not is_whole, piece):
                 return piece if is_mirrored else turned(piece, orientation)
         pixels = self._whole(divisor, memory)
         piece = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
         return turned(piece, orientation)
 
     def _is_for_pieces(self, divisor: int, box: Box) -> bool:
-        # Without its end it is cut off, perhaps below the box: the whole of it tells.
-        is_cut_off = self._content[-2:].tobytes() != _END
         # Of a few pixels several scales make the same size, and simplejpeg takes any.
         is_tiny = max(self.height, self.width) <= _BLOCK
-        return not is_cut_off and not is_tiny and box != (0, 0, *self._size(divisor))
+        return self._is_usual and not is_tiny and box != (0, 0, *self._size(divisor))
 
     def _size(self, divisor: int) -> tuple[int, int]:
         return -(-self.height // divisor), -(-self.width // divisor)
@@ -145,23 +158,30 @@ def _damaged(error: ValueError) -> DataError:
     return DataError(f"the JPEG is damaged or cut off: {error}")
 
 
-def _orientation(content: NDArray[np.uint8]) -> int:
-    """What the EXIF segment of a JPEG says of its orientation; 1 where there is none."""
-    # From segment to segment: looking for the word in all of the head takes ten times as long.
+def _segments(content: NDArray[np.uint8]) -> Iterator[tuple[int, int, int]]:
+    """Marker, begin and end of what each segment holds, up to the pixels; of a whole header."""
+    # From segment to segment: looking for words in all of the head takes ten times as long.
     head = content[:_HEAD_BYTES].tobytes()
     place = 2
     while True:
-        if place + 10 > len(head) and len(head) < len(content):
+        if place + 4 > len(head) and len(head) < len(content):
             head = content[: place + _MOST_SEGMENT_BYTES].tobytes()
-        if place + 10 > len(head) or head[place] != 0xFF or head[place + 1] == _PIXELS_BEGIN:
-            return 1
-        length = int.from_bytes(head[place + 2 : place + 4], "big")
-        if head[place + 1] == _APP1 and head.startswith(_EXIF, place + 4):
-            return _exif_orientation(content[place + 4 : place + 2 + length].tobytes())
-        place += 2 + max(2, length)
+        if place + 4 > len(head) or head[place] != _MARKER or head[place + 1] == _PIXELS_BEGIN:
+            return
+        marker = head[place + 1]
+        if marker == _MARKER:
+            place += 1  # any number of them may stand before a marker
+        elif marker in _WITHOUT_LENGTH:
+            place += 2
+        else:
+            length = int.from_bytes(head[place + 2 : place + 4], "big")
+            end = place + 2 + max(2, length)
+            yield marker, place + 4, end
+            place = end
 
 
-def _exif_orientation(segment: bytes) -> int:
+def _orientation(segment: bytes) -> int:
+    """What an EXIF segment says of the image's orientation; 1 where it says nothing."""
     from PIL import Image
 
     exif = Image.Exif()

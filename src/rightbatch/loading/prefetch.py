@@ -100,6 +100,9 @@ class _Ahead(Generic[Result]):
             self._result = self._task()
         except BaseException as error:  # it is raised again where the consumer meets it
             self._error = error
+            # Ctrl-C in a consumer that helps is not the fault of a task, and can not wait for it.
+            if isinstance(error, KeyboardInterrupt):
+                raise
         finally:
             self.is_done = True
             self._finished.release()

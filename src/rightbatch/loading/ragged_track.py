@@ -96,16 +96,21 @@ class RaggedTrack(Track):
         is_straight = self.affine is None and out.dtype == np.uint8
         scratch = None if is_straight else np.empty(self.decoder.memory_shape, np.uint8)
         wrong = {}
+        # Past the last row, for padding, no row.
+        whole = self._whole[rows] & (rows >= 0)
         for place, entry in enumerate(entries):
             raw = out[place] if scratch is None else scratch
             try:
-                self.decoder.decode(entry, place, draws, raw)
+                self.decoder.decode(entry, place, draws, raw, is_whole=bool(whole[place]))
             except DataError as error:
                 wrong[place] = str(error)
                 continue
             if scratch is not None:
                 # Image by image, while it is in the processor's cache.
                 self._settle(scratch, out[place])
+        whole = rows >= 0
+        whole[list(wrong)] = False
+        self._whole[rows[whole]] = True
         return wrong
 
     def decoded(self, room: Values) -> Values:
@@ -132,6 +137,11 @@ class RaggedTrack(Track):
             affine(image.reshape(-1, image.shape[-1]), out=out.reshape(-1, out.shape[-1]))
         else:
             affine(image[None], out=out[None])
+
+    @cached_property
+    def _whole(self) -> NDArray[np.bool_]:
+        """Which rows have been decoded to their end by this track: they are not damaged."""
+        return np.zeros(len(self.source.data), np.bool_)
 
     @cached_property
     def _affine_of_memory(self) -> tuple[AffineMap, bool] | None:
