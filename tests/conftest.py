@@ -1,9 +1,13 @@
-"""What the whole suite shares: real data, made-up pictures, and Hypothesis profiles."""
+"""What the whole suite shares: real data, made-up pictures, several processes, profiles."""
 
 from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +81,44 @@ class Pictures:
 def pictures() -> Pictures:
     """Makes pictures, encodes them, and fills folders with them."""
     return Pictures()
+
+
+RunRanks = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def run_ranks() -> RunRanks:
+    """Runs a program as several processes, `program.py RANK FOLDER …`, until all have ended.
+
+    It fails with what they have said where one fails, or time runs out.
+    """
+
+    def run(program: Path, folder: Path, *arguments: str, processes: int, seconds: float) -> None:
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join([str(program.parents[2]), *sys.path]),
+        }
+        python = [sys.executable, "-W", "error::DeprecationWarning"]
+        started = []
+        for rank in range(processes):
+            with (folder / f"errors-{rank}").open("w") as errors:
+                command = [*python, str(program), str(rank), str(folder), *arguments]
+                started.append(
+                    subprocess.Popen(command, env=environment, stderr=errors, cwd=folder)
+                )
+        try:
+            end = time.monotonic() + seconds
+            # Where one has failed, the others may wait for it.
+            while any(process.poll() is None for process in started) and time.monotonic() < end:
+                if any(process.returncode for process in started):
+                    break
+                time.sleep(0.1)
+        finally:
+            for process in started:
+                process.kill()
+                process.wait()
+        said = "\n".join((folder / f"errors-{rank}").read_text() for rank in range(processes))
+        assert not any(process.returncode for process in started), said
+
+    return run

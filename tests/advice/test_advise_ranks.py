@@ -7,7 +7,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,35 +24,11 @@ Found = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+def found(tmp_path_factory: pytest.TempPathFactory, run_ranks) -> Found:
     """What each process has found, by scenario."""
     folder = tmp_path_factory.mktemp("ranks")
     program = Path(__file__).with_name("rank_program.py")
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(program.parents[2]), *sys.path]),
-    }
-    processes = []
-    for rank in range(PROCESSES):
-        with (folder / f"errors-{rank}").open("w") as errors:
-            arguments = [sys.executable, str(program), str(rank), str(folder)]
-            processes.append(
-                subprocess.Popen(arguments, env=environment, stderr=errors, cwd=folder)
-            )
-    try:
-        end = time.monotonic() + _SECONDS
-        # Where one has failed, the other may wait for it.
-        while any(process.poll() is None for process in processes) and time.monotonic() < end:
-            if any(process.returncode for process in processes):
-                break
-            time.sleep(0.1)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    said = "\n".join((folder / f"errors-{rank}").read_text() for rank in range(PROCESSES))
-    assert not any(process.returncode for process in processes), said
+    run_ranks(program, folder, processes=PROCESSES, seconds=_SECONDS)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(PROCESSES)]
 
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +15,11 @@ _SECONDS = 240
 
 
 @pytest.fixture(scope="session")
-def scenarios(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+def scenarios(tmp_path_factory: pytest.TempPathFactory, run_ranks) -> dict[str, list[Any]]:
     """What each process has found, by scenario."""
     folder = tmp_path_factory.mktemp("ranks")
     program = Path(__file__).with_name("program.py")
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(program.parents[2]), *sys.path]),
-    }
-    arguments = [sys.executable, "-W", "error::DeprecationWarning", str(program)]
-    processes = []
-    for rank in range(PROCESSES):
-        with (folder / f"errors-{rank}").open("w") as errors:
-            command = [*arguments, str(rank), str(folder), *SCENARIOS]
-            processes.append(subprocess.Popen(command, env=environment, stderr=errors, cwd=folder))
-    try:
-        end = time.monotonic() + _SECONDS
-        # Where one has failed, the others may wait for it.
-        while any(process.poll() is None for process in processes) and time.monotonic() < end:
-            if any(process.returncode for process in processes):
-                break
-            time.sleep(0.1)
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    said = "\n".join((folder / f"errors-{rank}").read_text() for rank in range(PROCESSES))
-    assert not any(process.returncode for process in processes), said
+    run_ranks(program, folder, *SCENARIOS, processes=PROCESSES, seconds=_SECONDS)
     return {
         name: [
             json.loads((folder / f"{name}-{rank}.json").read_text()) for rank in range(PROCESSES)
