@@ -9,13 +9,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 
 class RightbatchError(Exception):
     """The root of the tree: catch it to catch everything that rightbatch raises on purpose."""
 
     exit_code = 1
+    is_of_all_ranks = False
+    """Whether every rank of a job meets it at the same place: one tells it, and none has failed."""
 
 
 class OptionError(RightbatchError, ValueError):
@@ -121,6 +123,15 @@ class MemoryLimitError(RightbatchError, MemoryError):
     """Memory does not hold even one sample, or a step that cannot be cut into smaller ones."""
 
     exit_code = 4
+
+
+Met = TypeVar("Met", bound=RightbatchError)
+
+
+def of_all_ranks(error: Met) -> Met:
+    """The error, marked as one that every rank of the job meets at the same place."""
+    error.is_of_all_ranks = True
+    return error
 
 
 def did_you_mean(given: str, valid: Iterable[str]) -> str:

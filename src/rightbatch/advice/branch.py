@@ -126,7 +126,7 @@ class Branch:
             "l2": options.l2,
             "micro_batch_size": self._ground.micro_batch_size(share),
             "ranks": ranks,
-            "stand_in": self._ground.first_sample,
+            "stand_in": self._ground.first_samples,
             "seed": self.seed,
             "allows_coupling": options.batch_statistics is not None,
             # What ranks of `fit` say to one another in a step is part of its time.

@@ -92,10 +92,11 @@ class Ground:
         together = self.most_together
         return together if together is not None and batch_size > together else None
 
-    def first_sample(self) -> tuple[Any, torch.Tensor]:
-        """The first sample of the training part, as a batch of one."""
+    def first_samples(self, count: int) -> tuple[Any, torch.Tensor]:
+        """The first samples of the training part as a batch."""
         part = self.train
-        inputs, target = (to_torch(values, part.data, self.device) for values in part.example())
+        found = (to_torch(values, part.data, self.device) for values in part.example(count))
+        inputs, target = found
         return inputs, target
 
     def why_coupled(self) -> str | None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 import click
 
-from rightbatch.errors import OptionError, RightbatchError, is_out_of_memory
+from rightbatch.errors import RightbatchError, is_out_of_memory
 from rightbatch.launch import launched_rank, launched_world_size
 
 FAILED = 1
 OUT_OF_MEMORY = 4
 INTERRUPTED = 130
+
+_RANK_0_FIRST_SECONDS = 2.0
 
 
 def report_failure(error: Exception) -> int | None:
@@ -21,10 +24,15 @@ def report_failure(error: Exception) -> int | None:
     What all ranks of a job meet alike, rank 0 alone tells.
     """
     rank = launched_rank()
-    if rank > 0 and isinstance(error, click.ClickException | OptionError):
-        return error.exit_code
+    if rank > 0:
+        if isinstance(error, RightbatchError) and error.is_of_all_ranks:
+            return error.exit_code
+        # Where rank 0 meets the same, torchrun ends this rank meanwhile: it is told once.
+        time.sleep(_RANK_0_FIRST_SECONDS)
     said = f"Error (rank {rank})" if launched_world_size() > 1 else "Error"
     if isinstance(error, click.ClickException):
+        if rank > 0:
+            click.echo(f"{said}:", err=True)
         error.show()
         return error.exit_code
     if isinstance(error, click.Abort):

@@ -20,6 +20,7 @@ from rightbatch.cli.output import Output, command_line, refuse_unwritable
 from rightbatch.cli.parameters import ThemedCommand
 from rightbatch.cli.progress import run_display
 from rightbatch.cli.results import training_texts
+from rightbatch.launch import launched_rank
 from rightbatch.options import AdviceOptions, DataOptions, TrainOptions
 
 if TYPE_CHECKING:
@@ -128,7 +129,8 @@ def train_and_print(
                     ),
                 )
     except KeyboardInterrupt:
-        _tell_how_to_go_on(runs)
+        if launched_rank() == 0:
+            _tell_how_to_go_on(runs)
         context.exit(INTERRUPTED)
     output.result(training_texts(trained), trained.to_json())
     if trained.report is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import math
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rightbatch.data.known_sets import KnownFile
+from rightbatch.durable_files import FULL_DISK
 from rightbatch.errors import DiskSpaceError, DownloadError, OptionError
 from rightbatch.fetching.attempts import AttemptError, MirrorError, RestartError
 from rightbatch.fetching.partial_file import Origin, PartialFile
@@ -24,7 +24,6 @@ _READ_BYTES = 1 << 20
 _WORTH_BYTES = 1 << 20
 _SLOWEST_BYTES_PER_SECOND = 1024
 _LONGEST_WAIT_SECONDS = 30.0
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +217,7 @@ class _Download:
             raise AttemptError(f"ended the connection after {done:,} of {total:,} bytes")
 
     def _write_error(self, error: OSError) -> OSError:
-        if error.errno not in _FULL_DISK:
+        if error.errno not in FULL_DISK:
             return error
         return DiskSpaceError(
             f"The disk is full: {self._partial.path} has {self._partial.size:,} of "

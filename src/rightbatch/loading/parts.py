@@ -62,14 +62,14 @@ class Part:
         """The way from a few rows to batch arrays."""
         return Pipeline(self.data, self.transforms, stacks=False)
 
-    def example(self) -> tuple[Inputs, Values | None]:
-        """Inputs and target of the first sample as a batch of one, transforms applied.
+    def example(self, count: int = 1) -> tuple[Inputs, Values | None]:
+        """Inputs and target of the first samples as a batch of `count`, transforms applied.
 
-        Where that can not be read, it is the first one that can, of a few: whoever reads all of
-        them says which are bad.
+        Where those can not be read, it is the first ones that can, of a few: whoever reads all of
+        them says which are bad. It is a smaller batch where there are no more samples.
         """
         for place in range(min(_EXAMPLES_TRIED, len(self))):
-            rows = self.rows.take(np.array([place]))
+            rows = self.rows.take(np.arange(place, min(place + count, len(self))))
             try:
                 values = self.pipeline.gather(rows)
             except Exception:

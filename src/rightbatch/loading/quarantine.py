@@ -17,6 +17,7 @@ from rightbatch.errors import (
     RemoteError,
     ResumeError,
     did_you_mean,
+    of_all_ranks,
 )
 from rightbatch.plan.checks import whole_number
 
@@ -150,6 +151,15 @@ class Quarantine:
         with self._lock:
             self._reasons.update(found)
             self._rows = None
+
+
+def refuse_too_many_of_all(quarantine: Quarantine) -> None:
+    """BadSampleError, the same on every rank, where more are left out than may be by all."""
+    try:
+        quarantine.refuse_too_many()
+    except BadSampleError as error:
+        of_all_ranks(error)
+        raise
 
 
 def read_around(

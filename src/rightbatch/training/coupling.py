@@ -17,7 +17,7 @@ from rightbatch.training.settings import RandomState
 from rightbatch.training.step import samples_at
 
 # A batch may begin with equal samples, which say nothing of one another.
-_MOST_LOOKED_AT = 16
+MOST_LOOKED_AT = 16
 # Dropout may drop the very values that couple two samples: attention over samples was taken for
 # uncoupled in up to one of sixteen draws.
 _MOST_DRAWS = 6
@@ -52,9 +52,10 @@ def refuse_single_samples(model: nn.Module, batches: Batches) -> None:
                 "layer such as LayerNorm"
             )
         return
-    if layer is not None and 1 in (batches.batch_size, len(batches.part) % batches.batch_size):
+    length = batches.plan.length
+    if layer is not None and 1 in (batches.batch_size, length % batches.batch_size):
         raise OptionError(
-            f"the layer {layer} normalises over the samples of a batch, and {len(batches.part):,} "
+            f"the layer {layer} normalises over the samples of a batch, and {length:,} "
             f"samples at batch_size={batches.batch_size} make a batch of one: take another "
             "batch size, or a layer such as GroupNorm or LayerNorm"
         )
@@ -72,9 +73,9 @@ def refuse_coupled_ranks(model: nn.Module, batches: Batches, statistics: str | N
             "share of each: say what it is to do. batch_statistics='rank' normalises over a rank's "
             "own share, which changes the mathematics with the number of ranks; 'synchronised' "
             "over the whole batch, on GPUs (SyncBatchNorm). Or take a layer such as GroupNorm or "
-            "LayerNorm"
+            "LayerNorm. On the command line it is --batch-statistics"
         )
-    last = len(batches.part) % batches.batch_size or batches.batch_size
+    last = batches.plan.length % batches.batch_size or batches.batch_size
     smallest = min(least_share(size, world) for size in (batches.batch_size, last))
     if statistics == "rank" and smallest < 2:
         raise OptionError(
@@ -93,7 +94,7 @@ def couples_samples(
     for a batch: that is taken for a mean where it is one of the batch at hand.
     """
     other = next(
-        (k for k in range(1, min(len(target), _MOST_LOOKED_AT)) if _differ(inputs, target, k)), None
+        (k for k in range(1, min(len(target), MOST_LOOKED_AT)) if _differ(inputs, target, k)), None
     )
     if other is None:
         return None
@@ -141,7 +142,7 @@ def why_not_cut(
             f"micro-batches without changing the mathematics. {_REMEDY}"
         )
     other = next(
-        (k for k in range(1, min(len(target), _MOST_LOOKED_AT)) if _differ(inputs, target, k)), None
+        (k for k in range(1, min(len(target), MOST_LOOKED_AT)) if _differ(inputs, target, k)), None
     )
     if other is None:
         return None

@@ -16,7 +16,7 @@ from rightbatch.errors import DataError, MemoryLimitError, is_out_of_memory
 from rightbatch.loading.batches import Batches
 from rightbatch.loading.memory_budget import BudgetError
 from rightbatch.loading.parts import Part
-from rightbatch.loading.quarantine import Quarantine
+from rightbatch.loading.quarantine import Quarantine, refuse_too_many_of_all
 from rightbatch.plan.batching import resolve_batch_size
 from rightbatch.plan.ranks import rank_span
 from rightbatch.plan.token_plan import TokenPlan
@@ -263,8 +263,14 @@ class Evaluation:
             self._keep_up(model)
         if not self._counts:
             own = total
-        for sums in self._ranks.gather_json(own.to_json()):
-            total.merge(Score(**sums))
+        quarantine = self._reading.quarantine
+        bad = None if quarantine is None else quarantine.to_json()
+        for told in self._ranks.gather_json({"sums": own.to_json(), "bad": bad}):
+            total.merge(Score(**told["sums"]))
+            if quarantine is not None:
+                quarantine.restore(told["bad"])
+        if quarantine is not None:
+            refuse_too_many_of_all(quarantine)
         return total.result()
 
     def _keep_up(self, model: nn.Module) -> None:

@@ -16,6 +16,7 @@ from rightbatch.loading.token_batches import refuse_with_tokens, with_padding, w
 from rightbatch.training.building import task_of
 from rightbatch.training.evaluate import EVALUATION_BATCH_SIZE, Evaluation, Reading
 from rightbatch.training.matching import match
+from rightbatch.training.rank_passes import agree_to_predict
 from rightbatch.training.ranks import Ranks
 from rightbatch.training.result import FitResult
 
@@ -47,7 +48,8 @@ def evaluate(
     and all have the scores of the whole.
 
     Raises OptionError where model or part is none, or the model does not fit the data, DataError
-    where a `FitResult` has not learned from such columns or texts.
+    where a `FitResult` has not learned from such columns or texts, RankError where ranks differ in
+    data or weights.
 
     >>> import rightbatch as rb
     >>> parts = rb.split(rb.open("iris"), test=0.2, stratify=True)
@@ -87,12 +89,15 @@ def evaluate(
         else Quarantine.resolve(on_bad_sample, max_bad, len(part))
     )
     reading = Reading(memory=memory, quarantine=quarantine)
+    ranks = Ranks.here()
+    options = {"the loss": task.loss.name, "batch_tokens": batch_tokens}
+    agree_to_predict(ranks, network, part, prepared, options, aim="evaluate together")
     evaluation = Evaluation(
         prepared,
         size if batch_tokens is None else batch_tokens,
         by_tokens=batch_tokens is not None,
         device=device,
         reading=reading,
-        ranks=Ranks.here(),
+        ranks=ranks,
     )
     return evaluation.score(network, task.loss)

@@ -270,6 +270,7 @@ def fit(
         asked["options"]["batch_size"] = (
             options.batch_size if options.batch_tokens is None else trainer.batch_size
         )
+        is_new = False
         if folder is not None and resume:
             ranks.on_first(lambda: _refuse_changes(folder, asked, transforms, allow_new_batch_size))
             trainer.restore(allow_new_batch_size=allow_new_batch_size)
@@ -278,8 +279,10 @@ def fit(
                 ranks.on_first(lambda: folder.note_changes(changes))
         elif folder is not None:
             ranks.on_first(lambda: folder.begin({**asked, **marked_as_own()}, transforms))
-            trainer.save()
+            is_new = True
         with leaving_on_error(ranks):
+            if is_new:
+                trainer.save()
             trainer.run()
         if folder is not None:
             tensors = model_tensors(network, "model")

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rightbatch.durable_files import telling_of_a_full_disk
+
 Row = dict[str, Any]
 
 MOST_STEP_LOSSES = 10_000
@@ -80,7 +82,10 @@ class JsonLines:
     def flush(self) -> None:
         """Write what waits."""
         if self._waiting:
-            with self.path.open("a", encoding="utf-8") as file:
+            with (
+                telling_of_a_full_disk(self.path),
+                self.path.open("a", encoding="utf-8") as file,
+            ):
                 file.writelines(self._waiting)
             self._waiting.clear()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import errno
+import gc
 import json
 import os
 import socket
@@ -21,7 +22,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from rightbatch import errors
-from rightbatch.errors import RankError, RightbatchError
+from rightbatch.errors import RankError, RightbatchError, of_all_ranks
 from rightbatch.training.ranks import Ranks
 
 # The system takes a moment to reap a process that was killed.
@@ -31,6 +32,7 @@ _RESUME = (
     "The last checkpoint is kept: go on with resume, or let torchrun start the ranks anew "
     "(--max-restarts)."
 )
+_AGAIN = "Start all ranks again."
 
 
 class ProcessGroup(Ranks):
@@ -44,7 +46,7 @@ class ProcessGroup(Ranks):
     """Whether this process has left a group after an error, and is in none since."""
 
     _made: ProcessGroup | None = None
-    _next_step = _RESUME
+    _next_step: str | None = None
     # What the others know of, or can not be told any more.
     _settled: BaseException | None = None
 
@@ -107,7 +109,7 @@ class ProcessGroup(Ranks):
                     self._gather_told(_described(error))
             raise
         finally:
-            self._settled, self._next_step = None, _RESUME
+            self._settled, self._next_step = None, None
 
     @override
     def exchange(self, own: Sequence[Tensor], *, to_all: bool) -> list[list[Tensor]]:
@@ -179,6 +181,8 @@ class ProcessGroup(Ranks):
                 told = {"value": function()}
             except BaseException as error:
                 self.broadcast(json.dumps(_described(error)).encode())
+                if isinstance(error, RightbatchError):
+                    of_all_ranks(error)
                 raise
         told = json.loads(self.broadcast(json.dumps(told).encode()))
         while "goes_on" in told:
@@ -195,16 +199,21 @@ class ProcessGroup(Ranks):
     def agree(self, aim: str = "train one model", /, **described: Any) -> None:
         # As JSON has them, so that a tuple equals the list that another rank's has become.
         all_ranks = self.gather_json(json.loads(json.dumps(described)))
+        # A rank with another version of the code may describe more than others do.
+        names = {name: None for of_rank in all_ranks for name in of_rank}
         differing = [
-            f"{name} is {_short(other[name])} on rank {rank} and {_short(value)} on rank 0"
+            f"{name} is {_told(other, name)} on rank {rank} and {_told(all_ranks[0], name)} on "
+            "rank 0"
             for rank, other in enumerate(all_ranks)
-            for name, value in all_ranks[0].items()
-            if other.get(name) != value
+            for name in names
+            if _as_text(other, name) != _as_text(all_ranks[0], name)
         ]
         if differing:
-            raise RankError(
-                f"the {self.world_size} ranks can not {aim}: {'; '.join(differing)}. "
-                "Start all of them with the same program, options and data"
+            raise of_all_ranks(
+                RankError(
+                    f"the {self.world_size} ranks can not {aim}: {'; '.join(differing)}. "
+                    "Start all of them with the same program, options and data"
+                )
             )
 
     @override
@@ -247,9 +256,10 @@ class ProcessGroup(Ranks):
             for rank in gone
         )
         what = f"{named} has ended" if gone else "another rank has ended, or can not be reached"
+        next_step = self._next_step or (_RESUME if self.has_checkpoint else _AGAIN)
         return RankError(
             f"{what}, so that rank {self.rank} of {self.world_size} can not go on. Look at its own "
-            f"output for the reason. {self._next_step} ({str(error).splitlines()[0]})"
+            f"output for the reason. {next_step} ({str(error).splitlines()[0]})"
         )
 
     def _gone(self) -> list[int]:
@@ -274,6 +284,9 @@ def leave() -> None:
     from torch import distributed
 
     if distributed.is_initialized():
+        # What an error's frames hold of DistributedDataParallel aborts the process when it ends
+        # without its group: one job of four.
+        gc.collect()
         distributed.destroy_process_group()
 
 
@@ -290,8 +303,15 @@ def _has_ended(process: int) -> bool:
     return state.split()[:1] in (["Z"], ["X"])
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
+def _as_text(described: dict[str, Any], name: str) -> str | None:
+    """A value as JSON, in which NaN equals NaN; None where there is none."""
+    return json.dumps(described[name], sort_keys=True) if name in described else None
+
+
+def _told(described: dict[str, Any], name: str) -> str:
+    if name not in described:
+        return "not given"
+    text = repr(described[name])
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 
@@ -304,7 +324,7 @@ def _error(told: dict[str, str], rank: int) -> Exception:
     kind = getattr(errors, told["error"], None)
     if isinstance(kind, type) and issubclass(kind, RightbatchError):
         try:
-            return kind(told["message"])
+            return of_all_ranks(kind(told["message"]))
         except TypeError:
             pass  # one that is made of more than its message
-    return RankError(f"rank {rank} has failed: {told['error']}: {told['message']}")
+    return of_all_ranks(RankError(f"rank {rank} has failed: {told['error']}: {told['message']}"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from rightbatch.errors import NonFiniteLossError, OptionError
+from rightbatch.errors import OptionError, RightbatchError
 from rightbatch.launch import restart_count
 from rightbatch.training.likeness import likeness
 from rightbatch.training.provenance import describe_environment
@@ -48,22 +48,18 @@ def agree_on(
     described.pop("command_line", None)
     described.pop("command", None)
     described["what the model is made of"] = likeness(model)
-    described["what the loss is made of"] = likeness(loss)
+    described["what the loss is made of"] = likeness(loss, with_values=True)
     ranks.agree(**described)
 
 
 @contextmanager
 def leaving_on_error(ranks: Ranks) -> Iterator[None]:
-    """Leave the group where this rank alone fails: a program that goes on would pair up wrongly.
-
-    A loss that is not finite and an option that is refused meet all ranks at the same step.
-    """
+    """Leave the group where this rank alone fails: a program that goes on would pair up wrongly."""
     try:
         yield
-    except (NonFiniteLossError, OptionError):
-        raise
-    except Exception:
-        ranks.abandon()
+    except Exception as error:
+        if not (isinstance(error, RightbatchError) and error.is_of_all_ranks):
+            ranks.abandon()
         raise
 
 

@@ -41,7 +41,13 @@ def together(ranks: Ranks, model: Any) -> AbstractContextManager[None]:
 
 
 def agree_to_predict(
-    ranks: Ranks, network: nn.Module, part: Part, prepared: Part, options: dict[str, Any]
+    ranks: Ranks,
+    network: nn.Module,
+    part: Part,
+    prepared: Part,
+    options: dict[str, Any],
+    *,
+    aim: str = "predict together",
 ) -> None:
     """Raise RankError, naming what differs, unless all ranks predict the same by the same."""
     if ranks.is_alone:
@@ -52,7 +58,7 @@ def agree_to_predict(
         described["the digest of the model's weights"] = _digest(network)
     for library, version in describe_environment()["versions"].items():
         described[f"the version of {library}"] = version
-    ranks.agree("predict together", **described)
+    ranks.agree(aim, **described)
 
 
 def _digest(network: nn.Module) -> str:

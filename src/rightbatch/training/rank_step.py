@@ -16,10 +16,12 @@ from rightbatch.errors import (
     OptionError,
     RightbatchError,
     is_out_of_memory,
+    of_all_ranks,
 )
 from rightbatch.plan.hashing import derive_key
 from rightbatch.training.agreement import Agreement
-from rightbatch.training.coupling import couples_samples
+from rightbatch.training.coupling import MOST_LOOKED_AT, couples_samples
+from rightbatch.training.losses import CustomLoss
 from rightbatch.training.optimizers import Optimizer
 from rightbatch.training.process_group import ProcessGroup
 from rightbatch.training.settings import RandomState
@@ -39,8 +41,9 @@ class RankStep(Step):
     was handed in sharded (`fully_shard`) does so by itself. Both give the mean over the ranks,
     hence the world size in the divisor.
 
-    A rank without a sample of the batch takes part with the sample of `stand_in`, which weighs
-    nothing. `micro_batch_size` is of each rank's own share.
+    A rank without a sample of the batch takes part with one that `stand_in` gives, which weighs
+    nothing; it gives as many as asked for, where there are so many. `micro_batch_size` is of each
+    rank's own share.
 
     Raises RankError where another rank has ended, MemoryLimitError where memory has no room for a
     rank's share: it is not halved, since the others would wait.
@@ -55,7 +58,7 @@ class RankStep(Step):
         l2: float,
         micro_batch_size: int | None,
         ranks: ProcessGroup,
-        stand_in: Callable[[], Sample],
+        stand_in: Callable[[int], Sample],
         seed: int,
         allows_coupling: bool,
         agreement: Agreement,
@@ -68,8 +71,8 @@ class RankStep(Step):
         # Those of the run so far, from which a rank's random state follows.
         self.steps = 0
         self._is_sharded = is_sharded(gradient.model)
-        is_known = not isinstance(gradient, AutogradGradient)
-        self._is_checked = is_known or allows_coupling or self._is_sharded
+        is_own = isinstance(gradient, AutogradGradient) or isinstance(gradient.loss, CustomLoss)
+        self._is_checked = not is_own or allows_coupling or self._is_sharded
         # DistributedDataParallel; of a module, any attribute might be a tensor.
         self._around: Any = None
         if not self._is_sharded:
@@ -115,16 +118,21 @@ class RankStep(Step):
         devices = {value.device for value in self.gradient.parameters}
         start = RandomState(device for device in devices if device.type == "cuda")
         found = None
+        if not any(self._ranks.gather_json(len(target) > 1)):
+            # One sample a rank tells nothing, and in a later batch there may be two.
+            inputs, target = self._stand_in(MOST_LOOKED_AT)
         if len(target) > 1:
             found = couples_samples(model, loss, inputs, target, start)
             start.restore()
         said = next((what for what in self._ranks.gather_json(found) if what is not None), None)
         if said is not None:
-            raise OptionError(
-                f"what {said} says of a sample depends on the samples beside it, so that ranks, "
-                "which hold a share of each batch, would change the mathematics: train on one "
-                "rank, let them look at single samples, or say that the shares may stand for "
-                "themselves: batch_statistics='rank'"
+            raise of_all_ranks(
+                OptionError(
+                    f"what {said} says of a sample depends on the samples beside it, so that "
+                    "ranks, which hold a share of each batch, would change the mathematics: train "
+                    "on one rank, let them look at single samples, or say that the shares may "
+                    "stand for themselves: batch_statistics='rank' (--batch-statistics rank)"
+                )
             )
 
     def _exact_mean(self, inputs: Any, target: Tensor, total: int, size: int) -> float:
@@ -171,7 +179,7 @@ class RankStep(Step):
         # Each pass of a sharded model is one of all ranks; else one is enough to take part.
         least = self._most_passes(samples, size) if self._is_sharded else 1
         for _ in range(done, least):
-            yield (*self._stand_in(), False)
+            yield (*self._stand_in(1), False)
 
     def _most_passes(self, samples: int, size: int) -> int:
         most = int(self._ranks.gather([-(-samples // max(1, size))]).max())
@@ -199,9 +207,12 @@ class RankStep(Step):
                 "ranks. Several ranks do not halve it by themselves, since the others would wait"
             )
         if isinstance(error, RuntimeError) and _is_unused(error):
-            return OptionError(
-                "some parameters of the model take no part in its outputs, and ranks would wait "
-                f"for their gradients: freeze them (requires_grad_(False)) or remove them. {error}"
+            return of_all_ranks(
+                OptionError(
+                    "some parameters of the model take no part in its outputs, and ranks would "
+                    "wait for their gradients: freeze them (requires_grad_(False)) or remove "
+                    f"them. {error}"
+                )
             )
         if isinstance(error, RuntimeError) and _is_lost(error):
             return self._ranks.lost(error)

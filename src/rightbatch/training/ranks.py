@@ -25,6 +25,8 @@ class Ranks:
 
     rank = 0
     world_size = 1
+    has_checkpoint = False
+    """Whether a checkpoint is kept of what the ranks are doing, to go on from where one is lost."""
 
     @staticmethod
     def here() -> Ranks:

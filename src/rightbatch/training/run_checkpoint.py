@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from rightbatch.errors import ResumeError
+from rightbatch.loading.quarantine import refuse_too_many_of_all
 from rightbatch.training import checkpoint
 from rightbatch.training.settings import device_of
 from rightbatch.training.sharded import whole
@@ -65,7 +66,7 @@ def join_bad_samples(trainer: Trainer) -> None:
         return
     for listed in trainer.ranks.gather_json(quarantine.to_json()):
         quarantine.restore(listed)
-    quarantine.refuse_too_many()
+    refuse_too_many_of_all(quarantine)
 
 
 def join_marks(trainer: Trainer) -> None:

@@ -66,11 +66,11 @@ def step_of_ranks(
     *,
     ranks: ProcessGroup,
     agreement: Agreement,
-    stand_in: Callable[[], tuple[Any, Tensor]],
+    stand_in: Callable[[int], tuple[Any, Tensor]],
 ) -> RankStep:
     """The step that several ranks take together.
 
-    `stand_in` gives a sample as a batch of one, for a rank that has no share of a batch. Raises
+    `stand_in` gives so many samples as a batch, for a rank that has no share of one. Raises
     OptionError where `capture=True`.
     """
     if options.capture is True:

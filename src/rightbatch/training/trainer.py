@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rightbatch.errors import DataError
+from rightbatch.errors import DataError, of_all_ranks
 from rightbatch.loading.parts import Parts
 from rightbatch.loading.quarantine import BadSample, Quarantine
 from rightbatch.loading.tensors import to_torch
@@ -104,7 +104,7 @@ class Trainer:
                 options,
                 ranks=ranks,
                 agreement=self.agreement,
-                stand_in=self._first_sample,
+                stand_in=self._first_samples,
             )
             if isinstance(ranks, ProcessGroup)
             else choose_step(gradient, self.optimizer, options, batch_size=self.batch_size)
@@ -118,10 +118,11 @@ class Trainer:
         self.trained_samples = 0
         self.best_weights: dict[str, torch.Tensor] = {}
 
-    def _first_sample(self) -> tuple[Any, torch.Tensor]:
-        """The first sample of the training part, as a batch of one."""
+    def _first_samples(self, count: int) -> tuple[Any, torch.Tensor]:
+        """The first samples of the training part as a batch."""
         part = self.train.part
-        inputs, target = (to_torch(values, part.data, self.device) for values in part.example())
+        found = (to_torch(values, part.data, self.device) for values in part.example(count))
+        inputs, target = found
         return inputs, target
 
     @property
@@ -144,6 +145,7 @@ class Trainer:
             elif self.trained_samples:
                 self.save()
         join_marks(self)
+        self.ranks.has_checkpoint = False
         self._use_best_weights()
 
     def restore(self, *, allow_new_batch_size: bool = False) -> None:
@@ -164,6 +166,7 @@ class Trainer:
             return
         self._read_losses()
         save_run(self)
+        self.ranks.has_checkpoint = True
         self._flush()
         self.agreement.note_saved()
 
@@ -379,7 +382,7 @@ class Trainer:
         # The losses since the last checkpoint show how it came to this.
         self._flush()
         rows = list(chain.from_iterable(self.ranks.gather_json(rows)))
-        raise non_finite_loss(loss, step, rows, self.options.learning_rate)
+        raise of_all_ranks(non_finite_loss(loss, step, rows, self.options.learning_rate))
 
     def _tell(
         self,
