@@ -7,6 +7,7 @@ what it returns to FOLDER/SCENARIO-RANK.json. One start of torch serves many of 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ import rightbatch as rb
 from rightbatch.errors import BadSampleError
 from rightbatch.training.leakage import ReadRows
 from rightbatch.training.losses import MASKED
+from rightbatch.training.ranks import Ranks
 
 PROCESSES = 4
 
@@ -74,6 +76,11 @@ def tokens() -> rb.Parts:
 def dense() -> nn.Module:
     torch.manual_seed(3)
     return nn.Sequential(nn.Linear(30, 16), nn.ReLU(), nn.Linear(16, 1))
+
+
+def seeded(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Linear(30, 1)
 
 
 def of_tokens() -> nn.Module:
@@ -200,12 +207,29 @@ def refusals(process: Process) -> dict[str, Any]:
             normalised(), table(), batch_size=3, batch_statistics="rank"
         ),
         "coupled": lambda: rb.fit(Coupled(), table()),
+        "coupled, a sample a rank": lambda: rb.fit(Coupled(), table(), batch_size=2),
+        "named, coupled loss": lambda: rb.fit("mlp:4", numbers(), loss=spread_loss),
         "contrastive": lambda: rb.fit(dense(), table(), loss=spread_loss),
         "loss": lambda: rb.fit(
             dense(),
             table(),
             loss=nn.BCEWithLogitsLoss(pos_weight=None, reduction="mean") if is_other else squared,
         ),
+        "values of a loss": lambda: rb.fit(
+            "softmax", table(), loss=nn.CrossEntropyLoss(torch.tensor([1.0, 1.0 + is_other]))
+        ),
+        "a layer of several": lambda: rb.fit(
+            nn.Sequential(nn.Linear(30, 4), Tail() if is_other else Head()), table()
+        ),
+        "a function of a model": lambda: rb.fit(
+            Activated(torch.tanh if is_other else torch.relu), table()
+        ),
+        "evaluate": lambda: rb.evaluate(
+            seeded(process.rank), table().val, loss="binary_cross_entropy"
+        ),
+        "more is described": lambda: Ranks.here().agree(**{"note": 1} if is_other else {}),
+        "less is described": lambda: Ranks.here().agree(**{} if is_other else {"note": 1}),
+        "no number": lambda: Ranks.here().agree(note=math.nan),
         "setting of a loss": lambda: rb.fit(
             "softmax", table(), loss=nn.CrossEntropyLoss(label_smoothing=0.1 * is_other)
         ),
@@ -268,6 +292,42 @@ class Scaled(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return self.linear(inputs) * self.factor
+
+
+class Head(nn.Module):
+    """What it does with its layer is said by a method beside `forward`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 1)
+
+    def made(self, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.relu(inputs)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.made(inputs))
+
+
+class Tail(Head):
+    """The same but for what the method does."""
+
+    def made(self, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(inputs)
+
+
+# As if another version of the same file lay on another machine.
+Tail.__qualname__ = Head.__qualname__
+
+
+class Activated(nn.Module):
+    """A model whose activation is a function."""
+
+    def __init__(self, activation: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.linear, self.activation = nn.Linear(30, 1), activation
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.activation(inputs))
 
 
 def squared(outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -342,6 +402,7 @@ def together(process: Process) -> dict[str, Any]:
             few = {"batch_size": 9, "epochs": 2, "on_bad_sample": "quarantine"}
             result = rb.fit("logistic", bad, **few, max_bad=9)
             found["bad"] = {**described(result), "rows": [s.row for s in result.bad_samples]}
+            found["bad validation"] = bad_validation()
     with process.group(2) as is_member:
         if is_member:
             told = []
@@ -351,6 +412,15 @@ def together(process: Process) -> dict[str, Any]:
                 except (ValueError, rb.RankError) as error:
                     told.append([type(error).__name__, str(error)])
             found["stumbled"] = told
+    with process.group(2) as is_member:
+        if is_member:
+            told = []
+            for _ in range(2):
+                try:
+                    rb.fit("mlp:4", table(), on_step=refusing if process.rank == 1 else None)
+                except (rb.OptionError, rb.RankError) as error:
+                    told.append([type(error).__name__, str(error)])
+            found["refusing"] = told
     with process.group(3) as is_member:
         if is_member:
             try:
@@ -358,6 +428,32 @@ def together(process: Process) -> dict[str, Any]:
             except (BadSampleError, rb.RankError) as error:
                 found["too bad"] = [type(error).__name__, str(error)]
     return found
+
+
+def bad_validation() -> dict[str, Any]:
+    """What is said of bad samples of the validation part, of which each rank reads a share."""
+    features = np.arange(60.0).reshape(60, 1) / 60
+    data = Failing(features, (features > 0.5).ravel().astype(int))
+    # Each rank reads fewer bad ones than may be left out, and all together more.
+    data.own_parts = {"train": range(16, 34), "val": range(34, 54), "test": range(16)}
+    parts = rb.split(data)
+    options: dict[str, Any] = {"on_bad_sample": "quarantine"}
+    result = rb.fit("logistic", parts, epochs=1, batch_size=9, max_bad=2, **options)
+    found: dict[str, Any] = {"rows": [sample.row for sample in result.bad_samples]}
+    for name, case in {
+        "fit": lambda: rb.fit("logistic", parts, epochs=1, batch_size=9, max_bad=1, **options),
+        "evaluate": lambda: rb.evaluate(result, parts.test, max_bad=2, **options),
+    }.items():
+        try:
+            case()
+            found[name] = None
+        except BadSampleError as error:
+            found[name] = str(error)
+    return found
+
+
+def refusing(step: int, loss: float, model: nn.Module) -> None:
+    raise rb.OptionError(f"no step like number {step}")
 
 
 class Failing(rb.data.array_dataset.ArrayDataset):

@@ -114,6 +114,22 @@ def test_bad_samples_of_all_ranks_are_left_out_and_counted_together(scenarios: S
     assert any(kind == "BadSampleError" and "max_bad allows 2" in words for kind, words in told)
 
 
+def test_bad_samples_of_the_validation_part_are_counted_by_all(scenarios: Scenarios) -> None:
+    for rank in range(3):
+        found = scenarios["together"][rank]["bad validation"]
+        assert found["rows"] == [40, 41]
+        assert "2 samples can not be read (rows 40, 41), and max_bad allows 1" in found["fit"]
+        assert "3 samples can not be read (rows 3, 14, 15)" in found["evaluate"]
+
+
+def test_an_option_that_one_rank_refuses_ends_the_others_too(scenarios: Scenarios) -> None:
+    first, second = (scenarios["together"][rank]["refusing"] for rank in range(2))
+    assert [kind for kind, _ in second] == ["OptionError", "RankError"]
+    assert [kind for kind, _ in first] == ["RankError", "RankError"]
+    # Without a folder there is no checkpoint to speak of.
+    assert "Start all ranks again." in first[0][1]
+
+
 def test_an_error_of_one_rank_ends_the_others_and_is_not_paired_up_with_later_exchanges(
     scenarios: Scenarios,
 ) -> None:
