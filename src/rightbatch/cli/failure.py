@@ -8,27 +8,33 @@ import time
 
 import click
 
-from rightbatch.errors import RightbatchError, is_out_of_memory
+from rightbatch.errors import RankError, RightbatchError, is_out_of_memory
 from rightbatch.launch import launched_rank, launched_world_size
 
 FAILED = 1
 OUT_OF_MEMORY = 4
 INTERRUPTED = 130
 
-_RANK_0_FIRST_SECONDS = 2.0
+_TURN_SECONDS = 1.5
 
 
 def report_failure(error: Exception) -> int | None:
     """Tell `error` on stderr and return the exit code; None where it is a bug and should show.
 
-    What all ranks of a job meet alike, rank 0 alone tells.
+    What all ranks of a job meet alike, rank 0 alone tells. As soon as one has ended, torchrun ends
+    the others, so that they wait for the one that has more to tell.
     """
     rank = launched_rank()
-    if rank > 0:
-        if isinstance(error, RightbatchError) and error.is_of_all_ranks:
-            return error.exit_code
-        # Where rank 0 meets the same, torchrun ends this rank meanwhile: it is told once.
-        time.sleep(_RANK_0_FIRST_SECONDS)
+    is_of_all = isinstance(error, RightbatchError) and error.is_of_all_ranks
+    if rank > 0 and is_of_all:
+        # Rank 0 is about to tell it.
+        time.sleep(_TURN_SECONDS)
+        assert isinstance(error, RightbatchError)  # others are not marked
+        return error.exit_code
+    if launched_world_size() > 1 and not is_of_all:
+        # First rank 0, which may meet the same alone; last those that have only lost another rank.
+        turn = 2 if isinstance(error, RankError) else min(rank, 1)
+        time.sleep(turn * _TURN_SECONDS)
     said = f"Error (rank {rank})" if launched_world_size() > 1 else "Error"
     if isinstance(error, click.ClickException):
         if rank > 0:
