@@ -86,7 +86,7 @@ def test_a_pilot_goes_on_here_where_its_pool_breaks_and_says_so(ground):
         goal = TargetGoal(loss=0.2)
         assert search(ground, goal, sent) == search(ground, goal)
     (alert,) = sent.alerts(HERE)
-    assert "The executor failed (BrokenProcessPool)" in alert
+    assert "The executor failed (BrokenProcessPool: " in alert
     assert "ran in this process" in alert
 
 

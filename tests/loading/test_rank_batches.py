@@ -12,8 +12,7 @@ import torch
 import rightbatch as rb
 from rightbatch.data.array_dataset import ArrayDataset
 from rightbatch.data.file_region import FileReader
-from rightbatch.errors import BadSampleError, OptionError, ResumeError
-from rightbatch.loading.consumed import joined_state
+from rightbatch.errors import BadSampleError, OptionError
 from rightbatch.testing import check_ranks, check_resume
 
 LENGTH = 300
@@ -128,8 +127,6 @@ def test_bad_samples_are_left_out_by_the_rank_that_holds_them(options, threads) 
             np.testing.assert_array_equal(joined, both[j])
     rows = sorted(sample.row for own in ranks for sample in own.bad_samples)
     assert rows == sorted(bad)
-    state = joined_state([own.state_dict() for own in ranks])
-    assert state == whole.state_dict()
 
 
 def test_a_share_of_bad_samples_alone_weighs_nothing() -> None:
@@ -152,13 +149,6 @@ def test_too_many_bad_samples_of_one_rank_stop_it() -> None:
     assert len(list(first)) == 150
     with pytest.raises(BadSampleError, match="3 samples can not be read"):
         list(second)
-
-
-def test_ranks_that_stand_at_different_batches_have_no_state_in_common() -> None:
-    first, second = ranks_of(Asked(), 8, 2)
-    next(iter(first))
-    with pytest.raises(ResumeError, match=r"samples: 8 of rank 0, 0 of rank 1"):
-        joined_state([first.state_dict(), second.state_dict()])
 
 
 @pytest.mark.parametrize("threads", [0, 2])

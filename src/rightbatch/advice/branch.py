@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rightbatch.advice.ground import Ground
 from rightbatch.advice.loss_points import LossPoint, samples_to, smoothed_at
+from rightbatch.advice.rank_shares import largest_share
 from rightbatch.advice.subject import refused
 from rightbatch.loading.batches import Batches
 from rightbatch.training.agreement import Agreement
@@ -120,7 +121,7 @@ class Branch:
     def _rank_options(self, ranks: ProcessGroup) -> dict[str, Any]:
         """What a `RankStep` takes beside gradient and optimizer."""
         options = self._ground.options
-        share = -(-self.batch_size // ranks.world_size)
+        share = largest_share(self.batch_size, ranks.world_size)
         return {
             "l1": options.l1,
             "l2": options.l2,

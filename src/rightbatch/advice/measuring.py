@@ -27,7 +27,7 @@ from rightbatch.advice.pilot_result import Pilot
 from rightbatch.advice.pilot_summary import infer_from_pilot, law_of, summarise
 from rightbatch.advice.placement import Placement
 from rightbatch.advice.progress import AdviceProgress, AdviceWatcher
-from rightbatch.advice.rank_shares import RankShares
+from rightbatch.advice.rank_shares import RankShares, largest_share
 from rightbatch.advice.rates import REFERENCE_BATCH_SIZE, rate_at
 from rightbatch.advice.samples_posterior import prior_samples
 from rightbatch.advice.sent_branches import SentBranches
@@ -122,7 +122,7 @@ class Measuring:
 
     def _share(self, batch_size: int) -> int:
         """The samples of a batch that a process holds."""
-        return -(-batch_size // self._ranks.world_size)
+        return largest_share(batch_size, self._ranks.world_size)
 
     def _shares(self, ground: Ground, batch_size: int, speed: Speed) -> RankShares | None:
         """What several ranks make of the chosen batch; None for one process."""

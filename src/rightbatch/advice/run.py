@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import math
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rightbatch.advice.comparison import Curve
+from rightbatch.advice.subject import own_copy
 from rightbatch.advice.training_loss import TrainingLoss
 from rightbatch.advice.trajectory import Recorder, Trajectory
 from rightbatch.errors import NonFiniteLossError
@@ -148,12 +148,12 @@ class Job:
             # `fit` builds the same network again from the same seed.
             return (self.model, *build(self.model, self.parts.train, self.options))
         if isinstance(self.model, nn.Module):
-            own = copy.deepcopy(self.model)
+            own = own_copy(self.model)
         else:
             # The same weights wherever it is called, and the caller's random state as it was.
             with run_settings(self.options.seed):
                 own = self.model(self.options.seed)
-        initial, task = build(copy.deepcopy(own), self.parts.train, self.options)
+        initial, task = build(own_copy(own), self.parts.train, self.options)
         return own, initial, task
 
 

@@ -6,7 +6,7 @@ import logging
 import math
 import secrets
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -50,7 +50,7 @@ class SentBranches:
             self._sent = to_bytes(self._work, code)
         self._ahead: dict[_Setting, tuple[BranchRequest, Future[Any]]] = {}
         self._placements: list[Placement] = []
-        self._failure: str | None = None
+        self._failure: Exception | None = None
 
     def start(self, batch_size: int, learning_rate: float, seed: int) -> SentBranch:
         """A branch that runs when it is told how far."""
@@ -87,9 +87,12 @@ class SentBranches:
         """What is to be said of where branches ran; steps were timed `here`."""
         told = []
         if self._failure is not None:
+            # A pool that was shut down says so itself; one whose workers ended does not say why.
+            is_broken = isinstance(self._failure, BrokenExecutor) or "Killed" in self._failed
+            hint = " Of workers that end, memory ran out most often: take fewer." * is_broken
             told.append(
-                f"The executor failed ({self._failure}), and the branches after that ran in this "
-                "process. Where its workers ended, memory ran out most often: take fewer"
+                f"The executor failed ({self._failed}: {self._failure}), and the branches after "
+                f"that ran in this process.{hint}"
             )
         others = {place.processor: place.host for place in self._placements}
         others.pop(here.processor, None)
@@ -101,6 +104,10 @@ class SentBranches:
                 "everywhere, the advice for machines like that one. Ask for it where you train"
             )
         return told
+
+    @property
+    def _failed(self) -> str:
+        return type(self._failure).__name__
 
     def _submit(self, request: BranchRequest) -> Future[Any] | None:
         if self._executor is None:
@@ -135,7 +142,7 @@ class SentBranches:
 
     def _give_up(self, error: Exception) -> None:
         if self._failure is None:
-            self._failure = type(error).__name__
+            self._failure = error
             logger.warning("The executor of the pilot failed (%r); it goes on here", error)
         self.close()
         self._executor = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -80,39 +80,6 @@ def state_of(
     if quarantine is not None:
         state["bad_samples"] = quarantine.to_json()
     return state
-
-
-def joined_state(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The one state of ranks that have taken the same batches, with all that any has left out.
-
-    Raises ResumeError where they have not: it says which rank stands where.
-
-    >>> joined_state([{"samples": 8, "bad_samples": [{"row": 3}]}, {"samples": 8}])
-    {'samples': 8, 'bad_samples': [{'row': 3}]}
-    """
-    cursors = [{k: v for k, v in state.items() if k != "bad_samples"} for state in states]
-    for rank, cursor in enumerate(cursors):
-        if cursor != cursors[0]:
-            different = sorted(
-                key
-                for key in {*cursor, *cursors[0]}
-                if cursor.get(key, ...) != cursors[0].get(key, ...)
-            )
-            shown = "; ".join(
-                f"{key}: {cursors[0].get(key)} of rank 0, {cursor.get(key)} of rank {rank}"
-                for key in different
-            )
-            raise ResumeError(
-                f"the ranks do not stand at the same batch: {shown}. All take the same batches, "
-                "with the same options, before the state is read"
-            )
-    joined = dict(cursors[0])
-    if any("bad_samples" in state for state in states):
-        found = {
-            sample["row"]: sample for state in states for sample in state.get("bad_samples", [])
-        }
-        joined["bad_samples"] = [found[row] for row in sorted(found)]
-    return joined
 
 
 def read_state(state: Mapping[str, Any], quarantine: Quarantine | None) -> tuple[Cursor, Any]:

@@ -36,9 +36,12 @@ class Agreement:
         """Count the time to the next checkpoint from now."""
         self._saved = time.perf_counter()
 
-    def say(self) -> list[float]:
-        """What this rank has to say, as numbers that are added up over the ranks."""
-        says_save = self._ranks.is_first and self._is_due
+    def say(self, *, save_seconds: float | None = None) -> list[float]:
+        """What this rank has to say, as numbers that are added up over the ranks.
+
+        `save_seconds` is the time between checkpoints here, where it is another one than usual.
+        """
+        says_save = self._ranks.is_first and self._is_due(save_seconds)
         return [float(self._is_interrupted), float(says_save)]
 
     def hear(self, sums: Sequence[float]) -> None:
@@ -47,10 +50,7 @@ class Agreement:
 
     def exchange(self, *, save_seconds: float | None = None) -> None:
         """Agree where no step is taken; `save_seconds` is the time between checkpoints here."""
-        usual = self._save_seconds
-        self._save_seconds = usual if save_seconds is None else save_seconds
-        self.hear(self._ranks.sum(self.say()))
-        self._save_seconds = usual
+        self.hear(self._ranks.sum(self.say(save_seconds=save_seconds)))
 
     @property
     def stops(self) -> bool:
@@ -60,13 +60,13 @@ class Agreement:
     @property
     def saves(self) -> bool:
         """Whether a checkpoint is due."""
-        return self._is_due if self._ranks.is_alone else self._agreed[1]
+        return self._is_due() if self._ranks.is_alone else self._agreed[1]
 
     @property
     def agreed_to_save(self) -> bool:
         """Whether a checkpoint was due at the last exchange."""
         return self._agreed[1]
 
-    @property
-    def _is_due(self) -> bool:
-        return time.perf_counter() - self._saved >= self._save_seconds
+    def _is_due(self, save_seconds: float | None = None) -> bool:
+        least = self._save_seconds if save_seconds is None else save_seconds
+        return time.perf_counter() - self._saved >= least
