@@ -96,8 +96,8 @@ class RaggedTrack(Track):
         is_straight = self.affine is None and out.dtype == np.uint8
         scratch = None if is_straight else np.empty(self.decoder.memory_shape, np.uint8)
         wrong = {}
-        # Past the last row, for padding, no row.
-        whole = self._whole[rows] & (rows >= 0)
+        is_row = rows >= 0  # padding, and what is left out, is none
+        whole = self._whole[rows] & is_row
         for place, entry in enumerate(entries):
             raw = out[place] if scratch is None else scratch
             try:
@@ -108,9 +108,9 @@ class RaggedTrack(Track):
             if scratch is not None:
                 # Image by image, while it is in the processor's cache.
                 self._settle(scratch, out[place])
-        whole = rows >= 0
-        whole[list(wrong)] = False
-        self._whole[rows[whole]] = True
+        is_row[list(wrong)] = False
+        if not self.source.data.runs_others_code:  # else another image may come next time
+            self._whole[rows[is_row]] = True
         return wrong
 
     def decoded(self, room: Values) -> Values:
