@@ -125,9 +125,11 @@ class Standardize(Affine):
         """Mean and standard deviation of every feature in one pass.
 
         Chunks are merged by the update of Chan, Golub and LeVeque (1979):
-        M2 = M2_a + M2_b + δ² · n_a n_b / n, which stays exact where the mean is large.
+        M2 = M2_a + M2_b + δ² · n_a n_b / n. All values are counted from the mean of the first
+        chunk: of a large mean the last digits would be lost, which are many of a small deviation's.
         """
         count = 0
+        origin: Any = 0.0
         mean: Any = 0.0
         squares: Any = 0.0
         shape: tuple[int, ...] = ()
@@ -139,9 +141,10 @@ class Standardize(Affine):
             total = count + added
             # Infinities are refused below, by feature.
             with np.errstate(invalid="ignore", over="ignore"):
+                if count == 0:
+                    origin = values.mean(axis=0)
+                values = values - origin
                 chunk_mean = values.mean(axis=0)
-                # Once more, of the differences: a sum loses digits where the mean is large.
-                chunk_mean = chunk_mean + (values - chunk_mean).mean(axis=0)
                 chunk_squares = np.square(values - chunk_mean).sum(axis=0)
                 delta = chunk_mean - mean
                 mean = mean + delta * (added / total)
@@ -149,6 +152,7 @@ class Standardize(Affine):
             count = total
         if count == 0:
             raise DataError("standardize() has no training samples to learn from")
+        mean = origin + mean
         std = np.sqrt(squares / count)
         _refuse_non_finite(mean, std)
         # A feature that is constant in train carries nothing: it is centred and left at that.
