@@ -1,4 +1,4 @@
-"""What the whole suite shares: real data, made-up pictures, several processes, profiles."""
+"""What the whole suite shares: real data, made-up pictures, processes, open files, profiles."""
 
 from __future__ import annotations
 
@@ -37,6 +37,23 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set RIGHTBATCH_DATA to the folder of mnist/")
     return folder.resolve()
+
+
+@pytest.fixture
+def files_open() -> Callable[[Path], list[Path]]:
+    """What gives the files that this process holds open: one by its path, or all in a folder.
+
+    Asked for by name, since files that earlier tests left open may be closed meanwhile.
+    """
+    handles = Path("/proc/self/fd")
+    if not handles.exists():
+        pytest.skip(f"{handles} is Linux's")
+
+    def found(place: Path) -> list[Path]:
+        opened = [path.resolve() for path in handles.iterdir()]
+        return [path for path in opened if path.is_relative_to(place.resolve())]
+
+    return found
 
 
 class Pictures:

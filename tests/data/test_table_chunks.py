@@ -280,18 +280,13 @@ def test_threads_that_read_at_once_take_turns(table):
     assert found == [list(range(start, start + 10)) for start in starts]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/fd is Linux's")
-def test_one_file_is_open_at_a_time_and_none_once_the_data_are_gone(table):
-    def times_open() -> int:
-        handles = Path("/proc/self/fd").iterdir()
-        return sum(os.path.realpath(handle) == str(table.resolve()) for handle in handles)
-
+def test_one_file_is_open_at_a_time_and_none_once_the_data_are_gone(table, files_open):
     data = open_chunks([table] * 9, missing="fill")
     data.span(0, len(data))
-    assert times_open() == 1
+    assert len(files_open(table)) == 1
     del data
     gc.collect()
-    assert times_open() == 0
+    assert files_open(table) == []
 
 
 def test_source_rows_of_a_span_are_those_of_the_whole(table):

@@ -226,24 +226,18 @@ def test_a_thread_that_is_ended_from_outside_is_told_and_nobody_waits(file) -> N
 
 
 @pytest.mark.parametrize("threads", [0, 1, 2])
-def test_an_epoch_that_is_given_up_leaves_no_thread_and_no_open_file(file, threads) -> None:
-    def open_files() -> int:
-        return sum(
-            1
-            for link in Path("/proc/self/fd").iterdir()
-            if link.exists() and link.resolve() == file
-        )
-
+def test_an_epoch_that_is_given_up_leaves_no_thread_and_no_open_file(
+    file, threads, files_open
+) -> None:
     before = set(threading.enumerate())
     loader = batches(file, threads=threads, **WINDOWS)
-    by_the_map = open_files() if Path("/proc/self/fd").exists() else 0
+    by_the_map = files_open(file)
     for _ in range(5):
         iterator = iter(loader)
         next(iterator)
         iterator.close()
     assert set(threading.enumerate()) - before == set()
-    if Path("/proc/self/fd").exists():
-        assert open_files() == by_the_map
+    assert files_open(file) == by_the_map
 
 
 def test_epochs_that_were_given_up_leave_the_next_ones_right(file, monkeypatch) -> None:
