@@ -171,3 +171,28 @@ def test_a_share_has_a_copy_for_random_access(monkeypatch, most_listed) -> None:
     assert not val.scattered.is_arithmetic
     assert np.array_equal(val.scattered.take(places), val.take(places))
     assert val.scattered.scattered is val.scattered
+
+
+@pytest.mark.parametrize("name", ["train", "val", "test"])
+def test_all_rows_of_a_share_in_turn_are_those_that_are_taken(name) -> None:
+    total = BLOCKED_LENGTH * 3 + 1
+    part = split_rows(RowSet.from_range(total, 0, total), val=0.1, test=5, seed=7)[name]
+    chunks = list(part.chunks())
+    assert max(map(len, chunks)) <= 2**17
+    expected = part.take(np.arange(len(part)))
+    assert np.array_equal(np.concatenate(chunks), expected)
+    assert RowSet.from_mask_bits(total, part.mask_bits()) == RowSet.from_rows(total, expected)
+
+
+def test_rows_far_apart_are_written_down_once_that_has_paid() -> None:
+    total = BLOCKED_LENGTH + 1
+    train = split_rows(RowSet.from_range(total, 0, total), val=0.1, test=None, seed=7)["train"]
+    order = np.random.default_rng(0).permutation(len(train))
+    expected = train.take(order)
+    # A hundredth of the rows, and one more.
+    first = len(train) // 100
+    assert np.array_equal(train.take_far_apart(order[:first]), expected[:first])
+    assert "scattered" not in vars(train)
+    assert train.take_far_apart(order[:1]).tolist() == expected[:1].tolist()
+    assert np.array_equal(train.take_far_apart(order), expected)
+    assert "scattered" in vars(train)

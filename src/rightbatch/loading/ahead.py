@@ -35,14 +35,14 @@ class RowsAhead:
         """The rows at positions `start` up to `stop` of the order, int64; not to be changed."""
         if start < self._start or stop > self._start + len(self._stretch):
             end = min(self._plan.length, max(stop, start + _STRETCH))
+            take = self._rows.take
             if self._plan.order.kind in ("uniform", "weighted", "mixture"):
                 # The first rows come at once: of 65,536 out of a million the order takes 1 ms.
                 if not len(self._stretch):
                     end = stop
-                elif self._rows.is_arithmetic:
-                    self._rows = self._rows.scattered  # from here on it pays to have it at hand
+                take = self._rows.take_far_apart
             positions = self._plan.positions(self._epoch, start, end)
-            self._stretch = self._rows.take(positions)
+            self._stretch = take(positions)
             self._start = start
         return self._stretch[start - self._start : stop - self._start]
 

@@ -23,6 +23,8 @@ _MOST_BLOCKS = 2**31
 # The hashes of so many samples are sorted at once: 1 MiB of them.
 _MOST_SORTED = 2**17
 
+_PAST_THE_END = 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class BlockSplit:
@@ -115,7 +117,7 @@ class BlockSplit:
         by_rank[(rank >= val) & (rank < val + test)] = 2
         numbers = np.empty(places.shape, np.uint8)
         np.put_along_axis(numbers, places, by_rank, axis=1)
-        numbers[~inside] = 3
+        numbers[~inside] = _PAST_THE_END
         return numbers
 
     def blocks_at_once(self) -> int:
@@ -177,6 +179,17 @@ class BlockShare:
             place = samples[where] - split.samples_before(present)[inverse]
             found[where] = numbers[inverse, place] == self.number
         return found
+
+    def chunks(self) -> Iterator[NDArray[np.int64]]:
+        """All samples, ascending, as arrays of bounded length."""
+        split = self.split
+        step = split.blocks_at_once()
+        for first in range(0, split.block_count, step):
+            blocks = np.arange(first, min(first + step, split.block_count))
+            numbers = split.numbers(blocks)
+            members = np.flatnonzero(numbers[numbers != _PAST_THE_END] == self.number)
+            if len(members):
+                yield members + split.samples_before(blocks[:1])
 
     def _by_blocks(
         self, blocks: NDArray[np.int64]
