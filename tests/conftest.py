@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import subprocess
@@ -37,6 +38,17 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set RIGHTBATCH_DATA to the folder of mnist/")
     return folder.resolve()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def lasting_objects() -> None:
+    """Keeps what earlier modules have left out of the garbage collector's way.
+
+    Training and ranks collect garbage, which takes half a second over all that a process has
+    imported which has run some hundred modules of tests.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
