@@ -110,6 +110,7 @@ def test_a_killed_rank_ends_the_job_within_seconds_and_is_named(tmp_path: Path) 
     assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for ranks in /proc")
 def test_under_torchrun_a_killed_rank_costs_nothing_but_time(
     tmp_path: Path, uninterrupted: dict[str, torch.Tensor]
@@ -126,6 +127,7 @@ def test_under_torchrun_a_killed_rank_costs_nothing_but_time(
     assert [row["epoch"] for row in rows] == list(range(1, 41))
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_checkpoint_and_other_ranks_go_on_from_it(
     tmp_path: Path, uninterrupted: dict[str, torch.Tensor]
 ) -> None:
@@ -144,6 +146,7 @@ def test_ctrl_c_keeps_the_checkpoint_and_other_ranks_go_on_from_it(
         assert torch.allclose(found[name], tensor, atol=1e-4), name
 
 
+@pytest.mark.slow
 def test_a_job_that_starts_anew_leaves_the_run_of_another_alone(tmp_path: Path) -> None:
     few = [*DATA, *TRAINING[:-1], "1"]
     with job(tmp_path, *few, "--out", "run") as process:
