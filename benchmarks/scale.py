@@ -4,6 +4,9 @@ For each order: seconds to make a plan and the rows of its first batch, seconds 
 middle of an epoch (a new epoch each time, so nothing is left from before), and the largest amount
 of memory that Python had allocated meanwhile. "split" is the same with the rows of a training part
 out of a split, which is made anew. Nothing here reads data: rows are numbers.
+
+"rb.Batches" is the time to the first batch of a shuffled epoch over the training part of a split,
+of samples that are made on request.
 """
 
 from __future__ import annotations
@@ -14,11 +17,17 @@ import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
+import numpy as np
+from numpy.typing import ArrayLike
+from rich.console import Console
 from rich.table import Table
 
+import rightbatch as rb
 from report import describe_machine, show_machine, write_json
+from rightbatch.data.column import Column
 from rightbatch.plan.order import Order
 from rightbatch.plan.plan import Plan
 from rightbatch.plan.row_set import RowSet
@@ -36,7 +45,40 @@ _ORDERS: dict[str, Callable[[], Order]] = {
     ),
 }
 _MOST_SECONDS = 0.010
+_MOST_LOADER_SECONDS = 1.0
 _MOST_BYTES = 10_000_000
+
+
+class Numbers(rb.Dataset):
+    """Samples that are their own number, of which no two are equal."""
+
+    known_duplicates = (np.empty(0, np.int64), np.empty(0, np.int64))
+
+    def __init__(self, length: int) -> None:
+        super().__init__(name="numbers", columns=[Column(name="number", dtype=np.dtype(np.int64))])
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def rows(self, indices: ArrayLike) -> dict[str, Any]:
+        """The numbers `indices` themselves."""
+        return {"number": np.array(indices, np.int64)}
+
+    def span(self, start: int, stop: int) -> dict[str, Any]:
+        """The numbers from `start` up to `stop`."""
+        return {"number": np.arange(start, stop)}
+
+    @property
+    def fingerprint(self) -> str:
+        """Follows from the length."""
+        return f"numbers:{self._length}"
+
+
+def first_of_loader(length: int, seed: int) -> None:
+    """Split, and take the first batch of a shuffled epoch of the training part."""
+    parts = rb.split(Numbers(length), val=0.1, test=0.1, seed=seed)
+    next(iter(rb.Batches(parts.train, _BATCH_SIZE, seed=seed)))
 
 
 def rows_of_all(length: int) -> RowSet:
@@ -99,24 +141,30 @@ def main(repeats: int, json_file: Path | None) -> None:
     """Measure every order at every length, and print the table."""
     machine = describe_machine()
     measured: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
+    loader: dict[int, float] = {}
     # One length after the other, each with all orders: a disturbance falls on every order.
     for length in _LENGTHS:
         for order_name, make in _ORDERS.items():
             for kind, rows in (("all", rows_of_all), ("split", rows_of_train)):
                 one = measure_one(make(), rows, length, repeats)
                 measured.setdefault((order_name, kind), {})[length] = one
-    _show(measured, machine, repeats)
+        loader[length] = statistics.median(
+            _seconds(partial(first_of_loader, length, seed)) for seed in range(repeats)
+        )
+    _show(measured, loader, machine, repeats)
     if json_file is not None:
         rows_of_json = [
             {"order": order, "rows": kind, "samples": length, **one}
             for (order, kind), by_length in measured.items()
             for length, one in by_length.items()
         ]
-        write_json(json_file, {"machine": machine, "repeats": repeats, "rows": rows_of_json})
+        found = {"rows": rows_of_json, "loader_seconds": loader}
+        write_json(json_file, {"machine": machine, "repeats": repeats, **found})
 
 
 def _show(
     measured: dict[tuple[str, str], dict[int, dict[str, float]]],
+    loader: dict[int, float],
     machine: dict[str, object],
     repeats: int,
 ) -> None:
@@ -129,9 +177,11 @@ def _show(
     table.add_column("samples", justify="right")
     for order, kind in measured:
         table.add_column(order if kind == "all" else f"{order}, split", justify="right")
+    table.add_column("rb.Batches, ms", justify="right")
     for length in _LENGTHS:
         cells = [by_length.get(length) for by_length in measured.values()]
-        table.add_row(f"10^{len(str(length)) - 1}", *map(_cell, cells))
+        by_loader = f"{loader[length] * 1e3:.0f}"
+        table.add_row(f"10^{len(str(length)) - 1}", *map(_cell, cells), by_loader)
     console.print(table)
     for says, keys, goal, unit in (
         ("slowest", ("first_batch_seconds", "seek_seconds"), _MOST_SECONDS, "s"),
@@ -143,10 +193,17 @@ def _show(
             for length, one in by_length.items()
             for key in keys
         )
-        verdict = "[green]reached[/]" if worst < goal else "[red]not reached[/]"
-        console.print(
-            f"{says}: {worst:,.4g} {unit} ({where}); goal < {goal:,.4g} {unit}: {verdict}"
-        )
+        _print_verdict(console, says, worst, goal, unit, where)
+    slowest = max(loader, key=loader.__getitem__)
+    where = f"rb.Batches, {slowest:,} samples"
+    _print_verdict(console, "slowest", loader[slowest], _MOST_LOADER_SECONDS, "s", where)
+
+
+def _print_verdict(
+    console: Console, says: str, worst: float, goal: float, unit: str, where: str
+) -> None:
+    verdict = "[green]reached[/]" if worst < goal else "[red]not reached[/]"
+    console.print(f"{says}: {worst:,.4g} {unit} ({where}); goal < {goal:,.4g} {unit}: {verdict}")
 
 
 def _cell(one: dict[str, float] | None) -> str:

@@ -222,7 +222,12 @@ class SlabReader:
 
     def _spans(self, spans: Iterator[Span]) -> Iterator[Spans]:
         """The spans of the batches of each slab; those of batches without a sample go apart."""
-        while together := list(islice(spans, self.batches_per_slab)):
+        most = self.batches_per_slab
+        # Rows that are worked out one by one take a microsecond each, and the first batch waits for
+        # those of three slabs.
+        count = 1 if self._part.rows.is_arithmetic else most
+        while together := list(islice(spans, count)):
+            count = min(2 * count, most)
             first, last = together[0], together[-1]
             if last[0] == last[1] and first[0] < first[1]:
                 # Of a rank's shares only the last one can be smaller than the first.

@@ -30,6 +30,8 @@ _CHUNK_LENGTH = 2**18
 # So many rows of a share of a `BlockSplit` are written down in the time that one of them takes
 # which lies alone: 25 ns and 2.5 us.
 _ROWS_IN_TURN = 100
+# Of more than 8.6 billion samples a bitmap takes over 1 GiB, and minutes.
+_MOST_WRITTEN_DOWN = 2**33
 
 
 class RowSet:
@@ -194,7 +196,9 @@ class RowSet:
         if self._is_written_down:
             return self.scattered.take(positions)
         self._taken_far_apart += len(positions)
-        self._is_written_down = self._taken_far_apart > len(self) // _ROWS_IN_TURN
+        self._is_written_down = (
+            self._taken_far_apart > len(self) // _ROWS_IN_TURN and self.total <= _MOST_WRITTEN_DOWN
+        )
         return self.take(positions)
 
     def between(self, start: int, stop: int) -> RowSet:
