@@ -22,6 +22,9 @@
 /* Where colours are stored at half the height, two rows come out at once. */
 #define ROWS MOST_SAMPLING
 #define LENGTH_BYTES 2
+/* Where a row begins at a multiple of 16 bytes, libjpeg-turbo writes it past the processor's cache, and
+ * who reads it next waits for memory: that is a fifth of the time of decoding. */
+#define OFF_ALIGNMENT 8
 
 typedef struct {
   unsigned top, left, height, width;
@@ -155,8 +158,10 @@ static void decode_piece(Decoder *decoder, const Py_buffer *content, unsigned di
   if (box.top > 0)
     jpeg_skip_scanlines(image, box.top);
 
-  JSAMPARRAY rows =
-      image->mem->alloc_sarray((j_common_ptr)image, JPOOL_IMAGE, width * CHANNELS, ROWS);
+  JSAMPARRAY rows = image->mem->alloc_sarray((j_common_ptr)image, JPOOL_IMAGE,
+                                             width * CHANNELS + OFF_ALIGNMENT, ROWS);
+  for (int row = 0; row < ROWS; row++)
+    rows[row] += OFF_ALIGNMENT;
   size_t begin = (size_t)(box.left - first) * CHANNELS, row_bytes = (size_t)box.width * CHANNELS;
   for (unsigned done = 0; done < box.height;) {
     unsigned left = box.height - done;
