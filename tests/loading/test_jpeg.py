@@ -272,7 +272,7 @@ def test_what_fits_no_image_is_refused_before_memory_is_written():
     for box in [(16, 0, 5, 5), (0, 26, 5, 5), (2**32 - 1, 0, 5, 5), (0, 2**32 - 5, 5, 5)]:
         assert not decode(content, 1, box, False, True, out)
     for divisor, box in [(0, (0, 0, 5, 5)), (9, (0, 0, 5, 5)), (1, (0, 0, 5, 6))]:
-        with pytest.raises(ValueError, match="divisor is not 1 to 8, or out not"):
+        with pytest.raises(ValueError, match="divisor is not 1 to 8, the piece is"):
             decode(content, divisor, box, False, True, out)
     with pytest.raises((TypeError, BufferError)):
         decode(content, 1, (0, 0, 5, 5), False, True, bytes(75))

@@ -128,10 +128,12 @@ static void copy_row(unsigned char *out, const unsigned char *row, unsigned widt
     return;
   }
   const unsigned char *pixel = row + (size_t)width * CHANNELS;
-  for (; width > 0; width--, out += CHANNELS) {
+  /* With the byte beside it, which the next pixel covers: half of the instructions. */
+  for (; width > 1; width--, out += CHANNELS) {
     pixel -= CHANNELS;
-    memcpy(out, pixel, CHANNELS);
+    memcpy(out, pixel, CHANNELS + 1);
   }
+  memcpy(out, row, CHANNELS);
 }
 
 static void decode_piece(Decoder *decoder, const Py_buffer *content, unsigned divisor, Box box,
@@ -188,10 +190,11 @@ static PyObject *decode(PyObject *Py_UNUSED(module), PyObject *arguments) {
                         &box.height, &box.width, &is_mirrored, &to_end, &out))
     return NULL;
   PyObject *is_decoded = NULL;
-  if (divisor < 1 || divisor > DCTSIZE || box.height > JPEG_MAX_DIMENSION ||
-      box.width > JPEG_MAX_DIMENSION ||
+  if (divisor < 1 || divisor > DCTSIZE || box.height < 1 || box.height > JPEG_MAX_DIMENSION ||
+      box.width < 1 || box.width > JPEG_MAX_DIMENSION ||
       (size_t)out.len != (size_t)box.height * box.width * CHANNELS) {
-    PyErr_SetString(PyExc_ValueError, "the divisor is not 1 to 8, or out not (height, width, 3)");
+    PyErr_SetString(PyExc_ValueError, "the divisor is not 1 to 8, the piece is empty, or out is not "
+                                      "(height, width, 3)");
   } else {
     volatile int outcome = 0;
     Py_BEGIN_ALLOW_THREADS;
