@@ -178,6 +178,16 @@ def test_3_a_split_of_180_million_samples_takes_neither_integers_nor_bits() -> N
     assert peak < 40e6
 
 
+@pytest.mark.parametrize("length", [10**6, 10**9, 10**12])
+def test_3_the_first_batch_waits_for_no_row_but_its_own(length: int) -> None:
+    data = Counted(length)
+    train = rb.split(data, val=0.1).train
+    data.asked.clear()  # of a million samples a split looks for equal ones
+    _, first = next(iter(rb.Batches(train, 256, with_rows=True, threads=0)))
+    assert [asked.tolist() for asked in data.asked] == [first.tolist()]
+    assert train.rows.contains(first).all()
+
+
 def test_3_weighted_sampling_goes_on_above_2_to_24_samples() -> None:
     length = 2**24 + 1_000
     weights = np.zeros(length)
