@@ -3,8 +3,8 @@ r"""Train a small network on photographs of flowers: five folders of JPEG files,
     python examples/flowers.py $RIGHTBATCH_DATA/flowers
 
 Of 736 photographs 589 are trained on, 74 choose the epoch, and 73 are the test. In 30 epochs,
-45 seconds of one core, the network learns to tell 0.64 of the test part; the commonest class would
-be right in 0.24 of it.
+45 seconds of one core, the network learns to tell 46 or 47 of the test part, by the processor
+(0.63, 0.64); the commonest class would be right in 0.24 of it.
 
 The same on the command line:
 
