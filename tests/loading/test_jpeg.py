@@ -274,6 +274,9 @@ def test_what_fits_no_image_is_refused_before_memory_is_written():
     for divisor, box in [(0, (0, 0, 5, 5)), (9, (0, 0, 5, 5)), (1, (0, 0, 5, 6))]:
         with pytest.raises(ValueError, match="divisor is not 1 to 8, the piece is"):
             decode(content, divisor, box, False, True, out)
+    for empty in [(3, 3, 0, 5), (3, 3, 5, 0), (0, 0, 0, 0)]:
+        with pytest.raises(ValueError, match="the piece is empty"):
+            decode(content, 1, empty, True, True, out[:0])
     with pytest.raises((TypeError, BufferError)):
         decode(content, 1, (0, 0, 5, 5), False, True, bytes(75))
     assert not out.any()

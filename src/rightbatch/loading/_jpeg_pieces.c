@@ -160,8 +160,9 @@ static void decode_piece(Decoder *decoder, const Py_buffer *content, unsigned di
   if (box.top > 0)
     jpeg_skip_scanlines(image, box.top);
 
+  /* As much after a row as before it: of a mirrored one the byte behind is read. */
   JSAMPARRAY rows = image->mem->alloc_sarray((j_common_ptr)image, JPOOL_IMAGE,
-                                             width * CHANNELS + OFF_ALIGNMENT, ROWS);
+                                             width * CHANNELS + 2 * OFF_ALIGNMENT, ROWS);
   for (int row = 0; row < ROWS; row++)
     rows[row] += OFF_ALIGNMENT;
   size_t begin = (size_t)(box.left - first) * CHANNELS, row_bytes = (size_t)box.width * CHANNELS;
