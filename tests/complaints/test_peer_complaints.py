@@ -176,6 +176,8 @@ def test_3_a_split_of_180_million_samples_takes_neither_integers_nor_bits() -> N
     # As int64 it would be 1.4 GB, and as bitmaps with their directories 67 MB. Here are some slabs
     # of 49,000 rows from everywhere, and what finding them takes.
     assert peak < 40e6
+    # Of bits this long, which lie in a file, that would not tell.
+    assert "scattered" not in vars(parts.train.rows)
 
 
 @pytest.mark.parametrize("length", [10**6, 10**9, 10**12])
@@ -185,6 +187,7 @@ def test_3_the_first_batch_waits_for_no_row_but_its_own(length: int) -> None:
     data.asked.clear()  # of a million samples a split looks for equal ones
     _, first = next(iter(rb.Batches(train, 256, with_rows=True, threads=0)))
     assert [asked.tolist() for asked in data.asked] == [first.tolist()]
+    assert train.rows._taken_far_apart == len(first)
     assert train.rows.contains(first).all()
 
 

@@ -122,6 +122,12 @@ def test_what_is_not_finite_is_refused_by_feature(wrong: float) -> None:
         fit_on(values)
 
 
+def test_values_whose_sum_is_no_number_are_refused_by_feature() -> None:
+    values = np.stack([GENERATOR.normal(size=50), np.full(50, 1e308)], axis=1)
+    with pytest.raises(rb.DataError, match="NaN or infinity in feature 1"):
+        fit_on(values)
+
+
 def test_one_field_of_several_has_to_be_named() -> None:
     data = rb.open({"image": np.ones((9, 2, 2)), "age": np.arange(9.0)})
     parts = rb.split(data)

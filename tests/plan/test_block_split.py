@@ -194,5 +194,6 @@ def test_rows_far_apart_are_written_down_once_that_has_paid() -> None:
     assert np.array_equal(train.take_far_apart(order[:first]), expected[:first])
     assert "scattered" not in vars(train)
     assert train.take_far_apart(order[:1]).tolist() == expected[:1].tolist()
+    assert "scattered" not in vars(train)
     assert np.array_equal(train.take_far_apart(order), expected)
     assert "scattered" in vars(train)

@@ -37,8 +37,8 @@ class RowsAhead:
         if start < self._start or stop > self._start + len(self._stretch):
             length, take = _STRETCH, self._rows.take
             if self._plan.order.kind in ("uniform", "weighted", "mixture"):
-                # The first rows come at once: 65,536 out of a million take 1 ms, and 150 ms where
-                # each has to be worked out.
+                # The first rows come at once: 65,536 out of a million take 1 ms, and out of a large
+                # split, where each has to be worked out, 150 ms.
                 length = min(length, _GROWTH * len(self._stretch))
                 take = self._rows.take_far_apart
             end = min(self._plan.length, max(stop, start + length))

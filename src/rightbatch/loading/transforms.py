@@ -152,7 +152,8 @@ class Standardize(Affine):
             count = total
         if count == 0:
             raise DataError("standardize() has no training samples to learn from")
-        mean = origin + mean
+        with np.errstate(invalid="ignore"):
+            mean = origin + mean
         std = np.sqrt(squares / count)
         _refuse_non_finite(mean, std)
         # A feature that is constant in train carries nothing: it is centred and left at that.
